@@ -1,0 +1,275 @@
+"""The numbers: frames, levels, ranges and the way people write them.
+
+Everything in the engine counts guest frames (GFNs, 4 KiB each) in Python integers. Bytes and
+human units appear at one door only: :func:`parse_gfn` and :func:`format_gfn`. Ranges are half-open.
+
+A :class:`Geometry` says how many entries a table has and where its root and its largest leaf are, so
+that one engine serves x86 (9 index bits) and toy machines small enough to enumerate.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, SupportsIndex
+
+PAGE_SHIFT = 12
+MAXPHYADDR = 52
+"""Physical address bits of the modelled host (the reference vectors were recorded with 52)."""
+
+PG_LEVEL_NONE, PG_LEVEL_4K, PG_LEVEL_2M, PG_LEVEL_1G, PG_LEVEL_512G, PG_LEVEL_256T = range(6)
+PT64_ROOT_4LEVEL = 4
+PT64_ROOT_MAX_LEVEL = 5
+KVM_MAX_HUGEPAGE_LEVEL = PG_LEVEL_1G
+SPTE_LEVEL_BITS = 9
+
+_GPA_GFN_BITS = 64 - PAGE_SHIFT
+_UNIT_SHIFT = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
+
+
+class InvalidValueError(ValueError):
+    """A value breaks a rule; the text names the rule and the value, in hex and in human units."""
+
+
+class InvalidTypeError(TypeError):
+    """A value is of a kind the engine does not take, for example a float where frames are counted."""
+
+
+def align_down(x: int, n: int) -> int:
+    """The greatest multiple of `n` not above `x` (both in frames; `n` a power of two).
+
+    Raises InvalidValueError for an `n` that is no power of two. Source: kernel-facts 1.5.
+    """
+    return x & -_power_of_two(n)
+
+
+def align_up(x: int, n: int) -> int:
+    """The least multiple of `n` not below `x` (both in frames; `n` a power of two).
+
+    Raises InvalidValueError for an `n` that is no power of two. Source: kernel-facts 1.5.
+    """
+    return (x + n - 1) & -_power_of_two(n)
+
+
+def _power_of_two(n: int) -> int:
+    if n < 1 or n & (n - 1):
+        raise InvalidValueError(f"an alignment is a power of two frames; {n} is not")
+    return n
+
+
+def as_integer(value: SupportsIndex, what: str) -> int:
+    """`value` as a Python integer; booleans, floats and text are refused with InvalidTypeError.
+
+    NumPy integers are taken and converted, so that they never wrap inside the engine.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InvalidTypeError(f"{what} is counted in whole numbers; {value!r} is a {type(value).__name__}")
+    return operator.index(value)
+
+
+def check_gfn(value: SupportsIndex, what: str = "a GFN") -> int:
+    """`value` as a frame number, at least 0 (else InvalidTypeError or InvalidValueError)."""
+    gfn = as_integer(value, what)
+    if gfn < 0:
+        raise InvalidValueError(f"{what} is at least 0; {gfn} (-{hex(-gfn)}) is negative")
+    return gfn
+
+
+def parse_gfn(text: str) -> int:
+    """The GFN that `text` names (frames).
+
+    `0x200` and `512` are frame numbers; `2M`, `2T+4K`, `1G-4K` are byte addresses, which must be a
+    multiple of 4K. Terms may be mixed (`2M+0x3`). Raises InvalidValueError for anything else and for a
+    GFN beyond a 64-bit guest-physical address.
+
+    >>> hex(parse_gfn("2T+4K"))
+    '0x20000001'
+    """
+    if not isinstance(text, str):
+        raise InvalidTypeError(f"an address is typed as text; {text!r} is a {type(text).__name__}")
+    compact = re.sub(r"\s+", "", text).replace("_", "")
+    if not compact:
+        raise InvalidValueError("the address is empty; write 0x200 (a frame number) or 2M+4K (an address)")
+    shown = compact if len(compact) <= 40 else compact[:37] + "..."
+    if not re.fullmatch(r"[+-]?[0-9A-Za-z]+([+-][0-9A-Za-z]+)*", compact):
+        raise InvalidValueError(f"'{shown}' is no address; write 0x200 (a frame number) or 2M+4K")
+    size = sum(_term_bytes(sign, term, shown) for sign, term in re.findall(r"([+-]?)([0-9A-Za-z]+)", compact))
+    if size < 0:
+        raise InvalidValueError(f"'{shown}' is below 0; an address starts at 0")
+    if size % (1 << PAGE_SHIFT):
+        raise InvalidValueError(f"'{shown}' is {size:#x} bytes, no multiple of 4K; a frame is 4K")
+    gfn = size >> PAGE_SHIFT
+    if gfn >> _GPA_GFN_BITS:
+        raise InvalidValueError(f"'{shown}' is beyond a 64-bit address; the last frame is {(1 << 52) - 1:#x}")
+    return gfn
+
+
+def _term_bytes(sign: str, term: str, shown: str) -> int:
+    factor = -1 if sign == "-" else 1
+    if len(term) > 24:
+        raise InvalidValueError(f"'{shown}' has a number too long for a 64-bit address")
+    if re.fullmatch(r"0[xX][0-9a-fA-F]+", term):
+        return factor * (int(term, 16) << PAGE_SHIFT)
+    sized = re.fullmatch(r"([0-9]+)(?:([KMGTPkmgtp])(?:i?[Bb])?)?", term)
+    if not sized:
+        raise InvalidValueError(
+            f"'{term}' in '{shown}' is no frame number (0x200) and no size (4K, 2M, 1G, 2T)"
+        )
+    digits, unit = sized.groups()
+    return factor * (int(digits) << (_UNIT_SHIFT[unit.upper()] if unit else PAGE_SHIFT))
+
+
+def format_gfn(gfn: int) -> str:
+    """`gfn` (frames) as an address in human units; the inverse of :func:`parse_gfn`.
+
+    >>> format_gfn(0x20000001)
+    '2T+4K'
+    """
+    left, terms = gfn << PAGE_SHIFT, []
+    for unit, shift in reversed(_UNIT_SHIFT.items()):
+        if left >> shift:
+            terms.append(f"{left >> shift}{unit}")
+            left &= (1 << shift) - 1
+    return "+".join(terms) or "0"
+
+
+def name_gfn(gfn: int) -> str:
+    """`gfn` in hex and in human units, as every message writes it: ``0x20000001 (2T+4K)``."""
+    return f"{gfn:#x} ({format_gfn(gfn)})"
+
+
+class Level(NamedTuple):
+    """One level of a geometry. `number` 1 is the 4K level (kernel-facts 1.2)."""
+
+    number: int
+    pages: int
+    """Frames that one entry of this level covers (KVM_PAGES_PER_HPAGE)."""
+    label: str
+    """The size of one entry: 4K, 2M, 1G on x86; a toy's levels by their own size."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Shape of a page table: entries per table, level of the root, level of the largest leaf.
+
+    index_bits: 1 to 9 address bits per level (a table has ``1 << index_bits`` entries);
+    root_level: 1 to 5; max_leaf_level: 1 to root_level (x86: 3 = 1G; a TD of this series: 2 = 2M).
+    Raises InvalidValueError or InvalidTypeError. Source: kernel-facts 1.2-1.6.
+    """
+
+    index_bits: int
+    root_level: int
+    max_leaf_level: int
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("index_bits", 1, SPTE_LEVEL_BITS),
+            ("root_level", 1, PT64_ROOT_MAX_LEVEL),
+            ("max_leaf_level", 1, self.root_level),
+        ):
+            value = as_integer(getattr(self, name), name)
+            if not low <= value <= high:
+                raise InvalidValueError(f"{name} is from {low} to {high}; {value} ({value:#x}) is not")
+
+    @cached_property
+    def entries(self) -> int:
+        """Entries per table (SPTE_ENT_PER_PAGE)."""
+        return 1 << self.index_bits
+
+    @cached_property
+    def shifts(self) -> tuple[int, ...]:
+        """GFN bits below the index of each level; item 0 is unused, item ``root_level + 1`` is the root's."""
+        return (0, *(self.index_bits * n for n in range(self.root_level + 1)))
+
+    def pages(self, level: int) -> int:
+        """Frames under one entry of `level` (KVM_PAGES_PER_HPAGE); no check, the walk calls it."""
+        return 1 << self.shifts[level]
+
+    @cached_property
+    def root_pages(self) -> int:
+        """Frames under the whole root."""
+        return 1 << self.shifts[self.root_level + 1]
+
+    def index(self, gfn: int, level: int) -> int:
+        """Index of `gfn` in a table of `level`; aliases beyond the root as the kernel's SPTE_INDEX does."""
+        return (gfn >> self.shifts[level]) & (self.entries - 1)
+
+    def gfn_round_for_level(self, gfn: int, level: int) -> int:
+        """The first frame of the `level` entry that holds `gfn` (rounds down)."""
+        return gfn >> self.shifts[level] << self.shifts[level]
+
+    def level(self, number: SupportsIndex) -> Level:
+        """The Level `number`, 1 to root_level (else InvalidValueError)."""
+        level = as_integer(number, "a level")
+        if not 1 <= level <= self.root_level:
+            raise InvalidValueError(
+                f"a level is from 1 to {self.root_level} under this root; {level} ({level:#x}) is not"
+            )
+        return Level(level, self.pages(level), format_gfn(self.pages(level)))
+
+    def check_start(self, gfn: SupportsIndex) -> int:
+        """`gfn` as the start of a range: at least 0 and inside the root (else InvalidValueError)."""
+        start = check_gfn(gfn, "the start")
+        if start >= self.root_pages:
+            raise InvalidValueError(
+                f"a range starts inside the root, below {name_gfn(self.root_pages)}; "
+                f"{name_gfn(start)} is beyond it"
+            )
+        return start
+
+
+X86_4LEVEL = Geometry(SPTE_LEVEL_BITS, PT64_ROOT_4LEVEL, KVM_MAX_HUGEPAGE_LEVEL)
+X86_5LEVEL = Geometry(SPTE_LEVEL_BITS, PT64_ROOT_MAX_LEVEL, KVM_MAX_HUGEPAGE_LEVEL)
+
+
+def tdp_mmu_max_gfn_exclusive() -> int:
+    """The first frame the host cannot address; zaps end there (kernel-facts 1.7)."""
+    return 1 << (MAXPHYADDR - PAGE_SHIFT)
+
+
+@dataclass(frozen=True)
+class GfnRange:
+    """The frames start, start + 1, ... end - 1. Start == end is the empty range; start > end an error.
+
+    Raises InvalidTypeError for what is no integer, InvalidValueError for negative or reversed ends.
+    """
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", check_gfn(self.start, "the start"))
+        object.__setattr__(self, "end", check_gfn(self.end, "the end"))
+        if self.start > self.end:
+            raise InvalidValueError(
+                f"a range ends at or after its start; start {name_gfn(self.start)} is above "
+                f"end {name_gfn(self.end)}"
+            )
+
+    @classmethod
+    def parse(cls, start: str, end: str) -> GfnRange:
+        """The range between two typed addresses (see :func:`parse_gfn`)."""
+        return cls(parse_gfn(start), parse_gfn(end))
+
+    @property
+    def pages(self) -> int:
+        """Frames in the range."""
+        return self.end - self.start
+
+    def overlap(self, gfn: int, pages: int) -> int:
+        """How many of the `pages` frames from `gfn` on lie inside the range."""
+        return max(0, min(self.end, gfn + pages) - max(self.start, gfn))
+
+    def outside(self, gfn: int, pages: int) -> list[GfnRange]:
+        """The parts of the `pages` frames from `gfn` on that lie before the start and after the end."""
+        last = gfn + pages
+        before, after = (gfn, min(last, self.start)), (max(gfn, self.end), last)
+        return [GfnRange(low, high) for low, high in (before, after) if low < high]
+
+    def __contains__(self, gfn: int) -> bool:
+        return self.start <= gfn < self.end
+
+    def __str__(self) -> str:
+        return f"[{format_gfn(self.start)}, {format_gfn(self.end)})"

@@ -1,0 +1,1 @@
+"""Problems, with checks that answer a wrong submission with a counterexample."""

@@ -1,0 +1,348 @@
+"""A guest with memory in it: convert a range, and see what becomes of the frames around it.
+
+A :class:`Guest` is one VM, plain or TD, with a layout of leaves and, where it is small, one visible byte in
+each frame. `split`, `zap`, `touch` and `accept` change it step by step; `after` shows one action on the
+untouched guest and takes it back, which is what the boundary explorer does at each move of a slider.
+
+The states of a TD's pages are reduced to what decides a byte's fate: mapped, gone, pending (added by KVM and
+not yet accepted by the guest; kernel-facts 8.12, 8.13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple, SupportsIndex
+
+from tdpkit.engine.events import run
+from tdpkit.engine.gfn import (
+    PG_LEVEL_2M,
+    PG_LEVEL_4K,
+    Geometry,
+    GfnRange,
+    InvalidValueError,
+    align_down,
+    align_up,
+    as_integer,
+    check_gfn,
+    name_gfn,
+    parse_gfn,
+)
+from tdpkit.engine.kvm import (
+    KVM_FILTER_PRIVATE,
+    KVM_X86_DEFAULT_VM,
+    KVM_X86_TDX_VM,
+    Kvm,
+    KvmGfnRange,
+    kvm_split_cross_boundary_leafs,
+    kvm_tdp_mmu_unmap_gfn_range,
+)
+from tdpkit.engine.tdp_iter import TdpIter
+from tdpkit.engine.tree import Leaf, LeafRun, map_leaf, map_run, translate
+
+from .worlds import CountingWorld, JournalWorld
+
+VM_KINDS = {"TD": KVM_X86_TDX_VM, "plain": KVM_X86_DEFAULT_VM}
+ACTIONS = ("look", "zap", "split", "split+zap")
+
+_SHOWN_FRAMES = 64
+_FIRST_BYTE = 0x10
+_STEPWISE_LEAVES = 1 << 13
+"""Guests with more leaves are populated in bulk, and only the tables around the edges are walked."""
+
+
+class Layout(NamedTuple):
+    """A guest to start from: its shape, its leaves (as they lie, in order) and its size in frames."""
+
+    geometry: Geometry
+    leaves: tuple[LeafRun, ...]
+    frames: int
+
+
+def _layout(geometry: Geometry, frames: int, *runs: tuple[int, int, int]) -> Layout:
+    """Leaves (gfn, level, count), each on the host frames of the same number."""
+    return Layout(geometry, tuple(LeafRun(gfn, level, count, gfn) for gfn, level, count in runs), frames)
+
+
+_TOY = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
+_X86 = Geometry(index_bits=9, root_level=4, max_leaf_level=3)
+
+LAYOUTS = {
+    "eight": _layout(_TOY, 8, (0, 2, 1)),
+    "toy": _layout(_TOY, 32, (0, 2, 2), (16, 1, 8), (24, 2, 1)),
+    "one-1G": _layout(_X86, parse_gfn("3G"), (parse_gfn("1G"), 3, 1)),
+    "mixed": _layout(
+        _X86,
+        parse_gfn("4G"),
+        (0, 1, 1024),
+        (parse_gfn("4M"), 2, 254),
+        (parse_gfn("1G"), 3, 1),
+        (parse_gfn("2G"), 2, 192),
+        (parse_gfn("2G+512M"), 1, 512),
+        (parse_gfn("3G"), 3, 1),
+    ),
+    "16T": _layout(_X86, parse_gfn("16T"), (0, 2, 1 << 23)),
+}
+"""Named layouts: eight frames under one leaf; a toy of 32; one 1G leaf; mixed leaves; 16 TiB of 2M leaves."""
+
+
+class Touch(NamedTuple):
+    """What the guest met at one frame, and the byte it read there (None: it read none)."""
+
+    gfn: int
+    event: str
+    """"mapped"; "re-faulted" (plain VM); "violation" (TD: the page was gone, KVM adds one, PENDING);
+    "pending" (TD: added, not accepted); "accepted" or "already accepted" (TD, by ACCEPT)."""
+    byte: int | None
+
+    def __str__(self) -> str:
+        return f"frame {self.gfn}: {self.event}" + ("" if self.byte is None else f", reads {self.byte:02x}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one action on a range did. Visits are SPTEs; `outside` are frames zapped although outside."""
+
+    kind: str
+    action: str
+    span: GfnRange
+    crossing: tuple[Leaf, ...]
+    """Leaves that held frames on both sides of an edge before the action."""
+    split_visits: int
+    """SPTEs the split's walk visited (action "look": would visit)."""
+    zap_visits: int
+    splits: tuple[tuple[int, int], ...]
+    """(gfn, level) of each split leaf, in order."""
+    zapped_inside: int
+    outside: tuple[GfnRange, ...]
+    """Zapped although outside the range (action "look": would be, without a split)."""
+
+    @property
+    def outside_frames(self) -> int:
+        """Frames in `outside`."""
+        return sum(part.pages for part in self.outside)
+
+    def __str__(self) -> str:
+        fate = "lost" if self.kind == "TD" else "zapped and to be faulted in again"
+        if self.action == "look":
+            fate = "at stake"
+        return (
+            f"{self.kind}, {self.action} {self.span}: {len(self.crossing)} leaves cross an edge, "
+            f"{len(self.splits)} splits, {self.zapped_inside} frames zapped inside, "
+            f"{self.outside_frames} outside {fate}"
+        )
+
+
+class Guest:
+    """One VM on a layout: a name in LAYOUTS or a Layout.
+
+    kind: "TD" (its private half, under the mirror root) or "plain". `frames` is its size, `memory` the
+    visible byte of each host frame where the guest is small enough to show them (else empty). A TD of the
+    modelled series maps at most 2M: a larger leaf in one is a `what_if`. Raises InvalidValueError for an
+    unknown kind or layout.
+    """
+
+    def __init__(self, layout: str | Layout, kind: str) -> None:
+        if kind not in VM_KINDS:
+            raise InvalidValueError(f"a guest is one of {', '.join(VM_KINDS)}; {kind!r} is none")
+        if isinstance(layout, str) and layout not in LAYOUTS:
+            raise InvalidValueError(f"a layout is one of {', '.join(LAYOUTS)}; {layout!r} is none")
+        self.layout = LAYOUTS[layout] if isinstance(layout, str) else layout
+        self.kind = kind
+        self.geometry = self.layout.geometry
+        self.frames = self.layout.frames
+        self.kvm = Kvm(VM_KINDS[kind], self.geometry)
+        self.root = self.kvm.mirror_root or self.kvm.direct_root
+        self.is_large = sum(leaf_run.count for leaf_run in self.layout.leaves) > _STEPWISE_LEAVES
+        put = map_run
+        if self.is_large:
+            from tdpkit.engine.scan import populate as put
+        for gfn, level, count, pfn in self.layout.leaves:
+            put(self.root, gfn, level, count, pfn)
+        backed = self._backing() if self.frames <= _SHOWN_FRAMES else ()
+        self.memory = {pfn: _FIRST_BYTE + gfn for gfn, pfn in backed}
+        self.pending: set[int] = set()
+        """Frames of a TD that KVM added and the guest has not accepted."""
+
+    @property
+    def what_if(self) -> bool:
+        """A TD with a leaf above 2M, which the modelled series never maps."""
+        return self.kind == "TD" and any(leaf_run.level > PG_LEVEL_2M for leaf_run in self.layout.leaves)
+
+    def _backing(self) -> Iterator[tuple[int, int]]:
+        for gfn, level, count, pfn in self.layout.leaves:
+            for ahead in range(count * self.geometry.pages(level)):
+                yield gfn + ahead, pfn + ahead
+
+    def check_span(self, start: SupportsIndex, end: SupportsIndex) -> GfnRange:
+        """[start, end) in frames, if it is a range of this guest and not empty (else InvalidValueError)."""
+        span = GfnRange(as_integer(start, "the start"), as_integer(end, "the end"))
+        if span.start == span.end:
+            raise InvalidValueError(
+                f"the range is empty: it starts and ends at {name_gfn(span.start)}; take one frame or more"
+            )
+        if span.end > self.frames:
+            raise InvalidValueError(
+                f"this guest ends at {name_gfn(self.frames)}; the end {name_gfn(span.end)} is beyond it"
+            )
+        return span
+
+    # ---- step by step -----------------------------------------------------------------------------------
+
+    def split(self, start: SupportsIndex, end: SupportsIndex) -> Outcome:
+        """Split the leaves that cross an edge of [start, end), as patch v3 does.
+
+        Raises InvalidTypeError or InvalidValueError for a range that is empty, reversed or not the guest's.
+        """
+        return self._stepwise(self.check_span(start, end), "split")
+
+    def zap(self, start: SupportsIndex, end: SupportsIndex) -> Outcome:
+        """Zap [start, end); a leaf that straddles an edge goes whole. Raises as :meth:`split`."""
+        return self._stepwise(self.check_span(start, end), "zap")
+
+    def touch(self, gfn: SupportsIndex) -> Touch:
+        """The guest reads its frame `gfn`.
+
+        A plain guest faults a zapped frame in again and finds its byte. A TD meets an EPT violation: KVM
+        adds a page, PENDING, which the guest must accept before it can read it. Raises InvalidValueError
+        for a frame that nothing backs.
+        """
+        frame, pfn = self._backed(gfn)
+        if frame in self.pending:
+            return Touch(frame, "pending", None)
+        event = "mapped"
+        if translate(self.root, frame) is None:
+            map_leaf(self.root, frame, PG_LEVEL_4K, pfn)
+            event = "re-faulted"
+            if self.kind == "TD":
+                self.pending.add(frame)
+                return Touch(frame, "violation", None)
+        return Touch(frame, event, self.memory.get(pfn))
+
+    def accept(self, gfn: SupportsIndex) -> Touch:
+        """A TD accepts frame `gfn`: a pending page becomes usable, filled with zeros (TDG.MEM.PAGE.ACCEPT).
+
+        A frame that is gone is added first. Raises InvalidValueError in a plain VM.
+        """
+        if self.kind != "TD":
+            raise InvalidValueError("only a TD accepts pages; this is a plain VM")
+        frame, pfn = self._backed(gfn)
+        self.touch(frame)
+        if frame not in self.pending:
+            return Touch(frame, "already accepted", self.memory.get(pfn))
+        self.pending.remove(frame)
+        if self.memory:
+            self.memory[pfn] = 0
+        return Touch(frame, "accepted", self.memory.get(pfn))
+
+    def _backed(self, gfn: SupportsIndex) -> tuple[int, int]:
+        frame = check_gfn(gfn)
+        for first, level, count, pfn in self.layout.leaves:
+            if first <= frame < first + count * self.geometry.pages(level):
+                return frame, pfn + frame - first
+        raise InvalidValueError(f"nothing backs frame {name_gfn(frame)} of this guest")
+
+    # ---- one action, whole ------------------------------------------------------------------------------
+
+    @contextmanager
+    def after(self, start: SupportsIndex, end: SupportsIndex, action: str) -> Iterator[tuple[Guest, Outcome]]:
+        """This guest as it is after `action` ("look", "zap", "split", "split+zap") on [start, end).
+
+        What was done is taken back at the end. In a large guest only the tables around the edges change;
+        what lies between them is counted by arithmetic. Raises as :meth:`split`, and InvalidValueError for
+        an unknown action.
+        """
+        if action not in ACTIONS:
+            raise InvalidValueError(f"an action is one of {', '.join(ACTIONS)}; {action!r} is none")
+        span = self.check_span(start, end)
+        if self.memory:
+            twin = Guest(self.layout, self.kind)
+            yield twin, twin._stepwise(span, action)
+            return
+        split, zap = JournalWorld(self.kvm.pool), JournalWorld(self.kvm.pool)
+        try:
+            yield self, self._perform(span, action, self._edge_pieces(span), split, zap)
+        finally:
+            zap.undo()
+            split.undo()
+
+    def crossing(self, span: GfnRange) -> tuple[Leaf, ...]:
+        """The leaves that hold frames on both sides of an edge, found by looking at the edges alone."""
+        edges = [edge for edge in (span.start, span.end) if edge < self.frames]
+        found = ((edge, translate(self.root, edge)) for edge in edges)
+        return tuple(sorted({leaf for edge, leaf in found if leaf and leaf.gfn < edge}))
+
+    def _stepwise(self, span: GfnRange, action: str) -> Outcome:
+        return self._perform(span, action, [span], CountingWorld(), CountingWorld())
+
+    def _edge_pieces(self, span: GfnRange) -> list[GfnRange]:
+        """The range, or in a large guest its parts in the tables of the largest leaves around each edge.
+
+        No leaf straddles the inner end of such a part, so split and zap do there what they do to the whole.
+        """
+        if not self.is_large:
+            return [span]
+        largest = max(leaf_run.level for leaf_run in self.layout.leaves)
+        table = self.geometry.pages(largest + 1)
+        head, tail = align_up(span.start, table), align_down(span.end, table)
+        if head >= tail:
+            return [span]
+        pieces = GfnRange(span.start, head), GfnRange(tail, span.end)
+        return [piece for piece in pieces if piece.pages]
+
+    def _perform(
+        self,
+        span: GfnRange,
+        action: str,
+        pieces: list[GfnRange],
+        split: CountingWorld,
+        zap: CountingWorld,
+    ) -> Outcome:
+        crossing = self.crossing(span)
+        if "split" in action:
+            for piece in pieces:
+                run(kvm_split_cross_boundary_leafs(self.kvm, self._private(piece), shared=False), split)
+        if "zap" in action:
+            for piece in pieces:
+                run(kvm_tdp_mmu_unmap_gfn_range(self.kvm, self._private(piece)), zap)
+        whole = pieces == [span]
+        split_visits, zap_visits, inside = split.iterations, zap.iterations, 0
+        if action == "look" or not whole:
+            # findings 1: a split call visits what a walk of the final table visits, and for each split the
+            # way from the root down to it once more.
+            again = sum(self.geometry.root_level - level + 1 for _, _, level in split.splits)
+            split_visits = self._visits(span, PG_LEVEL_2M) + again if action != "zap" else 0
+        if "zap" in action:
+            zap_visits = zap_visits if whole else self._visits(span, PG_LEVEL_4K)
+            gone = zap.zapped if whole else self.layout.leaves
+            inside = sum(span.overlap(gfn, n * self.geometry.pages(level)) for gfn, level, n, _ in gone)
+        at_stake = crossing if action == "look" else zap.zapped
+        return Outcome(
+            kind=self.kind,
+            action=action,
+            span=span,
+            crossing=crossing,
+            split_visits=split_visits,
+            zap_visits=zap_visits,
+            splits=tuple((gfn, level) for _, gfn, level in split.splits),
+            zapped_inside=inside,
+            outside=tuple(
+                part for leaf in at_stake for part in span.outside(leaf.gfn, self.geometry.pages(leaf.level))
+            ),
+        )
+
+    def _private(self, span: GfnRange) -> KvmGfnRange:
+        return KvmGfnRange(self.kvm.slot, span.start, span.end, KVM_FILTER_PRIVATE)
+
+    def _visits(self, span: GfnRange, min_level: int) -> int:
+        """SPTEs a walk of `span` down to `min_level` visits, in the tree as it is."""
+        if self.is_large:
+            from tdpkit.engine.scan import count_visits
+
+            return count_visits(self.root, span.start, span.end, min_level)
+        it, visits = TdpIter(self.root, min_level, span.start), 0
+        while it.valid and it.gfn < span.end:
+            visits += 1
+            it.next()
+        return visits
