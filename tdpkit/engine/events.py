@@ -51,14 +51,14 @@ class Visit(Event):
         return Visit(self.iter.copy())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AllocTable(Event):
     """Asks for a page-table page, with mmu_lock dropped. Answer: a row of `pool`, or None (no memory)."""
 
     pool: PageTablePool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class External(Event):
     """Asks the TDX side to follow a change of a mirror entry. Answer: 0 or a negative errno.
 
@@ -72,7 +72,7 @@ class External(Event):
     new_spte: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Unlock(Event):
     """mmu_lock is about to be let go; `reason` is "alloc" or "resched"."""
 
@@ -80,14 +80,14 @@ class Unlock(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lock(Event):
     """mmu_lock is taken again before the coroutine goes on."""
 
     shared: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SetSpte(Event):
     """The entry at (`row`, `index`) is about to be written; in shared mode by compare-and-exchange."""
 
@@ -99,19 +99,19 @@ class SetSpte(Event):
     new_spte: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FreeTable(Event):
     """`row` was never linked, or is no longer, and was freed."""
 
     row: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flush(Event):
     """All TLBs of the VM are flushed (kvm_flush_remote_tlbs)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Trace(Event):
     """A trace event of the kernel, or a WARN; its text is the kernel's own format (kernel-facts 11)."""
 

@@ -1,0 +1,419 @@
+"""The boundary explorer's state: what an action on a range does, ready to be drawn or read out.
+
+:func:`boundary_state` asks the lab and reads the tables around both edges; it draws nothing. Everything in a
+:class:`BoundaryState` is a number or a text, in frames where not said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from tdpkit.engine.gfn import PG_LEVEL_4K, GfnRange, format_gfn
+from tdpkit.engine.spte import (
+    PT_PAGE_SIZE_MASK,
+    SPTE_MMU_PRESENT_MASK,
+    is_last_spte,
+    is_shadow_present_pte,
+    spte_to_pfn,
+)
+from tdpkit.engine.tree import Leaf
+from tdpkit.lab.guest import Guest, Outcome
+
+from .markup import count_of, group_digits
+
+WHAT_IF = "what-if: a TD of the modelled series maps at most 2M"
+
+
+class Cell(NamedTuple):
+    """Frames [first, last) that look alike, and what they are in words.
+
+    kind: "leaf1" to "leaf3", "table", "hole", "crossing" (would go with the range, though not all in it),
+    "split" (leaves the split made), "zapped" (in the range), "lost" or "refaulted" (zapped outside it).
+    """
+
+    first: int
+    last: int
+    kind: str
+    text: str = ""
+
+
+class Strip(NamedTuple):
+    """One table, or the stretch of frames it would hold, as a strip of cells."""
+
+    label: str
+    note: str
+    first: int
+    last: int
+    cells: tuple[Cell, ...]
+    focus: tuple[int, int]
+    """The frames of the entry at the edge, which the next strip enlarges."""
+
+
+class Lens(NamedTuple):
+    """The strips around one edge, from the largest leaf's level down, and what happens there in words."""
+
+    name: str
+    edge: int
+    strips: tuple[Strip, ...]
+    caption: str
+    role: str
+
+
+class BoundaryState(NamedTuple):
+    """All that the picture and the text show."""
+
+    kind: str
+    outcome: Outcome
+    title: str
+    answer: str
+    role: str
+    """How the answer is to be taken: "ink", "good" or "bad"."""
+    note: str
+    guest: Strip
+    lenses: tuple[Lens, ...]
+    counters: tuple[tuple[str, str, str], ...]
+    """(value, caption, role)."""
+    legend: tuple[tuple[str, str], ...]
+    """(kind, name) of each kind of cell that occurs."""
+    memory: tuple[str, ...]
+    """What the guest reads in each frame afterwards, in hex ("··": no longer its own), or empty."""
+
+
+def boundary_state(guest: Guest, start: int, end: int, action: str) -> BoundaryState:
+    """What `action` on frames [start, end) of the untouched `guest` does.
+
+    Raises InvalidTypeError or InvalidValueError for a range that is not the guest's, empty or reversed, and
+    for an unknown action; the guest is unchanged in any case.
+    """
+    with guest.after(start, end, action) as (after, outcome):
+        painter = _Painter(after, outcome)
+        lenses = (painter.whole(),) if guest.memory else (painter.lens("start"), painter.lens("end"))
+        strip = painter.guest_strip()
+        memory = _memory(after, outcome) if guest.memory else ()
+    answer, role = _answer(outcome, guest)
+    shown = (strip, *(part for lens in lenses for part in lens.strips))
+    kinds = {cell.kind for part in shown for cell in part.cells}
+    vm = "TD" if outcome.kind == "TD" else "plain VM"
+    return BoundaryState(
+        kind=outcome.kind,
+        outcome=outcome,
+        title=f"{_TITLES[action]} {outcome.span} of a {format_gfn(guest.frames)} {vm}",
+        answer=answer,
+        role=role,
+        note=WHAT_IF if guest.what_if else "",
+        guest=strip,
+        lenses=lenses,
+        counters=_counters(outcome),
+        legend=tuple((kind, name) for kind, name in _kind_names(guest).items() if kind in kinds),
+        memory=memory,
+    )
+
+
+def _kind_names(guest: Guest) -> dict[str, str]:
+    """What each kind of cell is called in the legend, in its order."""
+    levels = range(guest.geometry.max_leaf_level, 0, -1)
+    return {
+        **{f"leaf{level}": f"{guest.geometry.level(level).label} leaf" for level in levels},
+        "table": "table",
+        "hole": "not mapped",
+        "crossing": "crosses an edge",
+        "split": "made by the split",
+        "zapped": "zapped, in the range",
+        "lost": "lost: zapped outside the range",
+        "refaulted": "zapped outside the range, to re-fault",
+    }
+
+
+_TITLES = {"look": "Look at", "zap": "Zap", "split": "Split the edges of", "split+zap": "Split, then zap"}
+
+
+def name_leaf(leaf: Leaf, guest: Guest) -> str:
+    """``the 2M leaf at 2T``."""
+    return f"the {guest.geometry.level(leaf.level).label} leaf at {format_gfn(leaf.gfn)}"
+
+
+def _edge_names(leaf: Leaf, span: GfnRange, pages: int) -> str:
+    edges = (("start", span.start), ("end", span.end))
+    return " and the ".join(name for name, edge in edges if leaf.gfn < edge < leaf.gfn + pages)
+
+
+def _outside(outcome: Outcome) -> str:
+    """How many frames outside the range, and on which side."""
+    before = sum(part.pages for part in outcome.outside if part.end <= outcome.span.start)
+    after = outcome.outside_frames - before
+    if before and after:
+        where = f"{group_digits(before)} before the start, {group_digits(after)} after the end"
+        return f"{count_of(before + after, 'frame')} outside the range ({where})"
+    return f"{count_of(before or after, 'frame')} {'before the start' if before else 'after the end'}"
+
+
+def _answer(outcome: Outcome, guest: Guest) -> tuple[str, str]:
+    span, td = outcome.span, outcome.kind == "TD"
+    outside = _outside(outcome)
+    gone = count_of(outcome.zapped_inside, "frame")
+    vm = "TD" if td else "Plain VM"
+    if outcome.action == "look":
+        if not outcome.crossing:
+            return f"{vm}: no leaf crosses an edge; a zap takes exactly the range.", "good"
+        named = ", ".join(
+            f"{name_leaf(leaf, guest)} crosses the "
+            f"{_edge_names(leaf, span, guest.geometry.pages(leaf.level))}"
+            for leaf in outcome.crossing
+        )
+        return f"{vm}: {named}; without a split, a zap takes {outside} too.", "bad" if td else "ink"
+    if outcome.action == "zap" and outcome.outside:
+        if td:
+            return (
+                f"TD: {outside} {'is' if outcome.outside_frames == 1 else 'are'} lost. There the guest meets an EPT violation, must ACCEPT again, "
+                "and reads zeros.",
+                "bad",
+            )
+        return f"Plain VM: {outside} went too. The guest faults them in again; the contents are kept.", "ink"
+    if outcome.action == "zap":
+        return f"{vm}: no leaf crossed an edge; exactly {gone} in the range are gone, none outside.", "good"
+    splits = count_of(len(outcome.splits), "split")
+    if outcome.action == "split":
+        if not outcome.splits:
+            return f"{vm}: nothing to split, no leaf crosses an edge.", "good"
+        return f"{vm}: {splits}; no leaf crosses an edge any more, every translation is as it was.", "good"
+    return f"{vm}: {splits}, then the zap; exactly {gone} in the range are gone, none outside.", "good"
+
+
+def _counters(outcome: Outcome) -> tuple[tuple[str, str, str], ...]:
+    td, look = outcome.kind == "TD", outcome.action == "look"
+    captions = {
+        "look": "SPTEs a split would visit",
+        "zap": "SPTEs the zap visited",
+        "split": "SPTEs the split visited",
+        "split+zap": "SPTEs visited, split and zap",
+    }
+    fate = "frames lost outside" if td else "frames to re-fault outside"
+    if look:
+        fate = "frames at stake outside"
+    return (
+        (group_digits(outcome.split_visits + outcome.zap_visits), captions[outcome.action], "ink"),
+        (group_digits(len(outcome.crossing)), "crossing leaves", "ink"),
+        (group_digits(len(outcome.splits)), "splits", "ink"),
+        (group_digits(len(outcome.splits)), "page tables added", "ink"),
+        (group_digits(outcome.outside_frames), fate, "bad" if td and outcome.outside else "ink"),
+    )
+
+
+def _memory(after: Guest, outcome: Outcome) -> tuple[str, ...]:
+    """The guest touches every frame that is still its own, and accepts what it must."""
+    read = []
+    for gfn in range(after.frames):
+        if "zap" in outcome.action and gfn in outcome.span:
+            read.append("··")
+            continue
+        touch = after.touch(gfn)
+        if touch.event == "violation":
+            touch = after.accept(gfn)
+        read.append("··" if touch.byte is None else f"{touch.byte:02x}")
+    return tuple(read)
+
+
+class _Painter:
+    """Reads strips out of a guest's tables, as they are after an action."""
+
+    def __init__(self, guest: Guest, outcome: Outcome) -> None:
+        self.guest = guest
+        self.geometry = guest.geometry
+        self.outcome = outcome
+        self.span = outcome.span
+        self.zapped = "zap" in outcome.action
+        self._crossing_now = outcome.crossing if outcome.action == "look" else ()
+        self.away = "lost" if outcome.kind == "TD" else "refaulted"
+
+    # ---- which strips -----------------------------------------------------------------------------------
+
+    def guest_strip(self) -> Strip:
+        """The whole guest by its layout, without reading a table."""
+        cells = []
+        for gfn, level, count, _ in self.guest.layout.leaves:
+            last = gfn + count * self.geometry.pages(level)
+            cells += self._mapped_cells(gfn, last, f"leaf{level}", gone=self.zapped)
+        holes = self._between(cells, 0, self.guest.frames)
+        label = f"the guest, 0 to {format_gfn(self.guest.frames)}"
+        return Strip(label, "", 0, self.guest.frames, tuple(sorted([*cells, *holes])), (0, self.guest.frames))
+
+    def _named(self, cells: Iterable[Cell], level: int) -> tuple[Cell, ...]:
+        """The cells of a strip of `level`, equal ones joined, each with its text."""
+        return tuple(cell._replace(text=self._text(cell, level)) for cell in _joined(cells))
+
+    def _text(self, cell: Cell, level: int) -> str:
+        frames = cell.last - cell.first
+        entries = frames // self.geometry.pages(level)
+        whole = entries * self.geometry.pages(level) == frames
+        label = format_gfn(self.geometry.pages(level))
+        if cell.kind == "hole":
+            return "not mapped"
+        if cell.kind == "table" and whole:
+            return "table" if entries == 1 else f"{entries} tables"
+        if cell.kind == f"leaf{level}" or cell.kind == "split":
+            return f"{entries} × {label}"
+        if cell.kind == "crossing" and any(leaf[:2] == (cell.first, level) for leaf in self.outcome.crossing):
+            return "crosses"
+        said = {"crossing": "at stake", "zapped": "zapped", "lost": "lost", "refaulted": "to re-fault"}
+        if cell.kind in said:
+            return f"{count_of(frames, 'frame')} {said[cell.kind]}"
+        inside = self.span.overlap(cell.first, frames) == frames
+        return count_of(frames, "frame") + (" in the range" if inside else "")
+
+    def whole(self) -> Lens:
+        """A toy: one strip over all its frames for each level that may hold leaves, tables side by side."""
+        strips = []
+        for level in range(self.geometry.max_leaf_level, 0, -1):
+            table = self.geometry.pages(level + 1)
+            parts = [
+                self.strip(level, first, first, min(first + table, self.guest.frames))
+                for first in range(0, self.guest.frames, table)
+            ]
+            cells = self._named((cell for part in parts for cell in part.cells), level)
+            strips.append(parts[0]._replace(note="", last=self.guest.frames, cells=cells))
+        return Lens("frames", 0, tuple(strips), "", "ink")
+
+    def lens(self, name: str) -> Lens:
+        """The strips around one edge, at the first or the last frame of the range."""
+        edge = getattr(self.span, name)
+        at = edge if name == "start" else edge - 1
+        strips = []
+        for level in range(self.geometry.max_leaf_level, 0, -1):
+            first = self.geometry.gfn_round_for_level(at, level + 1)
+            last = min(first + self.geometry.pages(level + 1), max(self.guest.frames, first + 1))
+            strips.append(self.strip(level, at, first, last))
+        caption, role = self._caption(name, edge)
+        return Lens(name, edge, tuple(strips), caption, role)
+
+    def _caption(self, name: str, edge: int) -> tuple[str, str]:
+        crossing = [
+            leaf
+            for leaf in self.outcome.crossing
+            if leaf.gfn < edge < leaf.gfn + self.geometry.pages(leaf.level)
+        ]
+        if not crossing:
+            return f"no leaf crosses the {name}", "good"
+        leaf = crossing[0]
+        parts = self.span.outside(leaf.gfn, self.geometry.pages(leaf.level))
+        side = sum(part.pages for part in parts if (part.end <= edge) == (name == "start"))
+        place = f"{count_of(side, 'frame')} {'before the start' if name == 'start' else 'after the end'}"
+        if "split" in self.outcome.action:
+            return f"safe: {place} in leaves of their own", "good"
+        if self.outcome.action == "look":
+            return f"at stake: {place} in {name_leaf(leaf, self.guest)}", "ink"
+        if self.away == "lost":
+            return f"lost: {place}", "bad"
+        return f"to be faulted in again: {place}", "ink"
+
+    # ---- one strip --------------------------------------------------------------------------------------
+
+    def strip(self, level: int, at: int, first: int, last: int) -> Strip:
+        """The `level` entries of frames [first, last), which lie in one table; `at` is the edge's frame."""
+        row, above = self._table_at(level, at)
+        pages = self.geometry.pages(level)
+        focus = self.geometry.gfn_round_for_level(at, level)
+        label = f"level {level} · {format_gfn(pages)} per entry"
+        if row is not None:
+            note = f"table at {format_gfn(self.geometry.gfn_round_for_level(at, level + 1))}"
+            cells = list(self._entries(row, level, first, last))
+        elif above is not None:
+            note = f"inside {name_leaf(above, self.guest)}"
+            cells = self._inside_leaf(above, first, last)
+        else:
+            note = "no table"
+            cells = self._absent_cells(first, last)
+        return Strip(label, note, first, last, self._named(cells, level), (focus, focus + pages))
+
+    def _table_at(self, level: int, at: int) -> tuple[int | None, Leaf | None]:
+        """The row of the `level` table that holds frame `at`, or the larger leaf that does, or neither."""
+        root, geometry = self.guest.root, self.geometry
+        row = root.row
+        for above in range(geometry.root_level, level, -1):
+            spte = root.pool.table(row)[geometry.index(at | root.gfn_bits, above)]
+            if not is_shadow_present_pte(spte):
+                return None, None
+            if is_last_spte(spte, above):
+                return None, Leaf(geometry.gfn_round_for_level(at, above), above, spte_to_pfn(spte), spte)
+            row = spte_to_pfn(spte)
+        return row, None
+
+    def _entries(self, row: int, level: int, first: int, last: int) -> Iterator[Cell]:
+        """Cells of a table's entries: runs of equal ones, of which at most two leaves cross an edge."""
+        pages, split = self.geometry.pages(level), (first, level + 1) in self.outcome.splits
+        low = self.geometry.index(first | self.guest.root.gfn_bits, level)
+        entries = self.guest.root.pool.table(row)[low : low + -(-(last - first) // pages)]
+        mask = SPTE_MMU_PRESENT_MASK | (PT_PAGE_SIZE_MASK if level > PG_LEVEL_4K else 0)
+        gfn = first
+        for bits, run in groupby(entries, mask.__and__):
+            end = gfn + pages * sum(1 for _ in run)
+            if not is_shadow_present_pte(bits):
+                yield from self._absent_cells(gfn, end)
+            elif bits != mask:
+                yield Cell(gfn, end, "table")
+            elif split:
+                yield Cell(gfn, end, "split")
+            else:
+                yield from self._leaf_cells(level, gfn, end)
+            gfn = end
+
+    def _leaf_cells(self, level: int, first: int, last: int) -> Iterator[Cell]:
+        """Leaves side by side: those that cross an edge stand by themselves."""
+        pages = self.geometry.pages(level)
+        crossing = [leaf.gfn for leaf in self._crossing_now if leaf.level == level]
+        marks = [Cell(gfn, gfn + pages, "crossing") for gfn in crossing if first <= gfn < last]
+        yield from sorted([*marks, *self._between(marks, first, last, f"leaf{level}")])
+
+    def _inside_leaf(self, leaf: Leaf, first: int, last: int) -> list[Cell]:
+        """Some frames of one large leaf: of a crossing one, those outside the range would go with it."""
+        kind = f"leaf{leaf.level}"
+        return self._by_range(first, last, kind, "crossing" if leaf in self._crossing_now else kind)
+
+    def _absent_cells(self, first: int, last: int) -> list[Cell]:
+        """Non-present frames: never mapped, or zapped, in the range or outside."""
+        cells: list[Cell] = []
+        for gfn, level, count, _ in self.guest.layout.leaves:
+            low, high = max(first, gfn), min(last, gfn + count * self.geometry.pages(level))
+            if low < high:
+                cells += self._by_range(low, high, "zapped", self.away)
+        return sorted([*cells, *self._between(cells, first, last)])
+
+    def _mapped_cells(self, first: int, last: int, kind: str, *, gone: bool) -> list[Cell]:
+        """Frames of the layout: as they were, but for the range and what went with it."""
+        cells = self._by_range(first, last, "zapped" if gone else kind, kind)
+        if self.outcome.action != "zap":
+            return cells
+        kept: list[Cell] = []
+        for cell in cells:
+            away = [part for part in self.outcome.outside if cell.first < part.end and part.start < cell.last]
+            marks = [Cell(max(cell.first, part.start), min(cell.last, part.end), self.away) for part in away]
+            rest = self._between(marks, cell.first, cell.last, cell.kind)
+            kept += sorted([*marks, *rest])
+        return kept
+
+    def _by_range(self, first: int, last: int, inside: str, outside: str) -> list[Cell]:
+        parts = [Cell(part.start, part.end, outside) for part in self.span.outside(first, last - first)]
+        low, high = max(first, self.span.start), min(last, self.span.end)
+        return sorted([*parts, Cell(low, high, inside)]) if low < high else parts
+
+    @staticmethod
+    def _between(cells: Iterable[Cell], first: int, last: int, kind: str = "hole") -> list[Cell]:
+        """What `cells` leave free of [first, last)."""
+        free, at = [], first
+        for cell in sorted(cells):
+            if at < cell.first:
+                free.append(Cell(at, cell.first, kind))
+            at = max(at, cell.last)
+        return [*free, Cell(at, last, kind)] if at < last else free
+
+
+def _joined(cells: Iterable[Cell]) -> list[Cell]:
+    """Runs of cells of one kind; what a picture draws is one box per run."""
+    runs: list[Cell] = []
+    for cell in cells:
+        if runs and runs[-1].kind == cell.kind and runs[-1].last == cell.first and cell.kind != "crossing":
+            runs[-1] = Cell(runs[-1].first, cell.last, cell.kind)
+        else:
+            runs.append(cell)
+    return runs

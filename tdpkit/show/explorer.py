@@ -1,0 +1,259 @@
+"""The boundary explorer, live: drag a range over a guest, see which leaf crosses an edge and what it costs.
+
+A :class:`BoundaryExplorer` holds one good state (preset, kind of VM, range, action) in exact Python integers.
+Every control proposes another; a proposal that breaks a rule is answered in words and changes nothing.
+The picture is markup set into one HTML widget, so a slider is answered at once and nothing flickers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any, NamedTuple
+
+import ipywidgets
+
+from tdpkit.engine.gfn import InvalidValueError, format_gfn, parse_gfn
+from tdpkit.lab.guest import VM_KINDS, Guest
+
+from .boundary import BoundaryState, boundary_state
+from .boundary_svg import boundary_svg, boundary_table, boundary_text
+from .theme import LIGHT, LIVE, LIVE_STYLE
+
+
+class Preset(NamedTuple):
+    """A guest to explore: its name in the menu, its layout (tdpkit.lab.guest.LAYOUTS), its opening state."""
+
+    title: str
+    layout: str
+    kind: str
+    start: str
+    end: str
+    unit_level: int
+
+
+PRESETS = {
+    "toy": Preset("toy: 32 frames, every byte visible", "toy", "TD", "20K", "48K", 1),
+    "one-1G": Preset("one 1G leaf, Kai's [1G+1M, 2G)", "one-1G", "plain", "1G+1M", "2G", 2),
+    "mixed": Preset("4 GiB of mixed leaves", "mixed", "plain", "6M+12K", "3G+513M", 2),
+    "16T": Preset("16 TiB of 2M leaves, the thread's 12 TiB hole", "16T", "TD", "2T+4K", "14T+4K", 3),
+}
+"""Presets by name; sources: the review thread, M2 (16 TiB) and M10 (1G+1M)."""
+
+ACTION_LABELS = {"look": "look", "zap": "zap without split", "split": "split", "split+zap": "split, then zap"}
+KIND_LABELS = {"TD": "TD", "plain": "plain VM"}
+
+
+class BoundaryExplorer:
+    """The exhibit. Display it; or read `state`, and change it with :meth:`show`.
+
+    preset: a name in PRESETS. Raises InvalidValueError for what breaks a rule, as :meth:`show` does.
+    """
+
+    def __init__(self, preset: str = "toy") -> None:
+        self._guests: dict[tuple[str, str], Guest] = {}
+        self._syncing = False
+        self._build_controls()
+        self.show(preset=preset)
+
+    # ---- the state --------------------------------------------------------------------------------------
+
+    def show(
+        self,
+        *,
+        preset: str | None = None,
+        kind: str | None = None,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        action: str | None = None,
+        unit_level: int | None = None,
+    ) -> None:
+        """Go to another state; what is not named stays (a new preset opens in its own state).
+
+        start, end: frames as an integer, or text as :func:`~tdpkit.engine.gfn.parse_gfn` reads it. Raises
+        InvalidValueError or InvalidTypeError for what breaks a rule; the state is then the one before.
+        """
+        if preset is not None:
+            if preset not in PRESETS:
+                raise InvalidValueError(f"a preset is one of {', '.join(PRESETS)}; {preset!r} is none")
+            opening = PRESETS[preset]
+            kind, action = kind or opening.kind, action or "look"
+            start = opening.start if start is None else start
+            end = opening.end if end is None else end
+            unit_level = unit_level or opening.unit_level
+        name = preset or self.preset
+        guest = self._guest(PRESETS[name].layout, kind or self.state.kind)
+        first = self.state.outcome.span.start if start is None else _frame(start)
+        last = self.state.outcome.span.end if end is None else _frame(end)
+        unit = guest.geometry.level(unit_level or self.unit_level).number
+        state = boundary_state(guest, first, last, action or self.state.outcome.action)
+        self.preset: str = name
+        self.guest: Guest = guest
+        self.state: BoundaryState = state
+        self.unit_level: int = unit
+        self._sync()
+
+    def _guest(self, layout: str, kind: str) -> Guest:
+        if (layout, kind) not in self._guests:
+            self._guests[layout, kind] = Guest(layout, kind)
+        return self._guests[layout, kind]
+
+    # ---- the controls -----------------------------------------------------------------------------------
+
+    def _build_controls(self) -> None:
+        wide = ipywidgets.Layout(width="auto", flex="1 1 260px")
+        label = {"description_width": "48px"}
+        self.preset_menu = ipywidgets.Dropdown(
+            options=[(preset.title, name) for name, preset in PRESETS.items()],
+            description="guest",
+            layout=wide,
+            style=label,
+        )
+        self.kind_radio = ipywidgets.ToggleButtons(
+            options=[(KIND_LABELS[kind], kind) for kind in VM_KINDS],
+            description="VM",
+            style={"description_width": "32px", "button_width": "84px"},
+        )
+        self.unit_menu = ipywidgets.Dropdown(
+            options=[("4K", 1)], description="slider unit", layout=ipywidgets.Layout(width="160px")
+        )
+        slider = {"readout": False, "layout": wide, "style": label}
+        field = ipywidgets.Layout(width="150px")
+        self.start_slider = ipywidgets.IntSlider(description="start", **slider)
+        self.end_slider = ipywidgets.IntSlider(description="end", **slider)
+        text = {"continuous_update": False, "layout": field}
+        self.start_text = ipywidgets.Text(placeholder="0x200 or 2M+4K", **text)
+        self.end_text = ipywidgets.Text(placeholder="0x400 or 4M", **text)
+        for control, tip in ((self.start_text, "start address"), (self.end_text, "end address")):
+            control.tooltip = f"{tip}: a frame number (0x200) or a size (2M+4K)"
+        self.action_buttons = ipywidgets.ToggleButtons(
+            options=[(text, action) for action, text in ACTION_LABELS.items()],
+            description="action",
+            style={"description_width": "48px", "button_width": "auto"},
+        )
+        self.back_button = ipywidgets.Button(
+            description="back", tooltip="back to the guest before the action", layout={"width": "72px"}
+        )
+        self.message = ipywidgets.HTML(layout={"min_height": "28px"})
+        self.picture = ipywidgets.HTML(layout={"width": "100%"})
+        self.table = ipywidgets.HTML()
+        rows = (
+            (self.preset_menu, self.kind_radio, self.unit_menu),
+            (self.start_slider, self.start_text),
+            (self.end_slider, self.end_text),
+            (self.action_buttons, self.back_button),
+        )
+        line = ipywidgets.Layout(flex_flow="row wrap", align_items="center", width="100%")
+        self.box = ipywidgets.VBox(
+            [
+                ipywidgets.HTML(LIVE_STYLE, layout={"display": "none"}),
+                *(ipywidgets.HBox(row, layout=line) for row in rows),
+                self.message,
+                self.picture,
+                self.table,
+            ],
+            layout={"max_width": "1100px", "width": "100%"},
+        )
+        self._ids = f"be-{self.picture.model_id[:8]}"
+        self._connect()
+
+    def _connect(self) -> None:
+        handlers: tuple[tuple[Any, Callable[[Any], None]], ...] = (
+            (self.preset_menu, lambda new: self.propose(preset=new)),
+            (self.kind_radio, lambda new: self.propose(kind=new)),
+            (self.unit_menu, lambda new: self.propose(unit_level=new)),
+            (self.start_slider, lambda new: self.propose(start=new * self._unit)),
+            (self.end_slider, lambda new: self.propose(end=min(new * self._unit, self.guest.frames))),
+            (self.start_text, lambda new: self.propose(start=new)),
+            (self.end_text, lambda new: self.propose(end=new)),
+            (self.action_buttons, lambda new: self.propose(action=new)),
+        )
+        for control, handler in handlers:
+            control.observe(self._unless_syncing(handler), names="value")
+        self.back_button.on_click(lambda _: self.propose(action="look"))
+
+    def _unless_syncing(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Controls that follow the state do not propose it again."""
+
+        def on_change(change: Any) -> None:
+            if not self._syncing:
+                handler(change["new"])
+
+        return on_change
+
+    def propose(self, **change: Any) -> None:
+        """What every control does: :meth:`show`, or say in words why not and stay as it was."""
+        try:
+            self.show(**change)
+        except (ValueError, TypeError) as error:
+            self._sync(refused=str(error))
+
+    @property
+    def _unit(self) -> int:
+        return self.guest.geometry.pages(self.unit_level)
+
+    def _sync(self, refused: str = "") -> None:
+        """Let every control, the picture and the table follow the state."""
+        state, span = self.state, self.state.outcome.span
+        self._syncing = True
+        try:
+            levels = range(1, self.guest.geometry.max_leaf_level + 1)
+            self._set(self.unit_menu, options=[(self.guest.geometry.level(n).label, n) for n in levels])
+            self._set(self.preset_menu, value=self.preset)
+            self._set(self.kind_radio, value=state.kind)
+            self._set(self.unit_menu, value=self.unit_level)
+            units = -(-self.guest.frames // self._unit)
+            for slider, text, frame in (
+                (self.start_slider, self.start_text, span.start),
+                (self.end_slider, self.end_text, span.end),
+            ):
+                self._set(slider, max=units, value=frame // self._unit)
+                if not refused:  # what was refused stays in its field, to be mended
+                    self._set(text, value=format_gfn(frame))
+            self._set(self.action_buttons, value=state.outcome.action)
+            self._set(self.back_button, disabled=state.outcome.action == "look")
+            self._set(self.message, value=_message(refused))
+            if not refused:
+                picture = boundary_svg(state, LIVE, self._ids)
+                self._set(
+                    self.picture,
+                    value=f'<div class="tdpkit" style="overflow-x:auto;line-height:normal">'
+                    f'<div style="min-width:640px">{picture}</div></div>',
+                )
+                self._set(
+                    self.table,
+                    value=f"<details><summary>the same as a table</summary>{boundary_table(state)}</details>",
+                )
+        finally:
+            self._syncing = False
+
+    @staticmethod
+    def _set(control: Any, **values: Any) -> None:
+        for name, value in values.items():
+            current = getattr(control, name)
+            if (list(current) if name == "options" else current) != value:
+                setattr(control, name, value)
+
+    # ---- the bundle -------------------------------------------------------------------------------------
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The live view, and for pages without a kernel the opening picture and its text."""
+        bundle: dict[str, Any] = dict(self.box._repr_mimebundle_(**kwargs) or {})
+        return {
+            **bundle,
+            "text/plain": boundary_text(self.state),
+            "image/svg+xml": boundary_svg(self.state, LIGHT),
+        }
+
+
+def _frame(value: str | int) -> int:
+    return parse_gfn(value) if isinstance(value, str) else value
+
+
+def _message(refused: str) -> str:
+    if not refused:
+        return '<span role="status"></span>'
+    return (
+        f'<span role="status" style="color:var(--jp-error-color1,#a81e37)">✗ {escape(refused)}. '
+        "The picture shows the last good range.</span>"
+    )
