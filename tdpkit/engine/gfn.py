@@ -64,9 +64,12 @@ def as_integer(value: SupportsIndex, what: str) -> int:
 
     NumPy integers are taken and converted, so that they never wrap inside the engine.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise InvalidTypeError(f"{what} is counted in whole numbers; {value!r} is a {type(value).__name__}")
-    return operator.index(value)
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise InvalidTypeError(f"{what} is counted in whole numbers; {value!r} is a {type(value).__name__}")
 
 
 def check_gfn(value: SupportsIndex, what: str = "a GFN") -> int:
@@ -170,6 +173,7 @@ class Geometry:
             ("max_leaf_level", 1, self.root_level),
         ):
             value = as_integer(getattr(self, name), name)
+            object.__setattr__(self, name, value)
             if not low <= value <= high:
                 raise InvalidValueError(f"{name} is from {low} to {high}; {value} ({value:#x}) is not")
 
@@ -229,7 +233,7 @@ def tdp_mmu_max_gfn_exclusive() -> int:
     return 1 << (MAXPHYADDR - PAGE_SHIFT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GfnRange:
     """The frames start, start + 1, ... end - 1. Start == end is the empty range; start > end an error.
 
@@ -270,6 +274,9 @@ class GfnRange:
 
     def __contains__(self, gfn: int) -> bool:
         return self.start <= gfn < self.end
+
+    def __repr__(self) -> str:
+        return f"[{self.start:#x}, {self.end:#x}) = {self}"
 
     def __str__(self) -> str:
         return f"[{format_gfn(self.start)}, {format_gfn(self.end)})"

@@ -67,7 +67,8 @@ class Kvm:
 
     vm_type: KVM_X86_DEFAULT_VM or KVM_X86_TDX_VM; gfn_direct_bits: the shared bit in frames (a TD's default
     follows its root level: bit 47 or 51; a toy's is the root's topmost index bit). Each root has rows in the
-    one `pool`. Raises InvalidValueError for an unknown kind or a shared bit that is no bit of the root.
+    one `pool`. Raises InvalidValueError for an unknown kind, a pool of another geometry, or a shared bit that
+    is no bit of the root's index.
     """
 
     def __init__(
@@ -84,6 +85,10 @@ class Kvm:
         self.vm_type = vm_type
         self.geometry = geometry
         self.pool = pool or PageTablePool(geometry)
+        if self.pool.geometry != geometry:
+            raise InvalidValueError(
+                f"a VM's pool has its geometry, {geometry}; this one has {self.pool.geometry}"
+            )
         self.gfn_direct_bits = 0
         if self.has_mirrored_tdp:
             default = geometry.root_pages >> 1 if geometry.root_level < 5 else TDX_SHARED_BIT_PWL_5
@@ -98,9 +103,10 @@ class Kvm:
         self.slot = KvmMemorySlot(0, self.gfn_direct_bits or geometry.root_pages)
 
     def _checked_shared_bit(self, bit: int) -> int:
-        if bit.bit_count() != 1 or bit >= self.geometry.root_pages:
+        low, high = self.geometry.pages(self.geometry.root_level), self.geometry.root_pages
+        if bit.bit_count() != 1 or not low <= bit < high:
             raise InvalidValueError(
-                f"the shared bit is one bit below the root's end {name_gfn(self.geometry.root_pages)}; "
+                f"the shared bit is one bit of the root's index, {name_gfn(low)} to {name_gfn(high >> 1)}; "
                 f"{name_gfn(bit)} is not"
             )
         return bit
@@ -161,8 +167,14 @@ def kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(
     """Split what crosses an edge of the range, in every valid root the filter means, down to 4K.
 
     mmu_lock is held as `shared` says. Returns 0 or the first root's negative errno, after which no further
-    root is looked at. Source: patch v3 11/24, tdp_mmu.c; kernel-facts 6.5.
+    root is looked at. Source: patch v3 11/24, tdp_mmu.c; kernel-facts 6.5. Raises as
+    :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
     """
+    _check_range(kvm, gfn_range)
+    return _gfn_range_split_cross_boundary_leafs(kvm, gfn_range, shared)
+
+
+def _gfn_range_split_cross_boundary_leafs(kvm: Kvm, gfn_range: KvmGfnRange, shared: bool) -> Coroutine[int]:
     types = kvm_gfn_range_filter_to_root_types(kvm, gfn_range.attr_filter)
     if not types:
         yield Trace("WARN_ON_ONCE(!(filter & (KVM_FILTER_SHARED | KVM_FILTER_PRIVATE)))")
@@ -196,7 +208,7 @@ def _split_cross_boundary_leafs(
 ) -> Coroutine[int]:
     if not gfn_range.may_block:
         return -EOPNOTSUPP
-    ret = yield from kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(kvm, gfn_range, shared=shared)
+    ret = yield from _gfn_range_split_cross_boundary_leafs(kvm, gfn_range, shared)
     return int(bool(ret)) if as_posted else ret
 
 

@@ -55,6 +55,9 @@ class PageTablePool:
         self._free: list[int] = []
         self._waiting: list[int] = []
 
+    def __repr__(self) -> str:
+        return f"<pool of {len(self._views)} rows, {self.rows_in_use} in use>"
+
     def table(self, row: int) -> memoryview:
         """The entries of `row`: a view of `entries` uint64, valid as long as the pool lives."""
         view = self._views[row]

@@ -10,9 +10,10 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from .gfn import PAGE_SHIFT, GfnRange, align_down, align_up
+from .gfn import PAGE_SHIFT, GfnRange, InvalidValueError, align_down, align_up
+from .pool import ROLE_INVALID
 from .spte import make_nonleaf_spte
-from .tree import EntryRun, TdpMmuRoot, check_run, check_unmapped, write_entries
+from .tree import EntryRun, TdpMmuRoot, check_run, check_unmapped, map_run, write_entries
 
 
 def populate(
@@ -21,11 +22,16 @@ def populate(
     """:func:`~.tree.map_run` for millions of leaves; same arguments, same errors, same translations.
 
     Tables that the run fills whole become rows side by side, written as one uint64 array; the entries that
-    point to them are a run of the next level, and so on up.
+    point to them are a run of the next level, and so on up. Where tables are there already it goes entry by
+    entry.
     """
     entries = check_run(root, gfn, level, count, pfn)
-    for part in _parts(root, entries):
-        check_unmapped(root, part)
+    try:
+        for part in _parts(root, entries):
+            check_unmapped(root, part)
+    except InvalidValueError:
+        map_run(root, gfn, level, count, pfn)
+        return
     while whole := _whole_tables(root, entries):
         first, tables = whole
         for edge in _edges(root, entries, first, tables):
@@ -90,13 +96,19 @@ def count_visits(root: TdpMmuRoot, start: SupportsIndex, end: SupportsIndex, min
     InvalidTypeError as the walk's users do.
     """
     span = GfnRange(root.geometry.check_start(start), end)  # type: ignore[arg-type]
-    roles = np.frombuffer(root.pool.role, dtype=np.uint32)
+    roles = np.frombuffer(root.pool.role, dtype=np.uint32) & ~np.uint32(ROLE_INVALID)
     bases = np.frombuffer(root.pool.gfn, dtype=np.uint64).astype(np.int64)
     visits = 0
     for level in range(min_level, root.geometry.root_level + 1):
         base = bases[roles == root.child_role(level)]
         shift = root.geometry.shifts[level]
         low = np.maximum(base, span.start) - base >> shift
-        high = -(-(np.minimum(base + root.geometry.pages(level + 1), span.end) - base) >> shift)
+        # The shared bit is part of the root's index: the walk starts that far on and stops at the last one.
+        last = (
+            base
+            + root.geometry.pages(level + 1)
+            - (root.gfn_bits if level == root.geometry.root_level else 0)
+        )
+        high = -(-(np.minimum(last, span.end) - base) >> shift)
         visits += int(np.maximum(high - low, 0).sum())
     return visits

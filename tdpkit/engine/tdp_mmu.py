@@ -218,7 +218,8 @@ def _split_huge_pages_root(
             it.next()
     finally:
         it.rcu_read_unlock()
-        if sp is not None:
+        # Given up between the store and the next step, the page is part of the tree already.
+        if sp is not None and it.table[it.index] != make_nonleaf_spte(sp):
             root.pool.free(sp)
     if sp is not None:
         yield FreeTable(sp)

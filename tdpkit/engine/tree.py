@@ -45,6 +45,9 @@ class TdpMmuRoot:
         self.row = pool.alloc()
         pool.init_page(self.row, self.child_role(self.geometry.root_level), 0)
 
+    def __repr__(self) -> str:
+        return f"<{'mirror' if self.is_mirror else 'direct'} root in row {self.row}>"
+
     def child_role(self, level: int) -> int:
         """Role word of this tree's pages at `level`; they inherit is_mirror (kernel-facts 3.2)."""
         return ROLE_DIRECT | ROLE_ACCESS_ALL | (ROLE_IS_MIRROR if self.is_mirror else 0) | level

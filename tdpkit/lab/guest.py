@@ -10,9 +10,9 @@ not yet accepted by the guest; kernel-facts 8.12, 8.13).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, SupportsIndex
 
 from tdpkit.engine.events import run
@@ -23,9 +23,9 @@ from tdpkit.engine.gfn import (
     GfnRange,
     InvalidValueError,
     align_down,
-    align_up,
     as_integer,
     check_gfn,
+    format_gfn,
     name_gfn,
     parse_gfn,
 )
@@ -38,9 +38,9 @@ from tdpkit.engine.kvm import (
     kvm_split_cross_boundary_leafs,
     kvm_tdp_mmu_unmap_gfn_range,
 )
-from tdpkit.engine.tdp_iter import TdpIter
-from tdpkit.engine.tree import Leaf, LeafRun, map_leaf, map_run, translate
+from tdpkit.engine.tree import Leaf, LeafRun, leaf_runs, map_leaf, map_run, translate
 
+from .words import count_of
 from .worlds import CountingWorld, JournalWorld
 
 VM_KINDS = {"TD": KVM_X86_TDX_VM, "plain": KVM_X86_DEFAULT_VM}
@@ -96,11 +96,11 @@ class Touch(NamedTuple):
     "pending" (TD: added, not accepted); "accepted" or "already accepted" (TD, by ACCEPT)."""
     byte: int | None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"frame {self.gfn}: {self.event}" + ("" if self.byte is None else f", reads {self.byte:02x}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """What one action on a range did. Visits are SPTEs; `outside` are frames zapped although outside."""
 
@@ -123,24 +123,28 @@ class Outcome:
         """Frames in `outside`."""
         return sum(part.pages for part in self.outside)
 
-    def __str__(self) -> str:
-        fate = "lost" if self.kind == "TD" else "zapped and to be faulted in again"
+    def __repr__(self) -> str:
+        outside = count_of(self.outside_frames, "frame")
+        said = []
         if self.action == "look":
-            fate = "at stake"
-        return (
-            f"{self.kind}, {self.action} {self.span}: {len(self.crossing)} leaves cross an edge, "
-            f"{len(self.splits)} splits, {self.zapped_inside} frames zapped inside, "
-            f"{self.outside_frames} outside {fate}"
-        )
+            said.append(f"{count_of(len(self.crossing), 'leaf crosses', 'leaves cross')} an edge")
+            said.append(f"{outside} outside the range at stake")
+        if "split" in self.action:
+            said.append(f"{count_of(len(self.splits), 'leaf', 'leaves')} split")
+            said.append(f"{count_of(len(self.splits), 'page table')} added")
+        if "zap" in self.action:
+            said.append(f"{count_of(self.zapped_inside, 'frame')} zapped in the range")
+            said.append(f"{outside} {'lost' if self.kind == 'TD' else 'zapped'} outside it")
+        return f"{self.kind}, {self.action} {self.span!r}: {', '.join(said)}"
 
 
 class Guest:
     """One VM on a layout: a name in LAYOUTS or a Layout.
 
     kind: "TD" (its private half, under the mirror root) or "plain". `frames` is its size, `memory` the
-    visible byte of each host frame where the guest is small enough to show them (else empty). A TD of the
+    visible byte of each host frame where the guest is small enough to show them (`shows_bytes`). A TD of the
     modelled series maps at most 2M: a larger leaf in one is a `what_if`. Raises InvalidValueError for an
-    unknown kind or layout.
+    unknown kind or layout, or a layout larger than the root (a TD's: its private half).
     """
 
     def __init__(self, layout: str | Layout, kind: str) -> None:
@@ -154,26 +158,50 @@ class Guest:
         self.frames = self.layout.frames
         self.kvm = Kvm(VM_KINDS[kind], self.geometry)
         self.root = self.kvm.mirror_root or self.kvm.direct_root
+        if self.frames > self.kvm.slot.npages:
+            raise InvalidValueError(
+                f"a {kind} guest of this shape ends at {name_gfn(self.kvm.slot.npages)} at most; "
+                f"{name_gfn(self.frames)} is beyond it"
+            )
         self.is_large = sum(leaf_run.count for leaf_run in self.layout.leaves) > _STEPWISE_LEAVES
         put = map_run
         if self.is_large:
             from tdpkit.engine.scan import populate as put
         for gfn, level, count, pfn in self.layout.leaves:
             put(self.root, gfn, level, count, pfn)
-        backed = self._backing() if self.frames <= _SHOWN_FRAMES else ()
-        self.memory = {pfn: _FIRST_BYTE + gfn for gfn, pfn in backed}
+        self.shows_bytes = self.frames <= _SHOWN_FRAMES
+        backed = [(gfn, self.host_frame(gfn)) for gfn in range(self.frames)] if self.shows_bytes else []
+        self.memory = {pfn: _FIRST_BYTE + gfn for gfn, pfn in backed if pfn is not None}
         self.pending: set[int] = set()
         """Frames of a TD that KVM added and the guest has not accepted."""
+
+    def __repr__(self) -> str:
+        leaves = ", ".join(
+            f"{count} x {self.geometry.level(level).label} at {format_gfn(gfn & ~self.root.gfn_bits)}"
+            for gfn, level, count, _ in leaf_runs(self.root)
+        )
+        text = f"{self.kind} guest of {format_gfn(self.frames)}: {leaves or 'nothing mapped'}"
+        return f"{text}; bytes {self.bytes_in_sight()}" if self.shows_bytes else text
+
+    def bytes_in_sight(self) -> str:
+        """The byte of each frame that is mapped and accepted, in hex; ``--`` where the guest reads none."""
+        sight = []
+        for gfn in range(self.frames):
+            leaf = None if gfn in self.pending else translate(self.root, gfn)
+            sight.append(f"{self.memory[leaf.pfn + gfn - leaf.gfn]:02x}" if leaf else "--")
+        return " ".join(sight)
 
     @property
     def what_if(self) -> bool:
         """A TD with a leaf above 2M, which the modelled series never maps."""
         return self.kind == "TD" and any(leaf_run.level > PG_LEVEL_2M for leaf_run in self.layout.leaves)
 
-    def _backing(self) -> Iterator[tuple[int, int]]:
-        for gfn, level, count, pfn in self.layout.leaves:
-            for ahead in range(count * self.geometry.pages(level)):
-                yield gfn + ahead, pfn + ahead
+    def host_frame(self, gfn: int) -> int | None:
+        """The host frame behind guest frame `gfn`, mapped at the moment or not; None where there is none."""
+        for first, level, count, pfn in self.layout.leaves:
+            if first <= gfn < first + count * self.geometry.pages(level):
+                return pfn + gfn - first
+        return None
 
     def check_span(self, start: SupportsIndex, end: SupportsIndex) -> GfnRange:
         """[start, end) in frames, if it is a range of this guest and not empty (else InvalidValueError)."""
@@ -189,6 +217,17 @@ class Guest:
         return span
 
     # ---- step by step -----------------------------------------------------------------------------------
+
+    def look(self, start: SupportsIndex, end: SupportsIndex) -> Outcome:
+        """What a zap of [start, end) would take, and what a split would visit; nothing stays changed.
+
+        Raises InvalidTypeError or InvalidValueError for a range that is empty, reversed or not the guest's.
+        """
+        span, journal = self.check_span(start, end), JournalWorld(self.kvm.pool)
+        would = self._perform(span, "split", self._edge_pieces(span), journal, CountingWorld())
+        journal.undo()
+        at_stake = self._outside(span, would.crossing)
+        return replace(would, action="look", splits=(), outside=at_stake)
 
     def split(self, start: SupportsIndex, end: SupportsIndex) -> Outcome:
         """Split the leaves that cross an edge of [start, end), as patch v3 does.
@@ -209,8 +248,6 @@ class Guest:
         for a frame that nothing backs.
         """
         frame, pfn = self._backed(gfn)
-        if frame in self.pending:
-            return Touch(frame, "pending", None)
         event = "mapped"
         if translate(self.root, frame) is None:
             map_leaf(self.root, frame, PG_LEVEL_4K, pfn)
@@ -218,6 +255,8 @@ class Guest:
             if self.kind == "TD":
                 self.pending.add(frame)
                 return Touch(frame, "violation", None)
+        elif frame in self.pending:
+            return Touch(frame, "pending", None)
         return Touch(frame, event, self.memory.get(pfn))
 
     def accept(self, gfn: SupportsIndex) -> Touch:
@@ -232,16 +271,16 @@ class Guest:
         if frame not in self.pending:
             return Touch(frame, "already accepted", self.memory.get(pfn))
         self.pending.remove(frame)
-        if self.memory:
+        if self.shows_bytes:
             self.memory[pfn] = 0
         return Touch(frame, "accepted", self.memory.get(pfn))
 
     def _backed(self, gfn: SupportsIndex) -> tuple[int, int]:
         frame = check_gfn(gfn)
-        for first, level, count, pfn in self.layout.leaves:
-            if first <= frame < first + count * self.geometry.pages(level):
-                return frame, pfn + frame - first
-        raise InvalidValueError(f"nothing backs frame {name_gfn(frame)} of this guest")
+        pfn = self.host_frame(frame)
+        if pfn is None:
+            raise InvalidValueError(f"a guest has only frames that something backs; {name_gfn(frame)} is not")
+        return frame, pfn
 
     # ---- one action, whole ------------------------------------------------------------------------------
 
@@ -256,9 +295,13 @@ class Guest:
         if action not in ACTIONS:
             raise InvalidValueError(f"an action is one of {', '.join(ACTIONS)}; {action!r} is none")
         span = self.check_span(start, end)
-        if self.memory:
+        if self.shows_bytes:
+            # The explorer lets the guest touch its frames afterwards, which no journal takes back.
             twin = Guest(self.layout, self.kind)
-            yield twin, twin._stepwise(span, action)
+            yield twin, twin.look(start, end) if action == "look" else twin._stepwise(span, action)
+            return
+        if action == "look":
+            yield self, self.look(start, end)
             return
         split, zap = JournalWorld(self.kvm.pool), JournalWorld(self.kvm.pool)
         try:
@@ -277,7 +320,7 @@ class Guest:
         return self._perform(span, action, [span], CountingWorld(), CountingWorld())
 
     def _edge_pieces(self, span: GfnRange) -> list[GfnRange]:
-        """The range, or in a large guest its parts in the tables of the largest leaves around each edge.
+        """The range, or in a large guest its first and last part, each within one table of largest leaves.
 
         No leaf straddles the inner end of such a part, so split and zap do there what they do to the whole.
         """
@@ -285,11 +328,10 @@ class Guest:
             return [span]
         largest = max(leaf_run.level for leaf_run in self.layout.leaves)
         table = self.geometry.pages(largest + 1)
-        head, tail = align_up(span.start, table), align_down(span.end, table)
+        head, tail = align_down(span.start, table) + table, align_down(span.end - 1, table)
         if head >= tail:
             return [span]
-        pieces = GfnRange(span.start, head), GfnRange(tail, span.end)
-        return [piece for piece in pieces if piece.pages]
+        return [GfnRange(span.start, head), GfnRange(tail, span.end)]
 
     def _perform(
         self,
@@ -308,16 +350,15 @@ class Guest:
                 run(kvm_tdp_mmu_unmap_gfn_range(self.kvm, self._private(piece)), zap)
         whole = pieces == [span]
         split_visits, zap_visits, inside = split.iterations, zap.iterations, 0
-        if action == "look" or not whole:
+        if "split" in action and not whole:
             # findings 1: a split call visits what a walk of the final table visits, and for each split the
             # way from the root down to it once more.
             again = sum(self.geometry.root_level - level + 1 for _, _, level in split.splits)
-            split_visits = self._visits(span, PG_LEVEL_2M) + again if action != "zap" else 0
+            split_visits = self._visits(span, PG_LEVEL_2M) + again
         if "zap" in action:
             zap_visits = zap_visits if whole else self._visits(span, PG_LEVEL_4K)
             gone = zap.zapped if whole else self.layout.leaves
             inside = sum(span.overlap(gfn, n * self.geometry.pages(level)) for gfn, level, n, _ in gone)
-        at_stake = crossing if action == "look" else zap.zapped
         return Outcome(
             kind=self.kind,
             action=action,
@@ -327,22 +368,20 @@ class Guest:
             zap_visits=zap_visits,
             splits=tuple((gfn, level) for _, gfn, level in split.splits),
             zapped_inside=inside,
-            outside=tuple(
-                part for leaf in at_stake for part in span.outside(leaf.gfn, self.geometry.pages(leaf.level))
-            ),
+            outside=self._outside(span, zap.zapped),
+        )
+
+    def _outside(self, span: GfnRange, leaves: Iterable[Leaf | LeafRun]) -> tuple[GfnRange, ...]:
+        """What `leaves` hold outside the range."""
+        return tuple(
+            part for leaf in leaves for part in span.outside(leaf.gfn, self.geometry.pages(leaf.level))
         )
 
     def _private(self, span: GfnRange) -> KvmGfnRange:
         return KvmGfnRange(self.kvm.slot, span.start, span.end, KVM_FILTER_PRIVATE)
 
     def _visits(self, span: GfnRange, min_level: int) -> int:
-        """SPTEs a walk of `span` down to `min_level` visits, in the tree as it is."""
-        if self.is_large:
-            from tdpkit.engine.scan import count_visits
+        """SPTEs a walk of `span` down to `min_level` visits, in the tree as it is (a large guest's)."""
+        from tdpkit.engine.scan import count_visits
 
-            return count_visits(self.root, span.start, span.end, min_level)
-        it, visits = TdpIter(self.root, min_level, span.start), 0
-        while it.valid and it.gfn < span.end:
-            visits += 1
-            it.next()
-        return visits
+        return count_visits(self.root, span.start, span.end, min_level)

@@ -20,8 +20,7 @@ from tdpkit.engine.spte import (
 )
 from tdpkit.engine.tree import Leaf
 from tdpkit.lab.guest import Guest, Outcome
-
-from .markup import count_of, group_digits
+from tdpkit.lab.words import count_of, group_digits
 
 WHAT_IF = "what-if: a TD of the modelled series maps at most 2M"
 
@@ -78,7 +77,7 @@ class BoundaryState(NamedTuple):
     legend: tuple[tuple[str, str], ...]
     """(kind, name) of each kind of cell that occurs."""
     memory: tuple[str, ...]
-    """What the guest reads in each frame afterwards, in hex ("··": no longer its own), or empty."""
+    """What the guest reads in each frame afterwards, in hex ("··": zapped as asked, "--": never its own)."""
 
 
 def boundary_state(guest: Guest, start: int, end: int, action: str) -> BoundaryState:
@@ -89,9 +88,9 @@ def boundary_state(guest: Guest, start: int, end: int, action: str) -> BoundaryS
     """
     with guest.after(start, end, action) as (after, outcome):
         painter = _Painter(after, outcome)
-        lenses = (painter.whole(),) if guest.memory else (painter.lens("start"), painter.lens("end"))
+        lenses = (painter.whole(),) if guest.shows_bytes else (painter.lens("start"), painter.lens("end"))
         strip = painter.guest_strip()
-        memory = _memory(after, outcome) if guest.memory else ()
+        memory = _memory(after, outcome) if guest.shows_bytes else ()
     answer, role = _answer(outcome, guest)
     shown = (strip, *(part for lens in lenses for part in lens.strips))
     kinds = {cell.kind for part in shown for cell in part.cells}
@@ -153,6 +152,7 @@ def _answer(outcome: Outcome, guest: Guest) -> tuple[str, str]:
     span, td = outcome.span, outcome.kind == "TD"
     outside = _outside(outcome)
     gone = count_of(outcome.zapped_inside, "frame")
+    are = "is" if outcome.zapped_inside == 1 else "are"
     vm = "TD" if td else "Plain VM"
     if outcome.action == "look":
         if not outcome.crossing:
@@ -164,21 +164,22 @@ def _answer(outcome: Outcome, guest: Guest) -> tuple[str, str]:
         )
         return f"{vm}: {named}; without a split, a zap takes {outside} too.", "bad" if td else "ink"
     if outcome.action == "zap" and outcome.outside:
+        it, are = ("it", "is") if outcome.outside_frames == 1 else ("them", "are")
         if td:
             return (
-                f"TD: {outside} {'is' if outcome.outside_frames == 1 else 'are'} lost. There the guest meets an EPT violation, must ACCEPT again, "
+                f"TD: {outside} {are} lost. There the guest meets an EPT violation, must ACCEPT again, "
                 "and reads zeros.",
                 "bad",
             )
-        return f"Plain VM: {outside} went too. The guest faults them in again; the contents are kept.", "ink"
+        return f"Plain VM: {outside} went too. The guest faults {it} in again; the contents are kept.", "ink"
     if outcome.action == "zap":
-        return f"{vm}: no leaf crossed an edge; exactly {gone} in the range are gone, none outside.", "good"
+        return f"{vm}: no leaf crossed an edge; exactly {gone} in the range {are} gone, none outside.", "good"
     splits = count_of(len(outcome.splits), "split")
     if outcome.action == "split":
         if not outcome.splits:
             return f"{vm}: nothing to split, no leaf crosses an edge.", "good"
         return f"{vm}: {splits}; no leaf crosses an edge any more, every translation is as it was.", "good"
-    return f"{vm}: {splits}, then the zap; exactly {gone} in the range are gone, none outside.", "good"
+    return f"{vm}: {splits}, then the zap; exactly {gone} in the range {are} gone, none outside.", "good"
 
 
 def _counters(outcome: Outcome) -> tuple[tuple[str, str, str], ...]:
@@ -207,6 +208,9 @@ def _memory(after: Guest, outcome: Outcome) -> tuple[str, ...]:
     for gfn in range(after.frames):
         if "zap" in outcome.action and gfn in outcome.span:
             read.append("··")
+            continue
+        if after.host_frame(gfn) is None:
+            read.append("--")
             continue
         touch = after.touch(gfn)
         if touch.event == "violation":
@@ -242,6 +246,11 @@ class _Painter:
     def _named(self, cells: Iterable[Cell], level: int) -> tuple[Cell, ...]:
         """The cells of a strip of `level`, equal ones joined, each with its text."""
         return tuple(cell._replace(text=self._text(cell, level)) for cell in _joined(cells))
+
+    @staticmethod
+    def _within(cells: Iterable[Cell], last: int) -> Iterator[Cell]:
+        """The cells, ended where the guest ends: its last entry may reach beyond."""
+        return (cell._replace(last=min(cell.last, last)) for cell in cells if cell.first < last)
 
     def _text(self, cell: Cell, level: int) -> str:
         frames = cell.last - cell.first
@@ -302,7 +311,7 @@ class _Painter:
         if "split" in self.outcome.action:
             return f"safe: {place} in leaves of their own", "good"
         if self.outcome.action == "look":
-            return f"at stake: {place} in {name_leaf(leaf, self.guest)}", "ink"
+            return f"at stake: {place}", "ink"
         if self.away == "lost":
             return f"lost: {place}", "bad"
         return f"to be faulted in again: {place}", "ink"
@@ -324,7 +333,9 @@ class _Painter:
         else:
             note = "no table"
             cells = self._absent_cells(first, last)
-        return Strip(label, note, first, last, self._named(cells, level), (focus, focus + pages))
+        return Strip(
+            label, note, first, last, self._named(self._within(cells, last), level), (focus, focus + pages)
+        )
 
     def _table_at(self, level: int, at: int) -> tuple[int | None, Leaf | None]:
         """The row of the `level` table that holds frame `at`, or the larger leaf that does, or neither."""

@@ -63,6 +63,8 @@ def boundary_table(state: BoundaryState) -> str:
             cells = (f"{GfnRange(cell.first, cell.last)} {cell.text}" for cell in strip.cells)
             rows.append((f"{lens.name}, {at}", "; ".join(cells)))
     rows += [(caption, value) for value, caption, _ in state.counters]
+    if state.note:
+        rows.append(("note", state.note))
     if state.memory:
         rows.append(("the guest reads", " ".join(state.memory)))
     body = "".join(
@@ -75,8 +77,6 @@ def _heading(drawing: Drawing, state: BoundaryState) -> None:
     drawing.text(_LEFT, 30, state.title, size=18, weight=700)
     for line, text in enumerate(textwrap.wrap(state.answer, _ANSWER_CHARACTERS)):
         drawing.text(_LEFT, 54 + 18 * line, text, state.role, size=13, weight=600)
-    if state.note:
-        drawing.text(_RIGHT, 30, state.note, "crossing-mark", anchor="end", weight=600)
 
 
 def _x(frame: int, strip: Strip, left: int, right: int) -> int:
@@ -87,14 +87,18 @@ def _x(frame: int, strip: Strip, left: int, right: int) -> int:
 def _guest(drawing: Drawing, state: BoundaryState) -> None:
     span, strip, top = state.outcome.span, state.guest, 106
     drawing.text(_LEFT, top - 7, strip.label, weight=600)
+    if state.note:
+        drawing.text(_RIGHT, top - 7, state.note, "crossing-mark", anchor="end", weight=600)
     _boxes(drawing, strip, _LEFT, _RIGHT, top)
     low, high = _x(span.start, strip, _LEFT, _RIGHT), _x(span.end, strip, _LEFT, _RIGHT)
     high = max(high, low + 2)
+    size = f"the range: {format_gfn(span.pages)}"
+    half = 4 * len(size)
     drawing.path(f"M{low} {top + 42} V{top + 36} H{high} V{top + 42}", "range", width=2)
     drawing.text(
-        min(max((low + high) // 2, _LEFT + 60), _RIGHT - 60),
+        min(max((low + high) // 2, _LEFT + half), _RIGHT - half),
         top + 57,
-        f"the range: {format_gfn(span.pages)}",
+        size,
         "range",
         anchor="middle",
         weight=600,

@@ -40,6 +40,25 @@ PRESETS = {
 }
 """Presets by name; sources: the review thread, M2 (16 TiB) and M10 (1G+1M)."""
 
+
+class Choice(NamedTuple):
+    """What the controls say: all that the state follows from."""
+
+    preset: str
+    kind: str
+    start: str | int
+    end: str | int
+    action: str
+    unit_level: int
+
+
+def _opening(preset: str) -> Choice:
+    if preset not in PRESETS:
+        raise InvalidValueError(f"a preset is one of {', '.join(PRESETS)}; {preset!r} is none")
+    _, _, kind, start, end, unit_level = PRESETS[preset]
+    return Choice(preset, kind, start, end, "look", unit_level)
+
+
 ACTION_LABELS = {"look": "look", "zap": "zap without split", "split": "split", "split+zap": "split, then zap"}
 KIND_LABELS = {"TD": "TD", "plain": "plain VM"}
 
@@ -73,25 +92,28 @@ class BoundaryExplorer:
         start, end: frames as an integer, or text as :func:`~tdpkit.engine.gfn.parse_gfn` reads it. Raises
         InvalidValueError or InvalidTypeError for what breaks a rule; the state is then the one before.
         """
-        if preset is not None:
-            if preset not in PRESETS:
-                raise InvalidValueError(f"a preset is one of {', '.join(PRESETS)}; {preset!r} is none")
-            opening = PRESETS[preset]
-            kind, action = kind or opening.kind, action or "look"
-            start = opening.start if start is None else start
-            end = opening.end if end is None else end
-            unit_level = unit_level or opening.unit_level
-        name = preset or self.preset
-        guest = self._guest(PRESETS[name].layout, kind or self.state.kind)
-        first = self.state.outcome.span.start if start is None else _frame(start)
-        last = self.state.outcome.span.end if end is None else _frame(end)
-        unit = guest.geometry.level(unit_level or self.unit_level).number
-        state = boundary_state(guest, first, last, action or self.state.outcome.action)
-        self.preset: str = name
+        changes = {"kind": kind, "start": start, "end": end, "action": action, "unit_level": unit_level}
+        before = self.choice if preset is None else _opening(preset)
+        choice = before._replace(**{name: value for name, value in changes.items() if value is not None})
+        guest = self._guest(PRESETS[choice.preset].layout, choice.kind)
+        unit = guest.geometry.level(choice.unit_level)
+        if unit.number > guest.geometry.max_leaf_level:
+            raise InvalidValueError(f"a slider moves by leaves of this guest; none has {unit.label}")
+        state = boundary_state(guest, _frame(choice.start), _frame(choice.end), choice.action)
+        self.choice: Choice = choice._replace(start=state.outcome.span.start, end=state.outcome.span.end)
         self.guest: Guest = guest
         self.state: BoundaryState = state
-        self.unit_level: int = unit
         self._sync()
+
+    @property
+    def preset(self) -> str:
+        """The name of the preset on show."""
+        return self.choice.preset
+
+    @property
+    def unit_level(self) -> int:
+        """The level whose leaf is the sliders' unit."""
+        return self.choice.unit_level
 
     def _guest(self, layout: str, kind: str) -> Guest:
         if (layout, kind) not in self._guests:
@@ -109,10 +131,10 @@ class BoundaryExplorer:
             layout=wide,
             style=label,
         )
-        self.kind_radio = ipywidgets.ToggleButtons(
+        self.kind_buttons = ipywidgets.ToggleButtons(
             options=[(KIND_LABELS[kind], kind) for kind in VM_KINDS],
-            description="VM",
-            style={"description_width": "32px", "button_width": "84px"},
+            tooltips=["a trust domain: frames outside are lost", "a plain VM: frames outside are re-faulted"],
+            style={"button_width": "84px"},
         )
         self.unit_menu = ipywidgets.Dropdown(
             options=[("4K", 1)], description="slider unit", layout=ipywidgets.Layout(width="160px")
@@ -128,8 +150,8 @@ class BoundaryExplorer:
             control.tooltip = f"{tip}: a frame number (0x200) or a size (2M+4K)"
         self.action_buttons = ipywidgets.ToggleButtons(
             options=[(text, action) for action, text in ACTION_LABELS.items()],
-            description="action",
-            style={"description_width": "48px", "button_width": "auto"},
+            tooltips=[f"action: {text}" for text in ACTION_LABELS.values()],
+            style={"button_width": "auto"},
         )
         self.back_button = ipywidgets.Button(
             description="back", tooltip="back to the guest before the action", layout={"width": "72px"}
@@ -137,11 +159,12 @@ class BoundaryExplorer:
         self.message = ipywidgets.HTML(layout={"min_height": "28px"})
         self.picture = ipywidgets.HTML(layout={"width": "100%"})
         self.table = ipywidgets.HTML()
+        narrow = ipywidgets.Layout(width="48px", display="flex", justify_content="flex-end")
         rows = (
-            (self.preset_menu, self.kind_radio, self.unit_menu),
+            (self.preset_menu, ipywidgets.Label("VM"), self.kind_buttons, self.unit_menu),
             (self.start_slider, self.start_text),
             (self.end_slider, self.end_text),
-            (self.action_buttons, self.back_button),
+            (ipywidgets.Label("action", layout=narrow), self.action_buttons, self.back_button),
         )
         line = ipywidgets.Layout(flex_flow="row wrap", align_items="center", width="100%")
         self.box = ipywidgets.VBox(
@@ -160,7 +183,7 @@ class BoundaryExplorer:
     def _connect(self) -> None:
         handlers: tuple[tuple[Any, Callable[[Any], None]], ...] = (
             (self.preset_menu, lambda new: self.propose(preset=new)),
-            (self.kind_radio, lambda new: self.propose(kind=new)),
+            (self.kind_buttons, lambda new: self.propose(kind=new)),
             (self.unit_menu, lambda new: self.propose(unit_level=new)),
             (self.start_slider, lambda new: self.propose(start=new * self._unit)),
             (self.end_slider, lambda new: self.propose(end=min(new * self._unit, self.guest.frames))),
@@ -200,7 +223,7 @@ class BoundaryExplorer:
             levels = range(1, self.guest.geometry.max_leaf_level + 1)
             self._set(self.unit_menu, options=[(self.guest.geometry.level(n).label, n) for n in levels])
             self._set(self.preset_menu, value=self.preset)
-            self._set(self.kind_radio, value=state.kind)
+            self._set(self.kind_buttons, value=state.kind)
             self._set(self.unit_menu, value=self.unit_level)
             units = -(-self.guest.frames // self._unit)
             for slider, text, frame in (

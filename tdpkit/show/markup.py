@@ -98,13 +98,3 @@ class Drawing:
             f'patternTransform="rotate({angle})"><rect width="6" height="6" fill="{self.palette[kind]}"/>'
             f'<path d="{marks}" fill="{self.palette[f"{kind}-mark"]}"/></pattern>'
         )
-
-
-def group_digits(number: int) -> str:
-    """6303771 as ``6 303 771``."""
-    return f"{number:,}".replace(",", " ")
-
-
-def count_of(number: int, noun: str) -> str:
-    """``1 frame``, ``2 frames``, ``6 303 771 frames``."""
-    return f"{group_digits(number)} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,169 @@
+"""The exercises of notebook 00. A check runs the submission and answers a wrong one with a counterexample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
+from types import EllipsisType
+from typing import Any
+
+from tdpkit.engine.gfn import Geometry, GfnRange, format_gfn
+from tdpkit.engine.tree import LeafRun, translate
+from tdpkit.lab.guest import VM_KINDS, Guest, Layout
+
+from .verdict import Verdict, drawn, waiting
+
+# ---- same zap, two guests ------------------------------------------------------------------------------
+
+ZAPPED = GfnRange(3, 4)
+
+
+def check_same_zap(plain: Any, td: Any) -> Verdict:
+    """Compare two predictions with what the guests read after the zap of frame 3.
+
+    plain, td: eight bytes in hex, ``"10 11 12 13 14 15 16 17"``, one per frame, as the guest reads them once
+    it has done all it must to read them.
+    """
+    example = "such as 'a0 b1 c2 d3 e4 f5 06 17'"
+    if ... in (plain, td):
+        return waiting(f"write the eight bytes you expect each guest to read, {example}.")
+    for kind, predicted in (("plain", plain), ("TD", td)):
+        guest = Guest("eight", kind)
+        before = guest.bytes_in_sight().split()
+        said = predicted.split() if isinstance(predicted, str) else []
+        if len(said) != guest.frames:
+            return Verdict(
+                False, f"the {kind} guest has {guest.frames} frames; write that many bytes, {example}."
+            )
+        guest.zap(ZAPPED.start, ZAPPED.end)
+        for frame, byte in enumerate(said):
+            met = guest.touch(frame)
+            after = guest.accept(frame) if met.event == "violation" else met
+            reads = f"{after.byte:02x}"
+            if byte.lower() != reads:
+                way = met.event if after is met else f"{met.event}, {after.event}"
+                return Verdict(
+                    False,
+                    f"{kind} guest, frame {frame}, which held {before[frame]}: you said {byte}, "
+                    f"it reads {reads} (zap of {ZAPPED}, one leaf over all eight; frame {frame}: {way}).",
+                    drawn("eight", kind, ZAPPED.start, ZAPPED.end, "zap"),
+                )
+    return Verdict(
+        True, "the plain guest reads every byte again; the TD has lost all eight, seven of them unasked."
+    )
+
+
+# ---- a range that loses just so many -------------------------------------------------------------------
+
+
+def check_loses(start: int | EllipsisType, end: int | EllipsisType, frames: int) -> Verdict:
+    """Whether a zap of [start, end), without a split, loses exactly `frames` frames of the toy TD."""
+    if isinstance(start, EllipsisType) or isinstance(end, EllipsisType):
+        return waiting(
+            f"give a start and an end (frames, 0 to 32) whose zap loses {frames} frames outside the range."
+        )
+    try:
+        outcome = Guest("toy", "TD").zap(start, end)
+    except (ValueError, TypeError) as error:
+        return Verdict(False, f"{error}.")
+    lost = outcome.outside_frames
+    parts = ", ".join(f"{part} ({part.pages})" for part in outcome.outside) or "none"
+    text = f"the zap of {outcome.span} loses {lost} frames outside it: {parts}."
+    if lost == frames:
+        return Verdict(True, text)
+    return Verdict(False, f"{text} Wanted: {frames}.", drawn("toy", "TD", start, end, "zap"))
+
+
+# ---- how many splits -----------------------------------------------------------------------------------
+
+SPLIT_RANGES = ("[1G, 2G)", "[1G+1M, 2G)", "[1G+2M, 2G)", "[1G+4K, 2G-4K)")
+
+
+def check_splits(predicted: Mapping[str, int | EllipsisType]) -> Verdict:
+    """Compare predicted numbers of splits with patch v3's, for one 1G leaf at 1G and SPLIT_RANGES."""
+    for text in SPLIT_RANGES:
+        said = predicted.get(text, ...)
+        if isinstance(said, EllipsisType):
+            return waiting(f"how many splits does {text} need, on one 1G leaf at 1G?")
+        guest = Guest("one-1G", "plain")
+        span = GfnRange.parse(*text.strip("[)").split(", "))
+        outcome = guest.split(span.start, span.end)
+        if said != len(outcome.splits):
+            made = ", ".join(
+                f"the {guest.geometry.level(level).label} leaf at {format_gfn(gfn)}"
+                for gfn, level in outcome.splits
+            )
+            return Verdict(
+                False,
+                f"{text}: you said {said}, the walk made {len(outcome.splits)} splits: {made or 'none'}.",
+                drawn("one-1G", "plain", span.start, span.end, "split"),
+            )
+    return Verdict(
+        True, "one split per leaf that strictly contains an edge, level by level, and not one more."
+    )
+
+
+# ---- convert, and lose nothing -------------------------------------------------------------------------
+
+_SMALL = Geometry(index_bits=2, root_level=3, max_leaf_level=2)
+_BLOCKS = 3
+
+
+def layouts() -> Iterator[Layout]:
+    """Every layout of three blocks of four frames, each a hole, a leaf or four 4K leaves; simplest first."""
+    block = _SMALL.pages(2)
+    for choice in sorted(
+        product(range(3), repeat=_BLOCKS), key=lambda kinds: (sum(map(bool, kinds)), kinds[::-1])
+    ):
+        runs = tuple(
+            LeafRun(at * block, 2, 1, at * block) if kind == 1 else LeafRun(at * block, 1, block, at * block)
+            for at, kind in enumerate(choice)
+            if kind
+        )
+        yield Layout(_SMALL, runs, _BLOCKS * block)
+
+
+def check_convert(convert: Callable[[Guest, int, int], Any]) -> Verdict:
+    """Attack ``convert(guest, start, end)`` with every range of every small layout, in both kinds of VM.
+
+    Afterwards no frame of the range may be mapped, and every frame outside must be as it was: same host
+    frame, same byte. The first failure, on the simplest layout and shortest range, is the counterexample.
+    """
+    tried = 0
+    for layout, span, kind in product(layouts(), _ranges(_BLOCKS * _SMALL.pages(2)), VM_KINDS):
+        tried += 1
+        wrong = _convert_wrong(convert, Guest(layout, kind), span.start, span.end)
+        if wrong:
+            picture = drawn(layout, kind, span.start, span.end, "look")
+            return Verdict(False, f"{Guest(layout, kind)!r}, range {span!r}: {wrong}.", picture)
+    return Verdict(True, f"{tried} conversions (every range, every layout, both kinds of VM), nothing lost.")
+
+
+def _ranges(frames: int) -> Iterator[GfnRange]:
+    """Every range of a guest of `frames` frames but the empty ones, shortest first."""
+    for length in range(1, frames + 1):
+        for start in range(frames - length + 1):
+            yield GfnRange(start, start + length)
+
+
+def _convert_wrong(convert: Callable[[Guest, int, int], Any], guest: Guest, start: int, end: int) -> str:
+    """What is wrong after the conversion, or nothing."""
+    before = [_host_frame(guest, gfn) for gfn in range(guest.frames)]
+    memory = dict(guest.memory)
+    try:
+        convert(guest, start, end)
+    except Exception as error:  # a submission may raise anything; the learner is told
+        return f"convert raised {type(error).__name__}: {error}"
+    for gfn, pfn in enumerate(before):
+        now = _host_frame(guest, gfn)
+        if start <= gfn < end and now is not None:
+            return f"frame {gfn} is in the range and still mapped"
+        if not start <= gfn < end and now != pfn:
+            fate = "lost" if guest.kind == "TD" else "zapped"
+            return f"frame {gfn} is outside the range and was {fate}"
+    return "" if guest.memory == memory else "bytes of the guest changed"
+
+
+def _host_frame(guest: Guest, gfn: int) -> int | None:
+    leaf = translate(guest.root, gfn)
+    return None if leaf is None else leaf.pfn + gfn - leaf.gfn

@@ -1,0 +1,46 @@
+"""python -m tests.bench [engine] [browser]: the numbers that the design promises, measured now.
+
+It measures and does not judge: the exit status is 0 whether a target is met or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Callable, Iterator
+
+from tests.browser.lab import Unfit
+
+from .engine import engine_figures
+from .figures import Figure, table
+from .latency import latency_figures
+
+PARTS: dict[str, Callable[[], Iterator[Figure]]] = {"engine": engine_figures, "browser": latency_figures}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all if none is named"
+    )
+    chosen = parser.parse_args().parts or list(PARTS)
+    for part in chosen:
+        if part not in PARTS:
+            parser.error(f"a part is one of {', '.join(PARTS)}; {part!r} is none")
+    print(
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
+    )
+    figures: list[Figure] = []
+    for part in chosen:
+        try:
+            figures += PARTS[part]()
+        except Unfit as missing:
+            print(f"{part}: not measured. {missing}")
+    print(table(figures))
+    over = sum(figure.verdict not in ("", "ok") for figure in figures)
+    print(f"\n{over} over or wrong." if over else "\nEvery target is met.")
+
+
+if __name__ == "__main__":
+    main()

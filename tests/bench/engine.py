@@ -1,0 +1,132 @@
+"""The machine without a browser: imports, populating, replaying, walking."""
+
+from __future__ import annotations
+
+import gc
+import re
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from tdpkit.engine.events import run
+from tdpkit.engine.gfn import X86_4LEVEL, parse_gfn
+from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm
+from tdpkit.engine.scan import populate
+from tdpkit.engine.tdp_iter import TdpIter
+from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
+from tdpkit.engine.tree import TdpMmuRoot, tables_per_level
+from tdpkit.lab.worlds import CountingWorld
+
+from .figures import Figure
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+LEAVES = parse_gfn("16T") // parse_gfn("2M")
+PAGE_BYTES = 4096
+
+
+def engine_figures() -> Iterator[Figure]:
+    """All of this module's, in the order of the table."""
+    yield from import_figures()
+    yield from populate_figures()
+    yield from conformance_figures()
+    yield from visit_figures()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long `work` takes, without the garbage of what came before."""
+    gc.collect()
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _fresh(*arguments: str) -> float:
+    command = [sys.executable, *arguments]
+    return seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+
+
+def import_figures(runs: int = 15) -> Iterator[Figure]:
+    """Fresh processes, taken in turn, so that a slow moment of the machine slows them all."""
+    nothing, package, machine = [], [], []
+    for _ in range(runs):
+        nothing.append(_fresh("-c", "pass"))
+        package.append(_fresh("-c", "import tdpkit"))
+        machine.append(_fresh("-c", "import tdpkit.lab.guest"))
+    bare = median(nothing)
+    yield Figure("import tdpkit", 1e3 * (median(package) - bare), "ms", limit=50)
+    yield Figure("  the whole process, of which Python itself", 1e3 * median(package), "ms")
+    yield Figure("  python -c pass", 1e3 * bare, "ms")
+    yield Figure("import tdpkit.lab.guest (the machine and its guests)", 1e3 * (median(machine) - bare), "ms")
+
+
+def _populated() -> TdpMmuRoot:
+    root = Kvm(KVM_X86_TDX_VM, X86_4LEVEL).mirror_root
+    assert root is not None
+    populate(root, 0, 2, LEAVES, 0)
+    return root
+
+
+def populate_figures(runs: int = 9) -> Iterator[Figure]:
+    """Beside a bare fill of as many bytes: what first touching them costs differs by machine and moment."""
+    root = _populated()
+    tables = sum(tables_per_level(root))
+    del root
+    populated, filled = [], []
+    for _ in range(runs):
+        populated.append(seconds(_populated))
+        filled.append(seconds(lambda: np.empty(tables * PAGE_BYTES // 8, dtype=np.uint64).fill(1)))
+    gc.collect()
+    tracemalloc.start()
+    root = _populated()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    yield Figure("populate 16 TiB with 2M leaves", 1e3 * median(populated), "ms", limit=50)
+    yield Figure("  a bare NumPy fill of the same bytes", 1e3 * median(filled), "ms")
+    yield Figure("  populate / bare fill", median(populated) / median(filled), "×")
+    yield Figure("  memory held / the hardware's tables", held / (tables * PAGE_BYTES), "×", limit=1.1)
+
+
+def conformance_figures() -> Iterator[Figure]:
+    """The command that a reader would type, from its start to its exit status."""
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "tdpkit.lab.conformance", str(VECTORS)]
+    replay = subprocess.run(command, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - begin
+    counts = re.findall(r"(\d+)/(\d+)$", replay.stdout, re.MULTILINE)
+    different = sum(int(cases) - int(equal) for equal, cases in counts)
+    fault = "" if replay.returncode == 0 and counts else f"exit status {replay.returncode}"
+    cases = sum(int(cases) for _, cases in counts)
+    yield Figure(f"recorded cases that replay differently, of {cases}", different, "cases", 0, fault)
+    yield Figure("  the replay command", took, "s")
+
+
+def visit_figures(runs: int = 3) -> Iterator[Figure]:
+    """A walk of 1 TiB of 2M leaves, none of which crosses an edge: visits and nothing else."""
+    root, end = _populated(), parse_gfn("1T")
+    world = CountingWorld()
+
+    def split() -> None:
+        world.__init__()  # type: ignore[misc]
+        run(tdp_mmu_split_huge_pages_root(root, 0, end, 1, shared=False, only_cross_boundary=True), world)
+
+    def walk() -> int:
+        it, visits = TdpIter(root, 2, 0), 0
+        while it.valid and it.gfn < end:
+            visits += 1
+            it.next()
+        return visits
+
+    split_time = min(seconds(split) for _ in range(runs))
+    walk_time = min(seconds(walk) for _ in range(runs))
+    visits = walk()
+    fault = "" if visits == world.iterations else f"{visits} visits against {world.iterations}"
+    yield Figure(
+        "split coroutine, per visit (design: about 400)", 1e9 * split_time / visits, "ns", fault=fault
+    )
+    yield Figure("  TdpIter alone, per visit", 1e9 * walk_time / visits, "ns")

@@ -1,0 +1,211 @@
+"""What coroutines say, in which order, and that a recording keeps it."""
+
+import pytest
+from hypothesis import given
+
+from tdpkit.engine import events as events_module
+from tdpkit.engine.events import (
+    AllocTable,
+    Event,
+    External,
+    Flush,
+    FreeTable,
+    Lock,
+    SetSpte,
+    Trace,
+    Unlock,
+    Visit,
+    World,
+)
+from tdpkit.engine.gfn import Geometry
+from tdpkit.engine.tdp_iter import TdpIter
+from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
+
+from . import brute
+from .worlds import Finite, Impatient, Refusing, record, run
+
+TOY = Geometry(1, 3, 3)  # two entries a table: 4K, 8K and 16K
+
+
+def subclasses(kind: type) -> set[type]:
+    return {kind}.union(*map(subclasses, kind.__subclasses__()))
+
+
+def a_walk() -> TdpIter:
+    return TdpIter(brute.plant(TOY, brute.full(TOY, 1)), 1, 0)
+
+
+EXAMPLES = {
+    Visit: lambda: Visit(a_walk()),
+    AllocTable: lambda: AllocTable(a_walk().pool),
+    External: lambda: External("split", 0, 2, 1, 2),
+    Unlock: lambda: Unlock(True, "alloc"),
+    Lock: lambda: Lock(True),
+    SetSpte: lambda: SetSpte(0, 0, 0, 1, 1, 2),
+    FreeTable: lambda: FreeTable(0),
+    Flush: Flush,
+    Trace: lambda: Trace("kvm_mmu_split_huge_page"),
+}
+
+
+def test_the_set_of_events_is_closed():
+    assert subclasses(Event) - {Event} == set(EXAMPLES)
+    assert {
+        kind for kind in vars(events_module).values() if isinstance(kind, type) and issubclass(kind, Event)
+    } == {
+        Event,
+        *EXAMPLES,
+    }
+
+
+@pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
+def test_a_kind_world_answers_every_event_and_a_subclass_can_answer_otherwise(kind):
+    """A missing entry would show up only in the one call that needs it."""
+    kind_answers = {Visit: False, External: 0}
+    answer = World().answer(EXAMPLES[kind]())
+    assert isinstance(answer, int) if kind is AllocTable else answer == kind_answers.get(kind)
+    method = "".join("_" + c.lower() if c.isupper() else c for c in kind.__name__).lstrip("_")
+    other = type("Other", (World,), {method: lambda self, event: "otherwise"})
+    assert other().answer(EXAMPLES[kind]()) == "otherwise"
+
+
+# ---- order ---------------------------------------------------------------------------------------------
+
+
+def brief(event: Event) -> tuple:
+    """An event without rows and raw values."""
+    match event:
+        case Visit(iter=it):
+            return ("visit", it.gfn, it.level)
+        case SetSpte() | External():
+            return (type(event).__name__, event.gfn, event.level)
+        case Trace():
+            return ("trace", event.name, event.gfn, event.level, event.errno)
+        case Unlock():
+            return ("unlock", event.reason, event.shared)
+        case Lock():
+            return ("lock", event.shared)
+    return (type(event).__name__,)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_split_says_what_it_does_in_the_order_of_the_kernels_steps(shared):
+    """Kernel-facts 5.1 and 11, by hand: one 16K leaf, edge at frame 1, so an 8K leaf is split as well.
+
+    (`kvm_mmu_get_page` is not among the traces of this engine.)
+    """
+    root = brute.plant(TOY, [brute.leaf(64, 3), brute.HOLE])
+    call = tdp_mmu_split_huge_pages_root(root, 1, 4, 1, shared=shared, only_cross_boundary=True)
+    assert [brief(event) for event in record(call).events] == [
+        ("visit", 0, 3),
+        *(("unlock", "alloc", shared), ("AllocTable",), ("lock", shared)),
+        ("visit", 0, 3),  # from the root again, the entry is looked at anew
+        ("SetSpte", 0, 3),
+        ("trace", "kvm_tdp_mmu_spte_changed", 0, 3, 0),
+        ("trace", "kvm_mmu_split_huge_page", 0, 3, 0),
+        ("visit", 0, 2),  # down into the new table
+        *(("unlock", "alloc", shared), ("AllocTable",), ("lock", shared)),
+        ("visit", 0, 3),
+        ("visit", 0, 2),
+        ("SetSpte", 0, 2),
+        ("trace", "kvm_tdp_mmu_spte_changed", 0, 2, 0),
+        ("trace", "kvm_mmu_split_huge_page", 0, 2, 0),
+        ("visit", 2, 2),  # fully inside: not split; target level 4K, so no further down
+    ]
+
+
+def test_a_failed_allocation_says_nothing_but_the_failed_split():
+    """-ENOMEM gives only the split event (kernel-facts 11)."""
+    root = brute.plant(TOY, [brute.leaf(64, 3), brute.HOLE])
+    call = tdp_mmu_split_huge_pages_root(root, 1, 4, 1, shared=True, only_cross_boundary=True)
+    assert [brief(event) for event in record(call, Refusing()).events] == [
+        ("visit", 0, 3),
+        *(("unlock", "alloc", True), ("AllocTable",), ("lock", True)),
+        ("trace", "kvm_mmu_split_huge_page", 0, 3, -12),
+    ]
+
+
+def test_a_split_of_a_mirror_root_under_the_shared_lock_stores_twice():
+    """Frozen first, then the TDX side, then the new value (kernel-facts 8.3)."""
+    root = brute.plant(TOY, [brute.leaf(64, 3), brute.HOLE], is_mirror=True)
+    call = tdp_mmu_split_huge_pages_root(root, 2, 4, 1, shared=True, only_cross_boundary=True)
+    events = record(call).events
+    assert [brief(event) for event in events[5:10]] == [
+        ("SetSpte", 0, 3),
+        ("External", 0, 3),
+        ("SetSpte", 0, 3),
+        ("trace", "kvm_tdp_mmu_spte_changed", 0, 3, 0),
+        ("trace", "kvm_mmu_split_huge_page", 0, 3, 0),
+    ]
+    first, asked, second = events[5:8]
+    assert (first.old_spte, first.new_spte) == (brute.leaf(64, 3), brute.FROZEN)
+    assert (second.old_spte, second.new_spte) == (brute.FROZEN, asked.new_spte)
+    assert (asked.op, asked.old_spte, asked.new_spte & ~brute.FRAME) == (
+        "split",
+        brute.leaf(64, 3),
+        brute.LINK,
+    )
+
+
+def test_a_resched_of_a_zap_flushes_then_lets_go():
+    root = brute.plant(TOY, brute.full(TOY, 3))
+    assert [brief(event) for event in record(tdp_mmu_zap_leafs(root, 0, 8), Impatient()).events] == [
+        ("visit", 0, 3),  # the first entry: no progress to lose yet, so no resched
+        ("SetSpte", 0, 3),
+        ("trace", "kvm_tdp_mmu_spte_changed", 0, 3, 0),
+        ("visit", 4, 3),
+        *(("Flush",), ("unlock", "resched", False), ("lock", False)),
+        ("visit", 4, 3),
+        ("SetSpte", 4, 3),
+        ("trace", "kvm_tdp_mmu_spte_changed", 4, 3, 0),
+    ]
+
+
+# ---- recording -----------------------------------------------------------------------------------------
+
+
+@given(brute.cases(root_levels=(2, 4)))
+def test_a_recording_keeps_each_visit_as_it_was_and_returns_what_run_returns(case):
+    """One Visit object serves a whole walk: uncopied, every recorded visit would be the last one."""
+    layout, start, end = case
+
+    class Noting(Finite):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple] = []
+
+        def visit(self, event: Visit) -> bool:
+            it = event.iter
+            self.seen.append((it.gfn, it.level, it.old_spte, it.next_last_level_gfn, it.pt_path.copy()))
+            return False
+
+    for call in (
+        lambda root: tdp_mmu_split_huge_pages_root(root, start, end, 1, shared=True),
+        lambda root: tdp_mmu_zap_leafs(root, start, end),
+    ):
+        world = Noting()
+        recording = record(call(brute.plant(*layout)), world)
+        kept = [visit.iter for visit in recording.of(Visit)]
+        assert [
+            (it.gfn, it.level, it.old_spte, it.next_last_level_gfn, it.pt_path) for it in kept
+        ] == world.seen
+        assert recording.result == run(call(brute.plant(*layout)))
+        assert type(recording.result) is type(run(call(brute.plant(*layout))))
+
+
+def test_an_exception_of_the_coroutine_comes_out_of_run_and_of_record():
+    def broken():
+        yield Flush()
+        raise LookupError("here")
+
+    for drive in (events_module.run, events_module.record):
+        with pytest.raises(LookupError, match="here"):
+            drive(broken())
+
+
+def test_traces_read_like_the_kernels():
+    """Event and text of kernel-facts 11, numbers in hex without 0x."""
+    split = Trace("kvm_mmu_split_huge_page", gfn=0x40000, level=3, spte=0x80A0000000000FB7, errno=-12)
+    assert str(split) == "kvm_mmu_split_huge_page: gfn 40000 spte 80a0000000000fb7 level 3 errno -12"
+    changed = Trace("kvm_tdp_mmu_spte_changed", gfn=0x200, level=2, spte=0xABC, new_spte=0xDEF, as_id=1)
+    assert str(changed) == "kvm_tdp_mmu_spte_changed: as id 1 gfn 200 level 2 old_spte abc new_spte def"
