@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from tdpkit.engine.gfn import PG_LEVEL_4K, GfnRange, format_gfn
+from tdpkit.engine.gfn import PG_LEVEL_4K, format_gfn
 from tdpkit.engine.spte import (
     PT_PAGE_SIZE_MASK,
     SPTE_MMU_PRESENT_MASK,
@@ -20,9 +20,9 @@ from tdpkit.engine.spte import (
 )
 from tdpkit.engine.tree import Leaf
 from tdpkit.lab.guest import Guest, Outcome
-from tdpkit.lab.words import count_of, group_digits
+from tdpkit.lab.words import count_of
 
-WHAT_IF = "what-if: a TD of the modelled series maps at most 2M"
+from .boundary_words import WHAT_IF, answer, counters, edge_caption, kind_names, name_leaf, title
 
 
 class Cell(NamedTuple):
@@ -91,114 +91,21 @@ def boundary_state(guest: Guest, start: int, end: int, action: str) -> BoundaryS
         lenses = (painter.whole(),) if guest.shows_bytes else (painter.lens("start"), painter.lens("end"))
         strip = painter.guest_strip()
         memory = _memory(after, outcome) if guest.shows_bytes else ()
-    answer, role = _answer(outcome, guest)
+    said, role = answer(outcome, guest)
     shown = (strip, *(part for lens in lenses for part in lens.strips))
     kinds = {cell.kind for part in shown for cell in part.cells}
-    vm = "TD" if outcome.kind == "TD" else "plain VM"
     return BoundaryState(
         kind=outcome.kind,
         outcome=outcome,
-        title=f"{_TITLES[action]} {outcome.span} of a {format_gfn(guest.frames)} {vm}",
-        answer=answer,
+        title=title(outcome, guest),
+        answer=said,
         role=role,
         note=WHAT_IF if guest.what_if else "",
         guest=strip,
         lenses=lenses,
-        counters=_counters(outcome),
-        legend=tuple((kind, name) for kind, name in _kind_names(guest).items() if kind in kinds),
+        counters=counters(outcome),
+        legend=tuple((kind, name) for kind, name in kind_names(guest).items() if kind in kinds),
         memory=memory,
-    )
-
-
-def _kind_names(guest: Guest) -> dict[str, str]:
-    """What each kind of cell is called in the legend, in its order."""
-    levels = range(guest.geometry.max_leaf_level, 0, -1)
-    return {
-        **{f"leaf{level}": f"{guest.geometry.level(level).label} leaf" for level in levels},
-        "table": "table",
-        "hole": "not mapped",
-        "crossing": "crosses an edge",
-        "split": "made by the split",
-        "zapped": "zapped, in the range",
-        "lost": "lost: zapped outside the range",
-        "refaulted": "zapped outside the range, to re-fault",
-    }
-
-
-_TITLES = {"look": "Look at", "zap": "Zap", "split": "Split the edges of", "split+zap": "Split, then zap"}
-
-
-def name_leaf(leaf: Leaf, guest: Guest) -> str:
-    """``the 2M leaf at 2T``."""
-    return f"the {guest.geometry.level(leaf.level).label} leaf at {format_gfn(leaf.gfn)}"
-
-
-def _edge_names(leaf: Leaf, span: GfnRange, pages: int) -> str:
-    edges = (("start", span.start), ("end", span.end))
-    return " and the ".join(name for name, edge in edges if leaf.gfn < edge < leaf.gfn + pages)
-
-
-def _outside(outcome: Outcome) -> str:
-    """How many frames outside the range, and on which side."""
-    before = sum(part.pages for part in outcome.outside if part.end <= outcome.span.start)
-    after = outcome.outside_frames - before
-    if before and after:
-        where = f"{group_digits(before)} before the start, {group_digits(after)} after the end"
-        return f"{count_of(before + after, 'frame')} outside the range ({where})"
-    return f"{count_of(before or after, 'frame')} {'before the start' if before else 'after the end'}"
-
-
-def _answer(outcome: Outcome, guest: Guest) -> tuple[str, str]:
-    span, td = outcome.span, outcome.kind == "TD"
-    outside = _outside(outcome)
-    gone = count_of(outcome.zapped_inside, "frame")
-    are = "is" if outcome.zapped_inside == 1 else "are"
-    vm = "TD" if td else "Plain VM"
-    if outcome.action == "look":
-        if not outcome.crossing:
-            return f"{vm}: no leaf crosses an edge; a zap takes exactly the range.", "good"
-        named = ", ".join(
-            f"{name_leaf(leaf, guest)} crosses the "
-            f"{_edge_names(leaf, span, guest.geometry.pages(leaf.level))}"
-            for leaf in outcome.crossing
-        )
-        return f"{vm}: {named}; without a split, a zap takes {outside} too.", "bad" if td else "ink"
-    if outcome.action == "zap" and outcome.outside:
-        it, are = ("it", "is") if outcome.outside_frames == 1 else ("them", "are")
-        if td:
-            return (
-                f"TD: {outside} {are} lost. There the guest meets an EPT violation, must ACCEPT again, "
-                "and reads zeros.",
-                "bad",
-            )
-        return f"Plain VM: {outside} went too. The guest faults {it} in again; the contents are kept.", "ink"
-    if outcome.action == "zap":
-        return f"{vm}: no leaf crossed an edge; exactly {gone} in the range {are} gone, none outside.", "good"
-    splits = count_of(len(outcome.splits), "split")
-    if outcome.action == "split":
-        if not outcome.splits:
-            return f"{vm}: nothing to split, no leaf crosses an edge.", "good"
-        return f"{vm}: {splits}; no leaf crosses an edge any more, every translation is as it was.", "good"
-    return f"{vm}: {splits}, then the zap; exactly {gone} in the range {are} gone, none outside.", "good"
-
-
-def _counters(outcome: Outcome) -> tuple[tuple[str, str, str], ...]:
-    td, look = outcome.kind == "TD", outcome.action == "look"
-    captions = {
-        "look": "SPTEs a split would visit",
-        "zap": "SPTEs the zap visited",
-        "split": "SPTEs the split visited",
-        "split+zap": "SPTEs visited, split and zap",
-    }
-    fate = "frames lost outside" if td else "frames to re-fault outside"
-    if look:
-        fate = "frames at stake outside"
-    return (
-        (group_digits(outcome.split_visits + outcome.zap_visits), captions[outcome.action], "ink"),
-        (group_digits(len(outcome.crossing)), "crossing leaves", "ink"),
-        (group_digits(len(outcome.splits)), "splits", "ink"),
-        (group_digits(len(outcome.splits)), "page tables added", "ink"),
-        (group_digits(outcome.outside_frames), fate, "bad" if td and outcome.outside else "ink"),
     )
 
 
@@ -293,28 +200,8 @@ class _Painter:
             first = self.geometry.gfn_round_for_level(at, level + 1)
             last = min(first + self.geometry.pages(level + 1), max(self.guest.frames, first + 1))
             strips.append(self.strip(level, at, first, last))
-        caption, role = self._caption(name, edge)
+        caption, role = edge_caption(self.outcome, self.guest, name)
         return Lens(name, edge, tuple(strips), caption, role)
-
-    def _caption(self, name: str, edge: int) -> tuple[str, str]:
-        crossing = [
-            leaf
-            for leaf in self.outcome.crossing
-            if leaf.gfn < edge < leaf.gfn + self.geometry.pages(leaf.level)
-        ]
-        if not crossing:
-            return f"no leaf crosses the {name}", "good"
-        leaf = crossing[0]
-        parts = self.span.outside(leaf.gfn, self.geometry.pages(leaf.level))
-        side = sum(part.pages for part in parts if (part.end <= edge) == (name == "start"))
-        place = f"{count_of(side, 'frame')} {'before the start' if name == 'start' else 'after the end'}"
-        if "split" in self.outcome.action:
-            return f"safe: {place} in leaves of their own", "good"
-        if self.outcome.action == "look":
-            return f"at stake: {place}", "ink"
-        if self.away == "lost":
-            return f"lost: {place}", "bad"
-        return f"to be faulted in again: {place}", "ink"
 
     # ---- one strip --------------------------------------------------------------------------------------
 

@@ -92,7 +92,13 @@ class BoundaryExplorer:
         start, end: frames as an integer, or text as :func:`~tdpkit.engine.gfn.parse_gfn` reads it. Raises
         InvalidValueError or InvalidTypeError for what breaks a rule; the state is then the one before.
         """
-        changes = {"kind": kind, "start": start, "end": end, "action": action, "unit_level": unit_level}
+        changes: dict[str, Any] = {
+            "kind": kind,
+            "start": start,
+            "end": end,
+            "action": action,
+            "unit_level": unit_level,
+        }
         before = self.choice if preset is None else _opening(preset)
         choice = before._replace(**{name: value for name, value in changes.items() if value is not None})
         guest = self._guest(PRESETS[choice.preset].layout, choice.kind)

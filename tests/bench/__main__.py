@@ -28,8 +28,9 @@ def main() -> None:
     for part in chosen:
         if part not in PARTS:
             parser.error(f"a part is one of {', '.join(PARTS)}; {part!r} is none")
+    load = os.getloadavg()[0]
     print(
-        f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f} before the first figure"
     )
     figures: list[Figure] = []
     for part in chosen:

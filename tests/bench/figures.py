@@ -12,7 +12,8 @@ class Figure:
     """One row of the table.
 
     limit: the most that the design allows (None: it asks for nothing, the figure is there to compare).
-    fault: what is wrong with the result itself, whatever the time; empty if nothing is.
+    fault: what is wrong with the result itself, whatever the time; note: what made it less than a fair
+    measurement. Empty if nothing.
     """
 
     what: str
@@ -20,15 +21,21 @@ class Figure:
     unit: str
     limit: float | None = None
     fault: str = ""
+    note: str = ""
 
     @property
     def verdict(self) -> str:
         """``ok`` or ``over``; nothing where nothing is asked for."""
         if self.fault:
-            return f"WRONG: {self.fault}"
+            return "WRONG"
         if self.limit is None:
             return ""
         return "ok" if self.measured <= self.limit else "over"
+
+    @property
+    def remark(self) -> str:
+        """The verdict, and what there is to say about it."""
+        return ": ".join(part for part in (self.verdict, self.fault or self.note) if part)
 
 
 def percentile(times: list[float], percent: int) -> float:
@@ -41,7 +48,7 @@ def table(figures: Iterable[Figure]) -> str:
     rows = [("what", "measured", "target", "")]
     for figure in figures:
         limit = "" if figure.limit is None else f"≤ {_written(figure.limit)} {figure.unit}"
-        rows.append((figure.what, f"{_written(figure.measured)} {figure.unit}", limit, figure.verdict))
+        rows.append((figure.what, f"{_written(figure.measured)} {figure.unit}", limit, figure.remark))
     width = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
         f"{what:<{width[0]}}  {measured:>{width[1]}}  {limit:>{width[2]}}  {verdict}".rstrip()

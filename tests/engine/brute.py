@@ -6,6 +6,7 @@ from entry to entry: what is asked of a range is asked of each entry by arithmet
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from random import Random
 from typing import NamedTuple
 
 from hypothesis import strategies as st
@@ -218,6 +219,16 @@ def zap(geometry: Geometry, table: list, start: int, end: int) -> tuple[list, li
 
 # ---- layouts and ranges to try -------------------------------------------------------------------------
 
+SHAPES = sorted(
+    (
+        Geometry(bits, root, largest)
+        for bits in (1, 2, 3)
+        for root in (1, 2, 3, 4)
+        for largest in range(1, root + 1)
+    ),
+    key=lambda shape: (shape.index_bits * shape.root_level, shape.max_leaf_level),
+)
+
 
 class Layout(NamedTuple):
     """A geometry and a root table of it: the first two arguments of the functions above."""
@@ -226,35 +237,32 @@ class Layout(NamedTuple):
     table: list
 
 
-@st.composite
-def geometries(draw, root_levels=(1, 4)) -> Geometry:
-    root_level = draw(st.integers(*root_levels))
-    return Geometry(draw(st.integers(1, 3)), root_level, draw(st.integers(1, root_level)))
+def geometries(root_levels: tuple[int, int] = (1, 4)) -> st.SearchStrategy[Geometry]:
+    """Toys, the smallest first; those with huge leaves oftener than those without."""
+    fitting = [shape for shape in SHAPES if root_levels[0] <= shape.root_level <= root_levels[1]]
+    return st.sampled_from(fitting + [shape for shape in fitting if shape.max_leaf_level > 1] * 3)
 
 
-@st.composite
-def layouts(draw, root_levels=(1, 4), tables: int = 12) -> Layout:
-    """Leaves of every allowed level, holes, frozen entries, tables (empty ones too); host frames all over
-    the place or in step with the guest's.
+def random_layout(geometry: Geometry, random: Random) -> Layout:
+    """Leaves of every allowed level, holes, frozen entries, tables (empty ones too); host frames all over the
+    place or in step with the guest's.
     """
-    geometry = draw(geometries(root_levels))
-    in_step, crowded = draw(st.booleans()), draw(st.booleans())
-    bits = draw(st.lists(st.sampled_from([LEAF, WRITE_PROTECTED, DIRTY_CLEARED]), min_size=1, max_size=3))
-    span = (2**geometry.index_bits) ** geometry.root_level
+    in_step, crowded = random.random() < 0.5, random.random() < 0.7
+    bits = random.sample([LEAF, WRITE_PROTECTED, DIRTY_CLEARED], random.randint(1, 3))
+    span = pages(geometry, geometry.root_level + 1)
     made = {"tables": 1, "leaves": 0}
 
     def table(level: int, base: int) -> list:
-        if level > geometry.max_leaf_level:
-            kinds = ["hole", "table", "table"]
-        else:
-            kinds = ["leaf"] * 3 * crowded + ["hole"] * 3 * (not crowded) + ["leaf", "hole", "frozen"]
-            kinds += ["table"] * 2 * (level > 1)
-        width = 2**geometry.index_bits
-        drawn = draw(st.lists(st.sampled_from(kinds), min_size=width, max_size=width))
-        return [entry(kind, level, base + i * pages(geometry, level)) for i, kind in enumerate(drawn)]
+        return [entry(level, base + i * pages(geometry, level)) for i in range(2**geometry.index_bits)]
 
-    def entry(kind: str, level: int, gfn: int) -> Entry:
-        if kind == "table" and made["tables"] < tables:
+    def entry(level: int, gfn: int) -> Entry:
+        if level > geometry.max_leaf_level:
+            kind = random.choices(("hole", "table"), (1, 6))[0]
+        else:
+            kind = random.choices(
+                ("leaf", "hole", "frozen", "table"), (6, 1, 1, 3) if crowded else (2, 4, 1, 3)
+            )[0]
+        if kind == "table" and level > 1 and made["tables"] < 12:
             made["tables"] += 1
             return table(level - 1, gfn)
         if kind == "leaf":
@@ -266,21 +274,44 @@ def layouts(draw, root_levels=(1, 4), tables: int = 12) -> Layout:
     return Layout(geometry, table(geometry.root_level, 0))
 
 
-@st.composite
-def ranges(draw, geometry: Geometry, beyond: int = 3) -> tuple[int, int]:
-    """(start, end), aligned to a level or not; empty now and then, or with an end beyond the root."""
-    last = (2**geometry.index_bits) ** geometry.root_level
+def random_range(layout: Layout, random: Random) -> tuple[int, int]:
+    """(start, end): most edges in or at a leaf, some anywhere; empty or beyond the root now and then."""
+    last = pages(layout.geometry, layout.geometry.root_level + 1)
+    there = leaves(*layout)
 
-    def edge(low: int, high: int) -> int:
-        size = pages(geometry, draw(st.integers(1, geometry.root_level)))
-        return max(low, draw(st.integers(low, high)) // size * size)
+    def edge() -> int:
+        if not there or random.random() < 0.2:
+            return random.randrange(last)
+        # The levels' turn comes equally often, few as the large leaves are.
+        level = random.choice(sorted({level for _, level, _ in there}))
+        gfn = random.choice([gfn for gfn, of, _ in there if of == level])
+        size = pages(layout.geometry, level)
+        return min(
+            last - 1,
+            gfn + random.choice((0, 1, size // 2, size - 1, size, *random.choices(range(size), k=3))),
+        )
 
-    start = edge(0, last - 1)
-    return start, edge(start, last + beyond)
+    start, end = sorted((edge(), edge()))
+    turn = random.randrange(10)
+    return start, start if turn == 0 else last + random.randrange(4) if turn == 1 else end
 
 
-@st.composite
-def cases(draw, root_levels=(1, 4)) -> tuple[Layout, int, int]:
-    """A layout, and a range of it."""
-    layout = draw(layouts(root_levels))
-    return layout, *draw(ranges(layout.geometry))
+SEEDS = st.integers(0, 2**32 - 1).map(Random)
+
+
+def layouts(root_levels: tuple[int, int] = (1, 4)) -> st.SearchStrategy[Layout]:
+    return st.builds(random_layout, geometries(root_levels), SEEDS)
+
+
+def ranges(layout: Layout) -> st.SearchStrategy[tuple[int, int]]:
+    return SEEDS.map(lambda random: random_range(layout, random))
+
+
+def cases(root_levels: tuple[int, int] = (1, 4)) -> st.SearchStrategy[tuple[Layout, int, int]]:
+    """A layout and a range of it."""
+
+    def case(geometry: Geometry, random: Random) -> tuple[Layout, int, int]:
+        layout = random_layout(geometry, random)
+        return layout, *random_range(layout, random)
+
+    return st.builds(case, geometries(root_levels), SEEDS)

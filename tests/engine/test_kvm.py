@@ -1,5 +1,6 @@
 """One VM: which roots an operation reaches, and that their references balance."""
 
+import numpy as np
 import pytest
 
 from tdpkit.engine.events import (
@@ -226,6 +227,12 @@ def test_a_range_that_starts_beyond_the_root_is_refused_at_the_call(call):
 def test_a_range_of_a_slot_keeps_the_rules_of_ranges(start, end, kind, message):
     with pytest.raises(kind, match=message):
         KvmGfnRange(KvmMemorySlot(0, 64), start, end)
+
+
+def test_a_range_of_a_slot_given_in_numpy_integers_is_kept_in_python_integers():
+    gfn_range = KvmGfnRange(KvmMemorySlot(0, 64), np.uint64(5), np.int8(9))
+    assert (gfn_range.start, gfn_range.end) == (5, 9)
+    assert type(gfn_range.start) is type(gfn_range.end) is int
 
 
 @pytest.mark.parametrize("vm_type", [1, 4, -5, "TD", None])

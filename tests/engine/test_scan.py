@@ -186,8 +186,8 @@ def stepwise(root: TdpMmuRoot, start: int, end: int, min_level: int) -> int:
 def test_the_count_is_the_number_of_steps_before_and_after_a_split_and_a_zap(case, data):
     layout, start, end = case
     root = brute.plant(*layout)
-    split = data.draw(brute.ranges(layout.geometry))
-    zap = data.draw(brute.ranges(layout.geometry))
+    split = data.draw(brute.ranges(layout))
+    zap = data.draw(brute.ranges(layout))
     for change in (None, split, zap):
         if change is split and layout.geometry.root_level > 1:
             run(tdp_mmu_split_huge_pages_root(root, *split, 1, shared=True, only_cross_boundary=True))

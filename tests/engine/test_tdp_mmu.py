@@ -340,6 +340,24 @@ def test_a_walk_that_is_always_asked_to_resched_gets_on_each_time(case):
         assert goals or all(gfn <= start for gfn, *_ in brute.entries(*layout, start, end, min_level))
 
 
+@settings(max_examples=60)
+@given(CASES, st.sampled_from([boundary_split, plain_split, tdp_mmu_zap_leafs]))
+def test_a_walk_holds_rcu_while_it_looks_at_tables_and_not_while_it_lets_go_of_the_lock(case, call):
+    """Else a table on its path could be handed out again, or an allocation would sleep inside RCU."""
+    layout, start, end = case
+    root = brute.plant(*layout)
+
+    class Watching(Impatient):
+        def answer(self, event: Event) -> object:
+            if not isinstance(event, Flush):
+                inside = not isinstance(event, (Unlock, AllocTable, Lock, FreeTable))
+                assert root.pool.rcu_readers == inside, event
+            return super().answer(event)
+
+    run(call(root, start, end), Watching())
+    assert root.pool.rcu_readers == 0
+
+
 # ---- other threads, under the shared lock --------------------------------------------------------------
 
 
@@ -449,7 +467,7 @@ def test_a_leaf_that_another_thread_split_while_the_lock_was_free_is_left_alone(
 @given(CASES, st.data(), st.lists(st.booleans(), max_size=60))
 def test_two_splitters_in_any_interleaving_leave_what_both_edges_force(case, data, turns):
     layout, start, end = case
-    other_range = data.draw(brute.ranges(layout.geometry))
+    other_range = data.draw(brute.ranges(layout))
     root, world = brute.plant(*layout), Finite()
     threads = [boundary_split(root, start, end), boundary_split(root, *other_range)]
     answers: list[object] = [None, None]

@@ -323,6 +323,18 @@ def test_a_long_value_is_shortened(command):
     assert "..." in command.out
 
 
+@pytest.mark.parametrize("identity", ["\ud800", "a\u2028b", "a\x85b", "\u001b[2J"])
+def test_any_text_can_be_an_id(command, identity):
+    """A line separator inside a string ends no line of the file, and what cannot be printed is no crash."""
+    for changes, status in (({}, 0), ({"n_visits": 10**6}, 1)):
+        case = {**chosen("walk"), "id": identity, **changes}
+        text = json.dumps(case, ensure_ascii=identity == "\ud800")
+        (command.folder / "walk.jsonl").write_text(text + "\n", encoding="utf-8", newline="")
+        assert command.run() == status
+    assert "walk 0/1\n" in command.out
+    assert "field n_visits\n" in command.out
+
+
 def test_other_files_are_ignored(command):
     (command.folder / "README.md").write_text("# notes")
     (command.folder / "walk.json").write_text("{")

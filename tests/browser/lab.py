@@ -1,0 +1,283 @@
+"""JupyterLab on the loopback interface and a headless Chromium, for the browser tests and `make bench`."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from urllib.parse import quote, urlsplit
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+# No sandbox, for CI runs as root in a container. The others keep Chromium itself from calling home.
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+# The machines that run this are small and shared: only a hang should ever meet these.
+START_SECONDS = 90
+PATIENCE = 20_000
+"""Milliseconds for one thing on a page."""
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+T = TypeVar("T")
+
+
+class Unfit(RuntimeError):  # noqa: N818 - what it says is a state of the machine, not a fault of the kit
+    """What is missing on this machine, in a sentence."""
+
+
+def find_browser() -> str:
+    """The path of an installed Chromium or Chrome; raises Unfit where there is none."""
+    for name in BROWSERS:
+        if path := shutil.which(name):
+            return path
+    raise Unfit(f"No browser is installed: one of {', '.join(BROWSERS)} must be on the PATH.")
+
+
+def wait_for(condition: Callable[[], T], what: str, seconds: float = START_SECONDS) -> T:
+    """Ask until the answer is true; TimeoutError says `what` did not come."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come within {seconds:.0f} s")
+        time.sleep(0.05)
+    return answer
+
+
+# ---- JupyterLab ----------------------------------------------------------------------------------------
+
+
+class Server(NamedTuple):
+    """A running JupyterLab: its address (with a slash at the end), its token, the folder it serves."""
+
+    url: str
+    token: str
+    folder: Path
+
+    def page(self, path: str) -> str:
+        """The address at which JupyterLab opens the notebook `path` of its folder."""
+        return f"{self.url}lab/tree/{quote(path)}?reset&token={self.token}"
+
+    def ask(self, path: str, method: str = "GET") -> bytes:
+        """What the server answers to a request."""
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(self.url + path, headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.read()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    """JupyterLab on `folder`, set up as `make lab` does it, with settings and signatures of its own.
+
+    It trusts the notebooks that lie in `folder` when it starts, as `make lab` does.
+    """
+    # Kernels talk through sockets in the runtime folder, and a socket's path may have 103 characters:
+    # hence a folder of its own directly under /tmp.
+    with tempfile.TemporaryDirectory(prefix="tdpkit-", dir="/tmp") as own:
+        token, runtime = secrets.token_hex(16), Path(own, "runtime")
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in {"PYTHONPATH", "PYTHONHOME"} and not name.startswith(("JUPYTER", "JPY_"))
+        } | {
+            "JUPYTER_CONFIG_DIR": f"{own}/config",
+            "JUPYTER_DATA_DIR": f"{own}/data",
+            "JUPYTER_RUNTIME_DIR": str(runtime),
+            "IPYTHONDIR": f"{own}/ipython",
+            "MPLCONFIGDIR": f"{own}/matplotlib",
+            "JUPYTER_TOKEN": token,
+        }
+        notebooks = sorted(map(str, folder.rglob("*.ipynb")))
+        if notebooks:
+            trust = [sys.executable, "-m", "jupyter", "trust", *notebooks]
+            subprocess.run(trust, env=environment, check=True, capture_output=True)
+        log = Path(own, "log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*_COMMAND, f"--port={_free_port()}", f"--ServerApp.root_dir={folder}"],
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for pytest, which then stops this in its own time
+            )
+        try:
+            yield _started(process, token, runtime, folder, log)
+        finally:
+            _stop(process)
+
+
+_COMMAND = (
+    *(sys.executable, "-m", "jupyter", "lab", "-y", "--no-browser", "--log-level=WARN", "--ip=127.0.0.1"),
+    *("--KernelManager.transport=ipc", "--LabApp.extension_manager=readonly"),
+    # Not in `make lab`: the test asks the page's own objects whether all cells are done.
+    "--LabApp.expose_app_in_browser=True",
+    *(["--allow-root"] if os.getuid() == 0 else []),
+)
+
+
+def _free_port() -> int:
+    """A port that was free a moment ago; should it be taken by then, Jupyter goes on to the next."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def _started(process: subprocess.Popen, token: str, runtime: Path, folder: Path, log: Path) -> Server:
+    info = runtime / f"jpserver-{process.pid}.json"
+
+    def answering() -> Server | None:
+        if process.poll() is not None:
+            raise RuntimeError(f"JupyterLab ended at once:\n{log.read_text(errors='replace')}")
+        with suppress(OSError, json.JSONDecodeError):  # not there yet, half written, not yet answering
+            server = Server(json.loads(info.read_text(encoding="utf-8"))["url"], token, folder)
+            server.ask("api/status")
+            return server
+        return None
+
+    return wait_for(answering, "an answer of JupyterLab")
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """End the server, which ends its kernels first; they live in groups of their own."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # kernels notice that their parent is gone, and end
+        process.wait()
+
+
+# ---- Chromium ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium; raises Unfit where none is installed."""
+    path = find_browser()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Notebook:
+    """A notebook open in JupyterLab, and all that its page said and asked for.
+
+    `page` is Playwright's; `hosts` the hosts of every request and websocket but data: and blob:;
+    `complaints` the console's errors and the page's uncaught exceptions.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.hosts: set[str] = set()
+        self.complaints: list[str] = []
+        page.set_default_timeout(PATIENCE)
+        page.context.on("request", lambda request: self._note_address(request.url))
+        page.on("websocket", lambda socket: self._note_address(socket.url))
+        page.on("console", self._note_message)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+
+    def _note_address(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"data", "blob"}:
+            self.hosts.add(parts.hostname or url)
+
+    def _note_message(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def open(self, server: Server, path: str) -> None:
+        """Open the notebook `path` of the server's folder; returns when its kernel is ready."""
+        self.page.goto(server.page(path), timeout=START_SECONDS * 1000)
+        self.page.wait_for_function(
+            """name => {
+                const panel = window.jupyterapp?.shell.currentWidget;
+                return panel?.context?.path === name && panel.sessionContext.isReady
+                    && panel.sessionContext.session?.kernel?.status === 'idle';
+            }""",
+            arg=path,
+            timeout=START_SECONDS * 1000,
+        )
+
+    def command(self, name: str, **arguments: object) -> object:
+        """Run a command of JupyterLab, to its end."""
+        return self.page.evaluate(
+            "([name, args]) => jupyterapp.commands.execute(name, args)", [name, arguments]
+        )
+
+    def run_all(self) -> None:
+        """Run > Run All Cells; returns when the last cell is done."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        self.page.wait_for_function(
+            """() => {
+                const panel = jupyterapp.shell.currentWidget;
+                const code = [...panel.content.model.cells].filter(c => c.type === 'code');
+                return panel.sessionContext.session.kernel.status === 'idle' && code.every(
+                    cell => cell.executionCount !== null && cell.executionState !== 'running'
+                        || cell.sharedModel.source.trim() === '');
+            }""",
+            timeout=START_SECONDS * 1000,
+        )
+
+    def settle(self) -> None:
+        """Wait until the kernel has nothing left to answer: what was going to change has changed."""
+        self.page.wait_for_function(
+            "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+        )
+
+    def outputs(self, kind: str) -> list[dict]:
+        """The outputs of this type ("error", "stream", ...) of all cells, as the file would have them."""
+        cells = self.page.evaluate("() => jupyterapp.shell.currentWidget.content.model.toJSON().cells")
+        return [o for cell in cells for o in cell.get("outputs", ()) if o["output_type"] == kind]
+
+    def set_theme(self, name: str) -> None:
+        """Change JupyterLab's theme, as its Settings menu does."""
+        self.command("apputils:change-theme", theme=name)
+        light = "true" if "Light" in name else "false"
+        self.page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
+
+
+@contextmanager
+def open_notebook(
+    browser: Browser, server: Server, path: str, width: int = 1280, height: int = 900
+) -> Iterator[Notebook]:
+    """`path` open in a page of its own; its kernel is shut down at the end."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    try:
+        notebook = Notebook(context.new_page())
+        notebook.open(server, path)
+        yield notebook
+    finally:
+        context.close()
+        for session in json.loads(server.ask("api/sessions")):
+            if session["path"] == path:
+                server.ask(f"api/sessions/{session['id']}", "DELETE")

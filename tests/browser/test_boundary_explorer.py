@@ -1,0 +1,341 @@
+"""Notebook 00 as a learner meets it: opened in JupyterLab, run, and its boundary explorer used.
+
+Expected numbers are worked out by hand. The toy has 32 frames: leaves of eight frames at 0, 8 and 24, and
+eight single frames at 16. Its opening range, [20K, 48K), holds frames 5 to 11: the leaf at 0 has five frames
+before the start, the leaf at 8 four after the end.
+"""
+
+import re
+from typing import NamedTuple
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tdpkit.show.theme import DARK, LIGHT
+from tests.browser.lab import LOOPBACK, open_notebook
+
+EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
+TOY = "toy: 32 frames, every byte visible"
+OPENING = "Look at [20K, 48K) of a 128K TD"
+AT_STAKE = "9 frames outside the range (5 before the start, 4 after the end)"
+
+
+class Explorer:
+    """One exhibit on the page, found as a reader finds it: by roles and words."""
+
+    def __init__(self, box: Locator):
+        self.box = box
+        self.picture = box.get_by_role("img")
+        self.title = self.picture.locator("> title")
+        self.answer = self.picture.locator("> desc")
+        self.message = box.get_by_role("status")
+        self.guest = box.get_by_label("guest", exact=True)
+        self.unit = box.get_by_label("slider unit", exact=True)
+        self.sliders = dict(zip(("start", "end"), box.get_by_role("slider").all(), strict=True))
+        self.fields = dict(zip(("start", "end"), box.get_by_role("textbox").all(), strict=True))
+
+    def open(self, preset: str, title: str) -> None:
+        """Choose a guest, from another one: a preset opens in its own state."""
+        other = self.guest.locator("option").evaluate_all(
+            "(options, preset) => options.find(option => option.value !== preset).value", preset
+        )
+        self.guest.select_option(other)
+        expect(self.title).not_to_have_text(title)
+        self.guest.select_option(preset)
+        expect(self.title).to_have_text(title)
+
+    def press(self, name: str) -> None:
+        self.box.get_by_role("button", name=name, exact=True).click()
+
+    def type(self, which: str, text: str) -> None:
+        self.fields[which].fill(text)
+        self.fields[which].press("Enter")
+
+    def counter(self, caption: str) -> str:
+        """The number that stands over `caption`."""
+        texts = self.picture.locator("text").all_text_contents()
+        return texts[texts.index(caption) - 1]
+
+    def bytes_read(self) -> list[str]:
+        """What the picture says the guest reads, frame by frame."""
+        texts = self.picture.locator("text").all_text_contents()
+        first = texts.index("what the guest reads in each frame") + 1
+        return texts[first : first + 2 * 32 : 2]  # each byte is followed by its frame's number
+
+    def markup(self) -> str:
+        return self.picture.evaluate("svg => svg.outerHTML")
+
+    def paper(self) -> str:
+        return self.picture.locator("> rect").first.evaluate("paper => getComputedStyle(paper).fill")
+
+
+class FirstSight(NamedTuple):
+    """What the notebook showed before any of it was run."""
+
+    markup: str
+    width: int
+    """Of the first picture, in pixels."""
+    text: str
+    complaints: list[str]
+
+
+@pytest.fixture(scope="module")
+def unrun(browser, server):
+    [path] = (server.folder / "notebooks").glob("00*.ipynb")
+    with open_notebook(browser, server, str(path.relative_to(server.folder))) as notebook:
+        yield notebook
+
+
+@pytest.fixture(scope="module")
+def first_sight(unrun):
+    picture = unrun.page.locator(".jp-OutputArea-output img").first
+    picture.scroll_into_view_if_needed()
+    picture.evaluate("image => image.decode()")  # raises if the markup is no image
+    return FirstSight(
+        markup=picture.evaluate("image => decodeURIComponent(image.src)"),
+        width=picture.evaluate("image => image.clientWidth"),
+        text=unrun.page.locator(".jp-Notebook").evaluate("notebook => notebook.textContent"),
+        complaints=list(unrun.complaints),
+    )
+
+
+@pytest.fixture(scope="module")
+def notebook(unrun, first_sight):
+    unrun.run_all()
+    return unrun
+
+
+@pytest.fixture
+def toy(notebook):
+    """The first exhibit, in its opening state."""
+    explorer = Explorer(notebook.page.locator(EXHIBIT).first)
+    explorer.open(TOY, OPENING)
+    return explorer
+
+
+def rgb(colour: str) -> str:
+    """``#rrggbb`` as the browser writes it."""
+    return f"rgb({', '.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))})"
+
+
+# ---- before and after running --------------------------------------------------------------------------
+
+
+def test_the_first_picture_is_there_before_any_cell_is_run(first_sight):
+    """Someone who only reads must see the exhibit, not "Error displaying widget"."""
+    assert OPENING in first_sight.markup
+    assert first_sight.width > 500
+    assert "Error displaying widget" not in first_sight.text
+    assert first_sight.complaints == []
+
+
+def test_every_cell_runs_and_says_nothing_on_stderr(notebook):
+    assert notebook.outputs("error") == []
+    assert [output for output in notebook.outputs("stream") if output["name"] == "stderr"] == []
+
+
+def test_exhibits_on_one_page_share_no_id(notebook):
+    """A hatch is found by its id: with the same id twice, one exhibit would be filled with another's."""
+    exhibits = notebook.page.locator(EXHIBIT)
+    assert exhibits.count() >= 2
+    ids = exhibits.locator("[id]").evaluate_all("elements => elements.map(element => element.id)")
+    assert any(name.endswith("-crossing") for name in ids)
+    assert [name for name in ids if notebook.page.locator(f'[id="{name}"]').count() != 1] == []
+
+
+# ---- moving the range ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("which", "key", "title", "outside"),
+    [
+        (
+            "start",
+            "ArrowRight",
+            "[24K, 48K)",
+            "10 frames outside the range (6 before the start, 4 after the end)",
+        ),
+        ("start", "Home", "[0, 48K)", "4 frames after the end"),
+        (
+            "end",
+            "ArrowLeft",
+            "[20K, 44K)",
+            "10 frames outside the range (5 before the start, 5 after the end)",
+        ),
+        ("end", "PageUp", "[20K, 64K)", "5 frames before the start"),
+    ],
+)
+def test_a_key_on_a_slider_moves_the_range_and_the_answer(toy, which, key, title, outside):
+    if key == "PageUp":  # noUiSlider takes five units at a time; the toy's large leaves end at 16, four on
+        toy.sliders[which].press("ArrowLeft")
+        expect(toy.title).to_have_text("Look at [20K, 44K) of a 128K TD")
+    toy.sliders[which].press(key)
+    expect(toy.title).to_have_text(f"Look at {title} of a 128K TD")
+    expect(toy.answer).to_contain_text(f"a zap takes {outside} too.")
+    field = toy.fields[which]
+    expect(field).to_have_value(title.strip("[)").split(", ")[which == "end"])
+
+
+def test_the_slider_moves_in_the_chosen_unit(toy):
+    toy.unit.select_option("32K")
+    toy.sliders["start"].press("ArrowRight")
+    expect(toy.title).to_have_text("Look at [32K, 48K) of a 128K TD")
+    expect(toy.answer).to_contain_text("the 32K leaf at 32K crosses the end")
+
+
+def test_a_slider_that_is_refused_goes_back_and_says_why(notebook, toy):
+    before = toy.markup()
+    toy.sliders["start"].press("End")
+    expect(toy.message).to_contain_text("start 0x20 (128K) is above end 0xc (48K)")
+    expect(toy.sliders["start"]).to_have_attribute("aria-valuenow", "5.0")
+    notebook.settle()
+    assert toy.markup() == before
+
+
+@pytest.mark.parametrize("text", ["32K", "0x8", " 32k "])
+def test_a_typed_address_moves_the_range(toy, text):
+    toy.type("start", text)
+    expect(toy.title).to_have_text("Look at [32K, 48K) of a 128K TD")
+    expect(toy.sliders["start"]).to_have_attribute("aria-valuenow", "8.0")
+    expect(toy.message).to_be_empty()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("banana", "'banana' is no frame number"),
+        ("48K", "the range is empty"),
+        ("52K", "start 0xd (52K) is above end 0xc (48K)"),
+        ("-4K", "an address starts at 0"),
+        ("<b>0</b>", "'<b>0</b>'"),
+    ],
+)
+def test_a_bad_address_is_answered_in_words_until_a_good_one_comes(notebook, toy, text, why):
+    before = toy.markup()
+    toy.type("start", text)
+    expect(toy.message).to_contain_text(why)
+    expect(toy.message).to_be_visible()
+    expect(toy.fields["start"]).to_have_value(text)  # it stays, to be mended
+    notebook.settle()
+    assert toy.markup() == before
+    toy.type("start", "24K")
+    expect(toy.title).to_have_text("Look at [24K, 48K) of a 128K TD")
+    expect(toy.message).to_be_empty()
+
+
+# ---- actions, guests, kinds of VM ----------------------------------------------------------------------
+
+
+def test_a_zap_in_a_td_loses_the_bytes_around_the_range_and_back_brings_them_back(toy):
+    before = toy.markup()
+    toy.press("zap without split")
+    expect(toy.title).to_have_text("Zap [20K, 48K) of a 128K TD")
+    expect(toy.answer).to_contain_text(f"{AT_STAKE} are lost")
+    assert toy.counter("frames lost outside") == "9"
+    read = toy.bytes_read()
+    assert read[:5] + read[12:16] == ["00"] * 9
+    assert read[16:] == [f"{0x10 + frame:02x}" for frame in range(16, 32)]
+    toy.press("back")
+    expect(toy.title).to_have_text(OPENING)
+    assert toy.markup() == before
+    expect(toy.box.get_by_role("button", name="back", exact=True)).to_be_disabled()
+
+
+def test_a_split_changes_no_byte(toy):
+    toy.press("split")
+    expect(toy.title).to_have_text("Split the edges of [20K, 48K) of a 128K TD")
+    assert toy.counter("splits") == "2"
+    assert toy.bytes_read() == [f"{0x10 + frame:02x}" for frame in range(32)]
+
+
+def test_split_then_zap_takes_the_range_and_nothing_else(toy):
+    toy.press("split, then zap")
+    expect(toy.title).to_have_text("Split, then zap [20K, 48K) of a 128K TD")
+    assert toy.counter("frames lost outside") == "0"
+    kept = [*range(5), *range(12, 32)]
+    read = toy.bytes_read()
+    assert [read[frame] for frame in kept] == [f"{0x10 + frame:02x}" for frame in kept]
+    assert len(set(read[5:12])) == 1
+    assert not re.search(r"[0-9a-f]", read[5])
+
+
+def test_the_kind_of_vm_decides_whether_bytes_are_lost(toy):
+    toy.press("zap without split")
+    expect(toy.answer).to_contain_text("are lost")
+    assert toy.picture.locator("[id$='-lost']").count() == 1
+    toy.press("plain VM")
+    expect(toy.title).to_have_text("Zap [20K, 48K) of a 128K plain VM")
+    expect(toy.answer).to_contain_text("The guest faults them in again; the contents are kept.")
+    assert toy.counter("frames to re-fault outside") == "9"
+    assert toy.bytes_read()[:5] == ["10", "11", "12", "13", "14"]
+    assert toy.picture.locator("[id$='-lost']").count() == 0
+
+
+def test_the_thread_s_range_of_12_tib_costs_six_million_visits(toy):
+    toy.open("16 TiB of 2M leaves, the thread's 12 TiB hole", "Look at [2T+4K, 14T+4K) of a 16T TD")
+    toy.press("split")
+    expect(toy.title).to_have_text("Split the edges of [2T+4K, 14T+4K) of a 16T TD")
+    assert toy.counter("SPTEs the split visited") == "6 303 777"
+    assert toy.counter("splits") == "2"
+    toy.press("zap without split")
+    expect(toy.answer).to_contain_text(
+        "512 frames outside the range (1 before the start, 511 after the end) are lost"
+    )
+
+
+# ---- by keyboard, in the dark, in words ----------------------------------------------------------------
+
+
+def test_tab_reaches_every_control_in_reading_order(toy):
+    toy.guest.focus()
+    reached = []
+    for _ in range(13):
+        reached.append(
+            toy.guest.page.evaluate(
+                """() => {
+                    const at = document.activeElement;
+                    const said = at.tagName === 'SELECT' ? '' : at.innerText.trim();
+                    return at.getAttribute('role') || said || at.tagName;
+                }"""
+            )
+        )
+        toy.guest.page.keyboard.press("Tab")
+    ranges = ["slider", "INPUT", "slider", "INPUT"]
+    actions = ["look", "zap without split", "split", "split, then zap"]  # back is off: nothing to go back to
+    assert reached == ["SELECT", "TD", "plain VM", "SELECT", *ranges, *actions, "the same as a table"]
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_an_action_is_taken_by_key(toy, key):
+    """JupyterLab has single-key commands of its own, which must not get in between."""
+    toy.box.get_by_role("button", name="zap without split", exact=True).press(key)
+    expect(toy.title).to_have_text("Zap [20K, 48K) of a 128K TD")
+
+
+def test_the_table_says_what_the_picture_says(toy):
+    toy.box.get_by_text("the same as a table").click()
+    table = toy.box.get_by_role("table")
+    expect(table).to_be_visible()
+    expect(table).to_contain_text(AT_STAKE)
+
+
+def test_the_picture_follows_the_theme(notebook, toy):
+    assert toy.paper() == rgb(LIGHT["paper"])
+    notebook.set_theme("JupyterLab Dark")
+    try:
+        assert toy.paper() == rgb(DARK["paper"])
+    finally:
+        notebook.set_theme("JupyterLab Light")
+    assert toy.paper() == rgb(LIGHT["paper"])
+
+
+# ---- at the end ----------------------------------------------------------------------------------------
+
+
+def test_the_console_is_quiet_and_nothing_leaves_the_machine(notebook, toy):
+    """Last in this file, so that it also answers for all that was done above."""
+    toy.press("zap without split")
+    expect(toy.answer).to_contain_text("are lost")
+    assert notebook.complaints == []
+    assert notebook.hosts <= LOOPBACK
+    assert notebook.hosts  # or nothing was recorded
