@@ -10,8 +10,9 @@ from typing import Any
 from tdpkit.engine.gfn import Geometry, GfnRange, format_gfn
 from tdpkit.engine.tree import LeafRun, translate
 from tdpkit.lab.guest import VM_KINDS, Guest, Layout
+from tdpkit.show.boundary import boundary_state
 
-from .verdict import Verdict, drawn, waiting
+from .verdict import Verdict, waiting
 
 # ---- same zap, two guests ------------------------------------------------------------------------------
 
@@ -46,7 +47,7 @@ def check_same_zap(plain: Any, td: Any) -> Verdict:
                     False,
                     f"{kind} guest, frame {frame}, which held {before[frame]}: you said {byte}, "
                     f"it reads {reads} (zap of {ZAPPED}, one leaf over all eight; frame {frame}: {way}).",
-                    drawn("eight", kind, ZAPPED.start, ZAPPED.end, "zap"),
+                    boundary_state(Guest("eight", kind), ZAPPED.start, ZAPPED.end, "zap"),
                 )
     return Verdict(
         True, "the plain guest reads every byte again; the TD has lost all eight, seven of them unasked."
@@ -71,7 +72,7 @@ def check_loses(start: int | EllipsisType, end: int | EllipsisType, frames: int)
     text = f"the zap of {outcome.span} loses {lost} frames outside it: {parts}."
     if lost == frames:
         return Verdict(True, text)
-    return Verdict(False, f"{text} Wanted: {frames}.", drawn("toy", "TD", start, end, "zap"))
+    return Verdict(False, f"{text} Wanted: {frames}.", boundary_state(Guest("toy", "TD"), start, end, "zap"))
 
 
 # ---- how many splits -----------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ def check_splits(predicted: Mapping[str, int | EllipsisType]) -> Verdict:
             return Verdict(
                 False,
                 f"{text}: you said {said}, the walk made {len(outcome.splits)} splits: {made or 'none'}.",
-                drawn("one-1G", "plain", span.start, span.end, "split"),
+                boundary_state(Guest("one-1G", "plain"), span.start, span.end, "split"),
             )
     return Verdict(
         True, "one split per leaf that strictly contains an edge, level by level, and not one more."
@@ -134,8 +135,8 @@ def check_convert(convert: Callable[[Guest, int, int], Any]) -> Verdict:
         tried += 1
         wrong = _convert_wrong(convert, Guest(layout, kind), span.start, span.end)
         if wrong:
-            picture = drawn(layout, kind, span.start, span.end, "look")
-            return Verdict(False, f"{Guest(layout, kind)!r}, range {span!r}: {wrong}.", picture)
+            case = boundary_state(Guest(layout, kind), span.start, span.end, "look")
+            return Verdict(False, f"{Guest(layout, kind)!r}, range {span!r}: {wrong}.", case)
     return Verdict(True, f"{tried} conversions (every range, every layout, both kinds of VM), nothing lost.")
 
 

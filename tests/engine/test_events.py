@@ -203,6 +203,19 @@ def test_an_exception_of_the_coroutine_comes_out_of_run_and_of_record():
             drive(broken())
 
 
+def test_a_change_is_traced_with_what_was_there_and_what_is_there_now():
+    root = brute.plant(TOY, [brute.leaf(64, 3), brute.HOLE], as_id=1)
+    call = tdp_mmu_split_huge_pages_root(root, 2, 4, 1, shared=True, only_cross_boundary=True)
+    changed, split = record(call).of(Trace)
+    now = root.pool.table(root.row)[0]
+    assert (changed.as_id, changed.spte, changed.new_spte) == (1, brute.leaf(64, 3), now)
+    assert split.spte == brute.leaf(64, 3)
+    zapped = record(tdp_mmu_zap_leafs(root, 2, 4)).of(Trace)
+    assert [(trace.as_id, trace.gfn, trace.spte, trace.new_spte) for trace in zapped] == [
+        (1, 2, brute.leaf(66, 2), brute.HOLE)
+    ]
+
+
 def test_traces_read_like_the_kernels():
     """Event and text of kernel-facts 11, numbers in hex without 0x."""
     split = Trace("kvm_mmu_split_huge_page", gfn=0x40000, level=3, spte=0x80A0000000000FB7, errno=-12)

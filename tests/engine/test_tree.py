@@ -150,6 +150,8 @@ def test_a_direct_root_of_a_td_maps_below_the_shared_bit_and_shows_leaves_above_
     assert [(leaf.gfn, leaf.level, leaf.pfn) for leaf in leaves(root)] == [(36, 2, 400), (40, 2, 404)]
     assert translate(root, 9).pfn == 404
     assert translate(root, 3) is None
+    with pytest.raises(InvalidValueError, match=r"do not overlap; a 16K leaf at 0x8 \(32K\)"):
+        map_leaf(root, 9, 1, 0)
     with pytest.raises(InvalidValueError, match=r"below 0x20 \(128K\); 0x20 \(128K\) is beyond it"):
         translate(root, 32)
     with pytest.raises(InvalidValueError, match=r"below 0x20 \(128K\); 0x23 \(140K\) is beyond it"):

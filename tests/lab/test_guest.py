@@ -75,7 +75,7 @@ def test_the_presets_answer_what_counting_their_frames_gives(presets, name, star
             assert byframe.told(outcome) == expected
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(byframe.cases(), byframe.kinds)
 def test_the_crossing_leaves_are_those_that_hold_both_sides_of_an_edge(case, kind):
     layout, start, end = case
@@ -84,7 +84,7 @@ def test_the_crossing_leaves_are_those_that_hold_both_sides_of_an_edge(case, kin
     assert found == byframe.Frames(layout).crossing(start, end)
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(byframe.cases(), byframe.kinds)
 def test_after_a_split_a_zap_takes_nothing_outside_the_range_and_everything_in_it(case, kind):
     layout, start, end = case
@@ -97,7 +97,7 @@ def test_after_a_split_a_zap_takes_nothing_outside_the_range_and_everything_in_i
         assert (leaf and leaf.pfn + gfn - leaf.gfn) == (None if start <= gfn < end else pfn)
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(byframe.cases(), byframe.kinds, byframe.actions)
 def test_the_guest_shown_after_an_action_maps_what_the_frames_say(case, kind, action):
     layout, start, end = case
@@ -108,7 +108,7 @@ def test_the_guest_shown_after_an_action_maps_what_the_frames_say(case, kind, ac
             assert (leaf and leaf[:2]) == ((after.leaf[gfn], after.level[gfn]) if after.level[gfn] else None)
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(byframe.cases(), byframe.kinds)
 def test_split_then_zap_step_by_step_is_the_one_action_split_then_zap(case, kind):
     layout, start, end = case
@@ -128,7 +128,7 @@ def test_splitting_twice_splits_once():
     assert (again.splits, again.crossing) == ((), ())
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(byframe.cases(), byframe.kinds)
 def test_a_look_is_the_action_look_and_changes_nothing(case, kind):
     layout, start, end = case
@@ -143,7 +143,7 @@ def test_a_look_is_the_action_look_and_changes_nothing(case, kind):
 # ---- and took back -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(byframe.cases(), byframe.kinds, byframe.actions)
 def test_after_leaves_every_bit_of_the_machine_as_it_was(case, kind, action):
     layout, start, end = case
@@ -207,7 +207,7 @@ def test_a_visible_guest_shown_after_a_zap_may_be_touched_without_touching_the_g
 # ---- the large guest -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(byframe.cases(frames=(128, 256)), byframe.kinds, byframe.actions)
 def test_the_large_guests_arithmetic_says_what_step_by_step_says(case, kind, action):
     layout, start, end = case
@@ -387,7 +387,7 @@ def test_an_accepted_page_that_is_zapped_and_added_again_reads_zeros_again():
     assert guest.accept(3) == (3, "accepted", 0)
 
 
-@settings(max_examples=80)
+@settings(max_examples=150)
 @given(byframe.cases(frames=(1, 64)), byframe.kinds, st.sampled_from(["zap", "split+zap"]))
 def test_a_frame_that_was_not_zapped_keeps_its_byte_and_one_that_was_has_its_kinds_fate(case, kind, action):
     layout, start, end = case

@@ -67,7 +67,7 @@ def within(frames: int, one: float, other: float) -> tuple[int, int]:
 # ---- counting ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(byframe.cases(), byframe.kinds, st.sampled_from(["split", "zap"]), st.booleans())
 def test_a_counting_world_counts_the_events_of_the_same_call(case, kind, step, shared):
     layout, start, end = case
@@ -85,7 +85,7 @@ def test_a_counting_world_counts_the_events_of_the_same_call(case, kind, step, s
     assert world.failed_cmpxchg == 0
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(byframe.cases(), byframe.kinds)
 def test_a_counting_world_keeps_each_split_and_each_zapped_leaf_in_order(case, kind):
     layout, start, end = case
@@ -177,7 +177,7 @@ def test_undo_gives_back_the_same_machine_after_any_mix_of_splits_and_zaps(layou
     assert byframe.memory(kvm.pool) == before
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(byframe.layouts(), byframe.kinds, steps)
 def test_journals_taken_back_in_reverse_order_each_give_back_what_they_found(layout, kind, mix):
     kvm, _ = vm(layout, kind)
@@ -203,6 +203,17 @@ def test_undo_does_change_something_and_a_second_undo_changes_nothing():
     after = byframe.memory(kvm.pool)
     world.undo()
     assert byframe.memory(kvm.pool) == after, "what another world did is not this journal's to take back"
+
+
+def test_an_entry_written_twice_gets_its_first_value_back():
+    kvm, root = vm(Layout(Geometry(3, 2, 2), (LeafRun(0, 2, 1, 0),), 32), "plain")
+    table, world = kvm.pool.table(root.row), JournalWorld(kvm.pool)
+    first = table[0]
+    for value in (1 << 63, 5, 1 << 63 | 7):
+        world.answer(SetSpte(root.row, 0, 0, 2, table[0], value))
+        table[0] = value
+    world.undo()
+    assert table[0] == first
 
 
 def test_undo_takes_back_a_split_that_ran_out_of_pages_midway():

@@ -343,7 +343,7 @@ def test_markup_and_bundle_are_the_same_whatever_the_hash_seed():
     assert len(json.loads(printed[0])) > 64
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(byframe.cases(), byframe.kinds, byframe.actions)
 def test_the_picture_is_a_pure_function_of_the_state_for_any_layout(case, kind, action):
     layout, start, end = case
