@@ -59,7 +59,9 @@ class KvmGfnRange:
     may_block: bool = True
 
     def __post_init__(self) -> None:
-        GfnRange(self.start, self.end)
+        span = GfnRange(self.start, self.end)
+        object.__setattr__(self, "start", span.start)
+        object.__setattr__(self, "end", span.end)
 
 
 class Kvm:

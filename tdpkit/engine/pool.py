@@ -15,7 +15,7 @@ import random
 from array import array
 from collections.abc import Iterator
 
-from .gfn import Geometry, InvalidValueError
+from .gfn import Geometry, InvalidValueError, as_integer
 from .spte import SHADOW_NONPRESENT_VALUE
 
 ROLE_LEVEL_MASK = 0xF
@@ -36,11 +36,11 @@ class PageTablePool:
 
     capacity: rows of the first chunk (each later one doubles what there is, up to 2 MiB a chunk).
     shuffle: a seed; rows are then handed out in random order, which shows code that counts on order.
-    Raises InvalidValueError for a capacity below 1.
+    Raises InvalidValueError for a capacity below 1, InvalidTypeError for one that is no integer.
     """
 
     def __init__(self, geometry: Geometry, *, capacity: int = 8, shuffle: int | None = None) -> None:
-        if capacity < 1:
+        if as_integer(capacity, "a capacity") < 1:
             raise InvalidValueError(f"a pool holds at least 1 row; {capacity} is too few")
         self.geometry = geometry
         self.gfn: array[int] = array("Q")

@@ -362,7 +362,7 @@ def _readable(identity: str, differences: list[tuple[str, Any, Any]]) -> str:
     field, expected, got = differences[0]
     more = f" (and {len(differences) - 1} more fields)" if len(differences) > 1 else ""
     return (
-        f"\n  first mismatch: {identity}, field {field}{more}"
+        f"\n  first mismatch: {shorten(identity)[1:-1]}, field {field}{more}"
         f"\n    expected {shorten(expected)}\n    got      {shorten(got)}"
     )
 

@@ -256,7 +256,7 @@ def spaced(number: int) -> str:
     return " ".join(parts)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(byframe.cases(), byframe.kinds, byframe.actions)
 def test_the_answer_names_the_kind_of_vm_the_leaves_and_the_numbers(case, kind, action):
     layout, start, end = case
@@ -288,7 +288,7 @@ def test_the_answer_names_the_kind_of_vm_the_leaves_and_the_numbers(case, kind, 
     assert [word for word in words if word not in state.answer] == []
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(byframe.cases(), byframe.kinds, byframe.actions)
 def test_the_role_of_the_answer_is_bad_exactly_where_a_td_would_lose_frames(case, kind, action):
     layout, start, end = case
@@ -305,7 +305,7 @@ MANY_OF_ONE = r"(?<!\d)(?:(?!1 )\d+|\d+ \d{3}) (frame|split|leaf|table|entry)\b(
 ONE_ARE = r"(?<!\d)(?<!\d )1 frame\b[^.;]*\b(are|them)\b|(?<!\d )1 frame\b[^.;]*\. The guest faults them"
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(byframe.cases(), byframe.kinds, byframe.actions)
 def test_one_frame_is_singular_and_all_other_counts_are_plural(case, kind, action):
     layout, start, end = case
@@ -315,7 +315,7 @@ def test_one_frame_is_singular_and_all_other_counts_are_plural(case, kind, actio
     assert [text for text in texts if re.search(f"{ONE_OF_MANY}|{MANY_OF_ONE}|{ONE_ARE}", text)] == []
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(byframe.cases(), byframe.kinds, byframe.actions)
 def test_the_counters_say_the_counted_numbers(case, kind, action):
     layout, start, end = case
@@ -334,7 +334,7 @@ def test_the_counters_say_the_counted_numbers(case, kind, action):
     assert fate in captions[4]
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(byframe.cases(frames=(128, 256)), byframe.kinds, byframe.actions)
 def test_the_caption_of_a_lens_counts_the_frames_on_its_own_side(case, kind, action):
     layout, start, end = case
