@@ -156,22 +156,27 @@ class Guest:
         self.kind = kind
         self.geometry = self.layout.geometry
         self.frames = self.layout.frames
-        self.kvm = Kvm(VM_KINDS[kind], self.geometry)
+        self.is_large = sum(leaf_run.count for leaf_run in self.layout.leaves) > _STEPWISE_LEAVES
+        self.shows_bytes = self.frames <= _SHOWN_FRAMES
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the layout, with every byte as it was at first."""
+        self.kvm = Kvm(VM_KINDS[self.kind], self.geometry)
         self.root = self.kvm.mirror_root or self.kvm.direct_root
         if self.frames > self.kvm.slot.npages:
             raise InvalidValueError(
-                f"a {kind} guest of this shape ends at {name_gfn(self.kvm.slot.npages)} at most; "
+                f"a {self.kind} guest of this shape ends at {name_gfn(self.kvm.slot.npages)} at most; "
                 f"{name_gfn(self.frames)} is beyond it"
             )
-        self.is_large = sum(leaf_run.count for leaf_run in self.layout.leaves) > _STEPWISE_LEAVES
         put = map_run
         if self.is_large:
             from tdpkit.engine.scan import populate as put
         for gfn, level, count, pfn in self.layout.leaves:
             put(self.root, gfn, level, count, pfn)
-        self.shows_bytes = self.frames <= _SHOWN_FRAMES
         backed = [(gfn, self.host_frame(gfn)) for gfn in range(self.frames)] if self.shows_bytes else []
         self.memory = {pfn: _FIRST_BYTE + gfn for gfn, pfn in backed if pfn is not None}
+        self._changed = False
         self.pending: set[int] = set()
         """Frames of a TD that KVM added and the guest has not accepted."""
 
@@ -250,6 +255,7 @@ class Guest:
         frame, pfn = self._backed(gfn)
         event = "mapped"
         if translate(self.root, frame) is None:
+            self._changed = True
             map_leaf(self.root, frame, PG_LEVEL_4K, pfn)
             event = "re-faulted"
             if self.kind == "TD":
@@ -286,29 +292,29 @@ class Guest:
 
     @contextmanager
     def after(self, start: SupportsIndex, end: SupportsIndex, action: str) -> Iterator[tuple[Guest, Outcome]]:
-        """This guest as it is after `action` ("look", "zap", "split", "split+zap") on [start, end).
+        """The guest of this layout as it is after `action` ("look", "zap", "split", "split+zap").
 
-        What was done is taken back at the end. In a large guest only the tables around the edges change;
-        what lies between them is counted by arithmetic. Raises as :meth:`split`, and InvalidValueError for
-        an unknown action.
+        It starts from the layout, whatever was done to this guest before, and this guest is the same
+        afterwards. In a large guest only the tables around the edges change; what lies between them is
+        counted by arithmetic. Raises as :meth:`split`, and InvalidValueError for an unknown action.
         """
         if action not in ACTIONS:
             raise InvalidValueError(f"an action is one of {', '.join(ACTIONS)}; {action!r} is none")
         span = self.check_span(start, end)
-        if self.shows_bytes:
-            # The explorer lets the guest touch its frames afterwards, which no journal takes back.
-            twin = Guest(self.layout, self.kind)
-            yield twin, twin.look(start, end) if action == "look" else twin._stepwise(span, action)
-            return
+        # A guest that shows its bytes will be touched, which no journal takes back.
+        guest = Guest(self.layout, self.kind) if self.shows_bytes or self._changed else self
         if action == "look":
-            yield self, self.look(start, end)
+            yield guest, guest.look(start, end)
             return
-        split, zap = JournalWorld(self.kvm.pool), JournalWorld(self.kvm.pool)
+        split, zap = JournalWorld(guest.kvm.pool), JournalWorld(guest.kvm.pool)
         try:
-            yield self, self._perform(span, action, self._edge_pieces(span), split, zap)
+            yield guest, guest._perform(span, action, guest._edge_pieces(span), split, zap)
         finally:
-            zap.undo()
-            split.undo()
+            if guest._changed:
+                guest.reset()
+            else:
+                zap.undo()
+                split.undo()
 
     def crossing(self, span: GfnRange) -> tuple[Leaf, ...]:
         """The leaves that hold frames on both sides of an edge, found by looking at the edges alone."""
@@ -317,6 +323,7 @@ class Guest:
         return tuple(sorted({leaf for edge, leaf in found if leaf and leaf.gfn < edge}))
 
     def _stepwise(self, span: GfnRange, action: str) -> Outcome:
+        self._changed = True
         return self._perform(span, action, [span], CountingWorld(), CountingWorld())
 
     def _edge_pieces(self, span: GfnRange) -> list[GfnRange]:

@@ -28,8 +28,8 @@ from .boundary_words import WHAT_IF, answer, counters, edge_caption, kind_names,
 class Cell(NamedTuple):
     """Frames [first, last) that look alike, and what they are in words.
 
-    kind: "leaf1" to "leaf3", "table", "hole", "crossing" (would go with the range, though not all in it),
-    "split" (leaves the split made), "zapped" (in the range), "lost" or "refaulted" (zapped outside it).
+    kind: "leaf1" and up by level, "table", "hole", "crossing" (would go with the range, not all in it),
+    "split" (leaves in a table it made), "zapped" (in the range), "lost" or "refaulted" (zapped outside it).
     """
 
     first: int

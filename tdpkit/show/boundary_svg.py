@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from html import escape
+from zlib import crc32
 
 from tdpkit.engine.gfn import GfnRange, format_gfn, name_gfn
 
@@ -23,8 +24,13 @@ _SEPARATED = 64
 """Strips of at most this many entries show each one's border."""
 
 
-def boundary_svg(state: BoundaryState, palette: Palette, ids: str = "be") -> str:
-    """`state` as an SVG string in the colours of `palette`; `ids` prefixes every id in it."""
+def boundary_svg(state: BoundaryState, palette: Palette, ids: str = "") -> str:
+    """`state` as an SVG string in the colours of `palette`.
+
+    `ids` prefixes every id in it; by default it follows from what the picture says, so that two different
+    pictures on one page do not share ids.
+    """
+    ids = ids or f"be-{crc32(f'{state.title} {state.answer}'.encode()):08x}"
     strips = len(state.lenses[0].strips)
     bottom = _TOY_TOP + strips * _STRIP_STEP + 92 if state.memory else _LENS_TOP + strips * _STRIP_STEP + 26
     drawing = Drawing(_WIDTH, bottom + 104, palette, ids)

@@ -35,7 +35,9 @@ class Drawing:
 
     def fill(self, kind: str) -> str:
         """The fill of a kind of frame: its hatch where it has one, else its colour."""
-        return f"url(#{self.ids}-{kind})" if kind in HATCHED else self.palette[kind]
+        if kind in HATCHED:
+            return f"url(#{self.ids}-{kind})"
+        return self.palette.get(kind, self.palette["leaf3"])  # a toy's leaves may be larger than any on x86
 
     def rect(self, x: int, y: int, width: int, height: int, fill: str, stroke: str = "") -> None:
         """A box; `fill` is a CSS value (see :meth:`fill`), `stroke` a role."""

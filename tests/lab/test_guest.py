@@ -612,3 +612,31 @@ def test_each_frame_of_a_small_guest_shows_a_byte_of_its_own_and_none_shows_zero
         assert sorted(guest.memory) == list(range(frames))
         assert len(set(guest.memory.values())) == frames
         assert 0 not in guest.memory.values()
+
+
+@pytest.mark.parametrize("layout", ["eight", "one-1G", "mixed"])
+def test_after_starts_from_the_layout_whatever_was_done_before(layout):
+    """Else the same question would have two answers, and one for small and one for larger guests."""
+    guest = Guest(layout, "TD")
+    start = 3 if layout == "eight" else parse_gfn("1G+4K")
+    end = start + 1
+    with guest.after(start, end, "zap") as (_, fresh):
+        pass
+    guest.zap(start, end)
+    guest.touch(start)
+    with guest.after(start, end, "zap") as (twin, again):
+        twin.touch(start)
+    assert again == fresh
+    assert fresh.outside_frames > 0
+    assert guest.touch(start).event == "pending", "and this guest stays as it was"
+
+
+def test_a_touch_of_the_guest_after_an_action_is_not_carried_over():
+    guest = Guest("one-1G", "TD")
+    with guest.after(0x40100, 0x80000, "zap") as (after, fresh):
+        after.touch(0x40000)
+    assert guest.pending == set()
+    with guest.after(0x40100, 0x80000, "zap") as (_, again):
+        pass
+    assert again == fresh
+    assert guest.root.pool.rows_in_use == Guest("one-1G", "TD").root.pool.rows_in_use

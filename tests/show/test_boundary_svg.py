@@ -206,9 +206,17 @@ def test_title_answer_note_captions_counters_and_legend_are_all_written_out(stat
             assert needed in written, (case, needed)
 
 
+def test_two_pictures_on_one_page_share_no_id_though_nobody_named_them(states):
+    """A page that inlines static pictures would fill one with the other's hatches, or read out its title."""
+    one, other = (states["one-1G", "1G+1M", "2G", "plain", action] for action in ("look", "zap"))
+    ids = [set(re.findall(r' id="([^"]+)"', boundary_svg(state, LIGHT))) for state in (one, other)]
+    assert all(ids)
+    assert ids[0].isdisjoint(ids[1])
+
+
 def test_the_crossing_leaf_is_hatched_and_named(states):
     state = states["one-1G", "1G+1M", "2G", "plain", "look"]
-    svg = boundary_svg(state, LIGHT)
+    svg = boundary_svg(state, LIGHT, "be")
     assert 'fill="url(#be-crossing)"' in svg
     assert "the 1G leaf at 1G crosses the start" in state.answer
     assert "crosses" in texts(tree(svg))
@@ -228,7 +236,7 @@ def test_the_crossing_leaf_is_hatched_and_named(states):
 def test_what_must_not_be_overlooked_is_drawn_however_thin_it_is(states, name, action, kind, hatch):
     """One frame of 16 TiB is a two-hundred-thousandth of a unit of the picture."""
     start, end = SPANS[name][0]
-    svg = tree(boundary_svg(states[name, start, end, kind, action], LIGHT))
+    svg = tree(boundary_svg(states[name, start, end, kind, action], LIGHT, "be"))
     boxes = [rect for rect in drawn(svg, "rect") if rect.get("fill") == f"url(#be-{hatch})"]
     strips = [box for box in boxes if int(box.get("height")) >= 20]
     assert strips, "more than the legend's swatch"
