@@ -56,6 +56,7 @@ lab: .venv/ready
 	exec .venv/bin/jupyter lab -y --log-level=WARN --ip=127.0.0.1 --port=$(PORT) --KernelManager.transport=ipc \
 	    --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url="/lab/tree/$$1" \
 	    --LabApp.extension_manager=readonly \
+	    --ServerApp.kernel_websocket_connection_class=tdpkit.show.prompt.PromptConnection \
 	    $(if $(filter no,$(BROWSER)),--no-browser) $$([ "$$(id -u)" != 0 ] || echo --allow-root)
 
 test: .venv/ready

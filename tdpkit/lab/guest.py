@@ -380,9 +380,13 @@ class Guest:
 
     def _outside(self, span: GfnRange, leaves: Iterable[Leaf | LeafRun]) -> tuple[GfnRange, ...]:
         """What `leaves` hold outside the range."""
-        return tuple(
-            part for leaf in leaves for part in span.outside(leaf.gfn, self.geometry.pages(leaf.level))
+        pages = [self.geometry.pages(level) for level in range(self.geometry.root_level + 1)]
+        straddling = (
+            (leaf.gfn, pages[leaf.level])
+            for leaf in leaves
+            if leaf.gfn < span.start or leaf.gfn + pages[leaf.level] > span.end
         )
+        return tuple(part for gfn, frames in straddling for part in span.outside(gfn, frames))
 
     def _private(self, span: GfnRange) -> KvmGfnRange:
         return KvmGfnRange(self.kvm.slot, span.start, span.end, KVM_FILTER_PRIVATE)

@@ -164,6 +164,7 @@ class BoundaryExplorer:
         )
         self.message = ipywidgets.HTML(layout={"min_height": "28px"})
         self.picture = ipywidgets.HTML(layout={"width": "100%"})
+        self.table_box = ipywidgets.Checkbox(description="the same as a table", indent=False)
         self.table = ipywidgets.HTML()
         narrow = ipywidgets.Layout(width="48px", display="flex", justify_content="flex-end")
         rows = (
@@ -179,6 +180,7 @@ class BoundaryExplorer:
                 *(ipywidgets.HBox(row, layout=line) for row in rows),
                 self.message,
                 self.picture,
+                self.table_box,
                 self.table,
             ],
             layout={"max_width": "1100px", "width": "100%"},
@@ -199,6 +201,7 @@ class BoundaryExplorer:
         )
         for control, handler in handlers:
             control.observe(self._unless_syncing(handler), names="value")
+        self.table_box.observe(lambda _: self._show_table(), names="value")
         self.back_button.on_click(lambda _: self.propose(action="look"))
 
     def _unless_syncing(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -226,6 +229,8 @@ class BoundaryExplorer:
         state, span = self.state, self.state.outcome.span
         self._syncing = True
         try:
+            if not refused:  # the picture first: it is what one waits for
+                self._show_picture()
             levels = range(1, self.guest.geometry.max_leaf_level + 1)
             self._set(self.unit_menu, options=[(self.guest.geometry.level(n).label, n) for n in levels])
             self._set(self.preset_menu, value=self.preset)
@@ -242,19 +247,20 @@ class BoundaryExplorer:
             self._set(self.action_buttons, value=state.outcome.action)
             self._set(self.back_button, disabled=state.outcome.action == "look")
             self._set(self.message, value=_message(refused))
-            if not refused:
-                picture = boundary_svg(state, LIVE, self._ids)
-                self._set(
-                    self.picture,
-                    value=f'<div class="tdpkit" style="overflow-x:auto;line-height:normal">'
-                    f'<div style="min-width:640px">{picture}</div></div>',
-                )
-                self._set(
-                    self.table,
-                    value=f"<details><summary>the same as a table</summary>{boundary_table(state)}</details>",
-                )
+            self._show_table()
         finally:
             self._syncing = False
+
+    def _show_picture(self) -> None:
+        picture = boundary_svg(self.state, LIVE, self._ids)
+        box = f'<div style="min-width:640px">{picture}</div>'
+        self._set(
+            self.picture,
+            value=f'<div class="tdpkit" style="overflow-x:auto;line-height:normal">{box}</div>',
+        )
+
+    def _show_table(self) -> None:
+        self._set(self.table, value=boundary_table(self.state) if self.table_box.value else "")
 
     @staticmethod
     def _set(control: Any, **values: Any) -> None:

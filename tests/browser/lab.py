@@ -119,7 +119,7 @@ def serving(folder: Path) -> Iterator[Server]:
         log = Path(own, "log")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*_COMMAND, f"--port={_free_port()}", f"--ServerApp.root_dir={folder}"],
+                [*COMMAND, f"--port={_free_port()}", f"--ServerApp.root_dir={folder}"],
                 env=environment,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -133,9 +133,10 @@ def serving(folder: Path) -> Iterator[Server]:
             _stop(process)
 
 
-_COMMAND = (
+COMMAND = (
     *(sys.executable, "-m", "jupyter", "lab", "-y", "--no-browser", "--log-level=WARN", "--ip=127.0.0.1"),
     *("--KernelManager.transport=ipc", "--LabApp.extension_manager=readonly"),
+    "--ServerApp.kernel_websocket_connection_class=tdpkit.show.prompt.PromptConnection",
     # Not in `make lab`: the test asks the page's own objects whether all cells are done.
     "--LabApp.expose_app_in_browser=True",
     *(["--allow-root"] if os.getuid() == 0 else []),

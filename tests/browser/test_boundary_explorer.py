@@ -302,7 +302,8 @@ def test_tab_reaches_every_control_in_reading_order(toy):
         toy.guest.page.keyboard.press("Tab")
     ranges = ["slider", "INPUT", "slider", "INPUT"]
     actions = ["look", "zap without split", "split", "split, then zap"]  # back is off: nothing to go back to
-    assert reached == ["SELECT", "TD", "plain VM", "SELECT", *ranges, *actions, "the same as a table"]
+    table = "INPUT"  # the box that shows it
+    assert reached == ["SELECT", "TD", "plain VM", "SELECT", *ranges, *actions, table]
 
 
 @pytest.mark.parametrize("key", ["Enter", "Space"])
@@ -317,6 +318,10 @@ def test_the_table_says_what_the_picture_says(toy):
     table = toy.box.get_by_role("table")
     expect(table).to_be_visible()
     expect(table).to_contain_text(AT_STAKE)
+    toy.press("zap without split")
+    expect(table).to_contain_text("are lost")  # it stays open, and follows
+    toy.box.get_by_text("the same as a table").click()
+    expect(table).to_have_count(0)
 
 
 def test_the_picture_follows_the_theme(notebook, toy):

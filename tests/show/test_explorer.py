@@ -549,7 +549,19 @@ def test_the_picture_is_a_new_string_exactly_when_the_state_is_another(toy):
         assert len(pictures) == number, "one change, one picture"
 
 
+def test_the_table_is_there_while_its_box_is_ticked(toy):
+    """Sent along with every picture it would cost each slider key a message."""
+    assert toy.table.value == ""
+    toy.table_box.value = True
+    assert toy.table.value == boundary_table(toy.state)
+    toy.start_text.value = "6"
+    assert "[24K, 48K)" in toy.table.value
+    toy.table_box.value = False
+    assert toy.table.value == ""
+
+
 def test_the_picture_the_table_and_the_state_say_the_same(toy):
+    toy.table_box.value = True
     for action in ACTIONS:
         toy.action_buttons.value = action
         assert boundary_svg(toy.state, LIVE, "ids") in drawn(toy)
