@@ -38,9 +38,11 @@ def main() -> None:
             figures += PARTS[part]()
         except Unfit as missing:
             print(f"{part}: not measured. {missing}")
+    if not figures:
+        return
     print(table(figures))
-    over = sum(figure.verdict not in ("", "ok") for figure in figures)
-    print(f"\n{over} over or wrong." if over else "\nEvery target is met.")
+    asked = [figure for figure in figures if figure.verdict]
+    print(f"\n{sum(figure.verdict == 'ok' for figure in asked)} of {len(asked)} targets met.")
 
 
 if __name__ == "__main__":

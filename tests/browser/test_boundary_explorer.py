@@ -178,6 +178,7 @@ def test_a_key_on_a_slider_moves_the_range_and_the_answer(toy, which, key, title
 
 def test_the_slider_moves_in_the_chosen_unit(toy):
     toy.unit.select_option("32K")
+    expect(toy.sliders["start"]).to_have_attribute("aria-valuemax", "4.0")
     toy.sliders["start"].press("ArrowRight")
     expect(toy.title).to_have_text("Look at [32K, 48K) of a 128K TD")
     expect(toy.answer).to_contain_text("the 32K leaf at 32K crosses the end")
