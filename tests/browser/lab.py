@@ -204,7 +204,7 @@ class Notebook:
         page.context.on("request", lambda request: self._note_address(request.url))
         page.on("websocket", lambda socket: self._note_address(socket.url))
         page.on("console", self._note_message)
-        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error.stack or error}"))
 
     def _note_address(self, url: str) -> None:
         parts = urlsplit(url)

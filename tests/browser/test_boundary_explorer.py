@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import LOOPBACK, open_notebook
+from tests.browser.lab import LOOPBACK, Notebook, open_notebook
 
 EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
 TOY = "toy: 32 frames, every byte visible"
@@ -23,7 +23,8 @@ AT_STAKE = "9 frames outside the range (5 before the start, 4 after the end)"
 class Explorer:
     """One exhibit on the page, found as a reader finds it: by roles and words."""
 
-    def __init__(self, box: Locator):
+    def __init__(self, notebook: Notebook, box: Locator):
+        self.notebook = notebook
         self.box = box
         self.picture = box.get_by_role("img")
         self.title = self.picture.locator("> title")
@@ -43,6 +44,7 @@ class Explorer:
         expect(self.title).not_to_have_text(title)
         self.guest.select_option(preset)
         expect(self.title).to_have_text(title)
+        self.notebook.settle()  # the controls follow the picture
 
     def press(self, name: str) -> None:
         self.box.get_by_role("button", name=name, exact=True).click()
@@ -108,7 +110,7 @@ def notebook(unrun, first_sight):
 @pytest.fixture
 def toy(notebook):
     """The first exhibit, in its opening state."""
-    explorer = Explorer(notebook.page.locator(EXHIBIT).first)
+    explorer = Explorer(notebook, notebook.page.locator(EXHIBIT).first)
     explorer.open(TOY, OPENING)
     return explorer
 
@@ -184,12 +186,12 @@ def test_the_slider_moves_in_the_chosen_unit(toy):
     expect(toy.answer).to_contain_text("the 32K leaf at 32K crosses the end")
 
 
-def test_a_slider_that_is_refused_goes_back_and_says_why(notebook, toy):
+def test_a_slider_that_is_refused_goes_back_and_says_why(toy):
     before = toy.markup()
     toy.sliders["start"].press("End")
     expect(toy.message).to_contain_text("start 0x20 (128K) is above end 0xc (48K)")
     expect(toy.sliders["start"]).to_have_attribute("aria-valuenow", "5.0")
-    notebook.settle()
+    toy.notebook.settle()
     assert toy.markup() == before
 
 
@@ -211,13 +213,13 @@ def test_a_typed_address_moves_the_range(toy, text):
         ("<b>0</b>", "'<b>0</b>'"),
     ],
 )
-def test_a_bad_address_is_answered_in_words_until_a_good_one_comes(notebook, toy, text, why):
+def test_a_bad_address_is_answered_in_words_until_a_good_one_comes(toy, text, why):
     before = toy.markup()
     toy.type("start", text)
     expect(toy.message).to_contain_text(why)
     expect(toy.message).to_be_visible()
     expect(toy.fields["start"]).to_have_value(text)  # it stays, to be mended
-    notebook.settle()
+    toy.notebook.settle()
     assert toy.markup() == before
     toy.type("start", "24K")
     expect(toy.title).to_have_text("Look at [24K, 48K) of a 128K TD")
@@ -292,7 +294,7 @@ def test_tab_reaches_every_control_in_reading_order(toy):
     reached = []
     for _ in range(13):
         reached.append(
-            toy.guest.page.evaluate(
+            toy.notebook.page.evaluate(
                 """() => {
                     const at = document.activeElement;
                     const said = at.tagName === 'SELECT' ? '' : at.innerText.trim();
@@ -300,7 +302,7 @@ def test_tab_reaches_every_control_in_reading_order(toy):
                 }"""
             )
         )
-        toy.guest.page.keyboard.press("Tab")
+        toy.notebook.page.keyboard.press("Tab")
     ranges = ["slider", "INPUT", "slider", "INPUT"]
     actions = ["look", "zap without split", "split", "split, then zap"]  # back is off: nothing to go back to
     table = "INPUT"  # the box that shows it
