@@ -94,16 +94,29 @@ def translate(root: TdpMmuRoot, gfn: SupportsIndex) -> Leaf | None:
 
     Raises InvalidValueError for a negative `gfn` or one this tree cannot hold.
     """
+    row, leaf = table_at(root, gfn, PG_LEVEL_4K)
+    if row is None:
+        return leaf
+    frame = as_integer(gfn, "a GFN")
+    spte = root.pool.table(row)[root.geometry.index(frame | root.gfn_bits, PG_LEVEL_4K)]
+    return Leaf(frame, PG_LEVEL_4K, spte_to_pfn(spte), spte) if is_shadow_present_pte(spte) else None
+
+
+def table_at(root: TdpMmuRoot, gfn: SupportsIndex, level: int) -> tuple[int | None, Leaf | None]:
+    """The row of the `level` table on the way to `gfn`; or None and the larger leaf that holds it, if any.
+
+    Raises InvalidValueError for a negative `gfn` or one this tree cannot hold.
+    """
     frame = check_inside(root, check_gfn(gfn))
     geometry, row = root.geometry, root.row
-    for level in root.nonleaf_levels:
-        spte = root.pool.table(row)[geometry.index(frame | root.gfn_bits, level)]
+    for above in range(geometry.root_level, level, -1):
+        spte = root.pool.table(row)[geometry.index(frame | root.gfn_bits, above)]
         if not is_shadow_present_pte(spte):
-            return None
-        if is_last_spte(spte, level):
-            return Leaf(geometry.gfn_round_for_level(frame, level), level, spte_to_pfn(spte), spte)
+            return None, None
+        if is_last_spte(spte, above):
+            return None, Leaf(geometry.gfn_round_for_level(frame, above), above, spte_to_pfn(spte), spte)
         row = spte_to_pfn(spte)
-    return None
+    return row, None
 
 
 def leaves(root: TdpMmuRoot) -> Iterator[Leaf]:

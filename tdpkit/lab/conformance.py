@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tdpkit.engine.events import AllocTable, SetSpte, Unlock, Visit, World, run
+from tdpkit.engine.events import World, run
 from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, GfnRange, InvalidValueError
 from tdpkit.engine.kvm import (
     KVM_X86_DEFAULT_VM,
@@ -31,7 +31,6 @@ from tdpkit.engine.spte import (
     EPT,
     NPT,
     SPTE_BASE_ADDR_MASK,
-    VMX_EPT_DIRTY_BIT,
     is_last_spte,
     is_shadow_present_pte,
     make_small_spte,
@@ -41,63 +40,20 @@ from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_lea
 from tdpkit.engine.tree import TdpMmuRoot, join_runs, leaf_runs, map_run, tables_per_level
 
 from .vectors import Case, VectorError, load_folder, shorten
-from .worlds import CountingWorld
+from .worlds import CountingWorld, Faults, FaultWorld
 
 GEOMETRY = {4: X86_4LEVEL, 5: X86_5LEVEL}
 
 
-class FaultWorld(CountingWorld):
-    """A counting world that refuses, reschedules and races as a case's `inject` says."""
-
-    def __init__(self, root: TdpMmuRoot, inject: Case) -> None:
-        super().__init__()
-        self.root = root
-        self.inject = inject
-        self.armed = False
-        self.attempts = 0
-        self.fired: tuple[bool, int, int] = (False, 0, 0)
-
-    def visit(self, event: Visit) -> bool:
-        """A reschedule is due on every n-th visit; sticky: until it happened."""
-        super().visit(event)
-        every = self.inject["yield_every"]
-        pulse = every > 0 and self.iterations % every == 0
-        self.armed |= pulse
-        return self.armed if self.inject["yield_mode"] == "sticky" else pulse
-
-    def unlock(self, event: Unlock) -> None:
-        """A reschedule that happened is no longer due."""
-        super().unlock(event)
-        if event.reason == "resched":
-            self.armed = False
-
-    def alloc_table(self, event: AllocTable) -> int | None:
-        """The k-th page is refused; another thread may act while the lock is dropped."""
-        row = None if self.allocations + 1 == self.inject["enomem_at"] else event.pool.alloc()
-        self.allocations += 1
-        if self.inject["race"].startswith("drop") and self.allocations == self.inject["race_at"]:
-            self.race()
-        return row
-
-    def set_spte(self, event: SetSpte) -> None:
-        """Another thread may act between the read and the compare-and-exchange."""
-        super().set_spte(event)
-        self.attempts += 1
-        if self.inject["race"].startswith("cas") and self.attempts == self.inject["race_at"]:
-            self.race()
-
-    def race(self) -> None:
-        """The other thread changes the leaf that this one is handling."""
-        it = self.iter
-        assert it is not None, "a race follows a visit"
-        self.fired = (True, it.gfn, it.level)
-        if self.inject["race"] == "cas_dirty_clear":
-            it.table[it.index] &= ~VMX_EPT_DIRTY_BIT
-        elif self.inject["race"].endswith("zap"):
-            run(tdp_mmu_zap_leafs(self.root, it.gfn, it.gfn + 1))
-        else:
-            last = it.gfn + self.root.geometry.pages(it.level)
-            run(tdp_mmu_split_huge_pages_root(self.root, it.gfn, last, it.level - 1, shared=True))
+def faults_of(inject: Case) -> Faults:
+    """A case's `inject` as the lab's own."""
+    return Faults(
+        refuse_page=inject["enomem_at"],
+        resched_every=inject["yield_every"],
+        sticky=inject["yield_mode"] == "sticky",
+        race=inject["race"],
+        race_at=inject["race_at"],
+    )
 
 
 def join_splits(splits: Iterable[tuple[int, int]], geometry: Geometry) -> list[list[int]]:
@@ -221,7 +177,7 @@ def replay_faults(case: Case) -> Case:
 def _faulty(case: Case) -> tuple[Kvm, FaultWorld]:
     vm = _vm(case)
     _map(vm.direct_root, case["leaves"])
-    return vm, FaultWorld(vm.direct_root, case["inject"])
+    return vm, FaultWorld(vm.direct_root, faults_of(case["inject"]))
 
 
 def replay_zap(case: Case) -> Case:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .worlds import RACES
+
 Case = dict[str, Any]
 Form = Callable[[Any], bool]
 
@@ -101,7 +103,6 @@ _CALL: dict[str, Form] = {
     "final": LEAF_RUNS,
     "tables_after": items(count),
 }
-RACES = ("none", "drop_zap", "drop_split", "cas_dirty_clear", "cas_zap", "cas_split")
 INJECT: dict[str, Form] = {
     "enomem_at": count,
     "enomem_what": one_of(None, "header", "page"),

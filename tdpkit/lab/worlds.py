@@ -1,6 +1,8 @@
-"""Worlds that watch: what a call did, and how to take it back."""
+"""Worlds that watch, take back, and interfere: what a call did, undone, or done under difficulties."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from tdpkit.engine.events import (
     EBUSY,
@@ -12,11 +14,14 @@ from tdpkit.engine.events import (
     Unlock,
     Visit,
     World,
+    run,
 )
+from tdpkit.engine.gfn import InvalidValueError, as_integer
 from tdpkit.engine.pool import PageTablePool
-from tdpkit.engine.spte import SHADOW_NONPRESENT_VALUE, spte_to_pfn
+from tdpkit.engine.spte import SHADOW_NONPRESENT_VALUE, VMX_EPT_DIRTY_BIT, spte_to_pfn
 from tdpkit.engine.tdp_iter import TdpIter
-from tdpkit.engine.tree import LeafRun
+from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
+from tdpkit.engine.tree import LeafRun, TdpMmuRoot
 
 
 class CountingWorld(World):
@@ -109,3 +114,107 @@ class JournalWorld(CountingWorld):
             self.pool.free(row)
         self.written.clear()
         self.rows.clear()
+
+
+RACES = ("none", "drop_zap", "drop_split", "cas_dirty_clear", "cas_zap", "cas_split")
+"""What another thread does, and when: while mmu_lock is dropped for a page (drop), or between the read and
+the compare-and-exchange of a split (cas)."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """The difficulties of one split call; the default is none. Numbers count from 1, 0 is never.
+
+    refuse_page: the k-th page is refused; resched_at: a reschedule is due at this visit; resched_every: and
+    at every n-th; sticky: it stays due until one happened; race: one of RACES, on the leaf in hand, at page
+    request (drop) or split attempt (cas) number race_at. Raises InvalidTypeError or InvalidValueError.
+    """
+
+    refuse_page: int = 0
+    resched_at: int = 0
+    resched_every: int = 0
+    sticky: bool = False
+    race: str = "none"
+    race_at: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("refuse_page", "resched_at", "resched_every", "race_at"):
+            number = as_integer(getattr(self, name), name)
+            object.__setattr__(self, name, number)
+            if number < 0:
+                raise InvalidValueError(f"{name} counts from 1, and 0 is never; {number} is negative")
+        if self.race not in RACES:
+            raise InvalidValueError(f"a race is one of {', '.join(RACES)}; {self.race!r} is none")
+
+
+class FaultWorld(CountingWorld):
+    """A counting world for a split of one `root`, with `faults`.
+
+    `fired` says whether the other thread acted, and on which leaf (gfn, level).
+    """
+
+    def __init__(self, root: TdpMmuRoot, faults: Faults) -> None:
+        super().__init__()
+        self.root = root
+        self.faults = faults
+        self.armed = False
+        self.attempts = 0
+        self.fired: tuple[bool, int, int] = (False, 0, 0)
+        self.page: int | None = None
+        """Row of the page that the call last asked for and has not used yet."""
+
+    def visit(self, event: Visit) -> bool:
+        """A reschedule is due where the faults say so."""
+        super().visit(event)
+        faults, every = self.faults, self.faults.resched_every
+        due = self.iterations == faults.resched_at or (every > 0 and self.iterations % every == 0)
+        self.armed |= due
+        return self.armed if faults.sticky else due
+
+    def unlock(self, event: Unlock) -> None:
+        """A reschedule that happened is no longer due."""
+        super().unlock(event)
+        if event.reason == "resched":
+            self.armed = False
+
+    def alloc_table(self, event: AllocTable) -> int | None:
+        """The k-th page is refused; another thread may act while the lock is dropped."""
+        self.page = None if self.allocations + 1 == self.faults.refuse_page else event.pool.alloc()
+        self.allocations += 1
+        self.others("drop", self.allocations)
+        return self.page
+
+    def set_spte(self, event: SetSpte) -> None:
+        """Another thread may act between the read and the compare-and-exchange."""
+        super().set_spte(event)
+        self.attempts += 1
+        self.others("cas", self.attempts)
+
+    def trace(self, event: Trace) -> None:
+        """A split that is done has used its page."""
+        super().trace(event)
+        if event.name == "kvm_mmu_split_huge_page" and event.errno == 0:
+            self.page = None
+
+    def free_table(self, event: FreeTable) -> None:
+        """The spare page is gone."""
+        super().free_table(event)
+        self.page = None
+
+    def others(self, moment: str, number: int) -> None:
+        """Others may run now: at page request (`moment` "drop") or split attempt ("cas") `number`."""
+        if self.faults.race.startswith(moment) and number == self.faults.race_at:
+            self.race()
+
+    def race(self) -> None:
+        """The other thread changes the leaf that this one is handling."""
+        it = self.iter
+        assert it is not None, "a race follows a visit"
+        self.fired = (True, it.gfn, it.level)
+        if self.faults.race == "cas_dirty_clear":
+            it.table[it.index] &= ~VMX_EPT_DIRTY_BIT
+        elif self.faults.race.endswith("zap"):
+            run(tdp_mmu_zap_leafs(self.root, it.gfn, it.gfn + 1))
+        else:
+            last = it.gfn + self.root.geometry.pages(it.level)
+            run(tdp_mmu_split_huge_pages_root(self.root, it.gfn, last, it.level - 1, shared=True))

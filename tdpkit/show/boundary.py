@@ -14,40 +14,14 @@ from tdpkit.engine.gfn import PG_LEVEL_4K, format_gfn
 from tdpkit.engine.spte import (
     PT_PAGE_SIZE_MASK,
     SPTE_MMU_PRESENT_MASK,
-    is_last_spte,
     is_shadow_present_pte,
-    spte_to_pfn,
 )
-from tdpkit.engine.tree import Leaf
+from tdpkit.engine.tree import Leaf, table_at
 from tdpkit.lab.guest import Guest, Outcome
 from tdpkit.lab.words import count_of
 
 from .boundary_words import WHAT_IF, answer, counters, edge_caption, kind_names, name_leaf, title
-
-
-class Cell(NamedTuple):
-    """Frames [first, last) that look alike, and what they are in words.
-
-    kind: "leaf1" and up by level, "table", "hole", "crossing" (would go with the range, not all in it),
-    "split" (leaves in a table it made), "zapped" (in the range), "lost" or "refaulted" (zapped outside it).
-    """
-
-    first: int
-    last: int
-    kind: str
-    text: str = ""
-
-
-class Strip(NamedTuple):
-    """One table, or the stretch of frames it would hold, as a strip of cells."""
-
-    label: str
-    note: str
-    first: int
-    last: int
-    cells: tuple[Cell, ...]
-    focus: tuple[int, int]
-    """The frames of the entry at the edge, which the next strip enlarges."""
+from .strips import Cell, Strip, join_cells
 
 
 class Lens(NamedTuple):
@@ -152,7 +126,7 @@ class _Painter:
 
     def _named(self, cells: Iterable[Cell], level: int) -> tuple[Cell, ...]:
         """The cells of a strip of `level`, equal ones joined, each with its text."""
-        return tuple(cell._replace(text=self._text(cell, level)) for cell in _joined(cells))
+        return tuple(cell._replace(text=self._text(cell, level)) for cell in join_cells(cells))
 
     @staticmethod
     def _within(cells: Iterable[Cell], last: int) -> Iterator[Cell]:
@@ -207,7 +181,7 @@ class _Painter:
 
     def strip(self, level: int, at: int, first: int, last: int) -> Strip:
         """The `level` entries of frames [first, last), which lie in one table; `at` is the edge's frame."""
-        row, above = self._table_at(level, at)
+        row, above = table_at(self.guest.root, at, level)
         pages = self.geometry.pages(level)
         focus = self.geometry.gfn_round_for_level(at, level)
         label = f"level {level} · {format_gfn(pages)} per entry"
@@ -223,19 +197,6 @@ class _Painter:
         return Strip(
             label, note, first, last, self._named(self._within(cells, last), level), (focus, focus + pages)
         )
-
-    def _table_at(self, level: int, at: int) -> tuple[int | None, Leaf | None]:
-        """The row of the `level` table that holds frame `at`, or the larger leaf that does, or neither."""
-        root, geometry = self.guest.root, self.geometry
-        row = root.row
-        for above in range(geometry.root_level, level, -1):
-            spte = root.pool.table(row)[geometry.index(at | root.gfn_bits, above)]
-            if not is_shadow_present_pte(spte):
-                return None, None
-            if is_last_spte(spte, above):
-                return None, Leaf(geometry.gfn_round_for_level(at, above), above, spte_to_pfn(spte), spte)
-            row = spte_to_pfn(spte)
-        return row, None
 
     def _entries(self, row: int, level: int, first: int, last: int) -> Iterator[Cell]:
         """Cells of a table's entries: runs of equal ones, of which at most two leaves cross an edge."""
@@ -304,14 +265,3 @@ class _Painter:
                 free.append(Cell(at, cell.first, kind))
             at = max(at, cell.last)
         return [*free, Cell(at, last, kind)] if at < last else free
-
-
-def _joined(cells: Iterable[Cell]) -> list[Cell]:
-    """Runs of cells of one kind; what a picture draws is one box per run."""
-    runs: list[Cell] = []
-    for cell in cells:
-        if runs and runs[-1].kind == cell.kind and runs[-1].last == cell.first and cell.kind != "crossing":
-            runs[-1] = Cell(runs[-1].first, cell.last, cell.kind)
-        else:
-            runs.append(cell)
-    return runs

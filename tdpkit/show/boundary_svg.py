@@ -8,20 +8,15 @@ from zlib import crc32
 
 from tdpkit.engine.gfn import GfnRange, format_gfn, name_gfn
 
-from .boundary import BoundaryState, Lens, Strip
+from .boundary import BoundaryState, Lens
 from .markup import Drawing
+from .strips import STRIP_HEIGHT, draw_borders, draw_boxes, draw_legend, draw_texts, draw_wedge, x_of
 from .theme import Palette
 
 _WIDTH, _LEFT, _RIGHT = 1000, 24, 976
 _ANSWER_CHARACTERS = 112
 _LENS_TOP, _TOY_TOP = 196, 152
 _STRIP_STEP = 74
-_STRIP_HEIGHT = 30
-_MARK = 5
-"""Least width of what must not be overlooked, in units of the picture."""
-_MUST_SHOW = ("crossing", "lost", "refaulted")
-_SEPARATED = 64
-"""Strips of at most this many entries show each one's border."""
 
 
 def boundary_svg(state: BoundaryState, palette: Palette, ids: str = "") -> str:
@@ -44,7 +39,7 @@ def boundary_svg(state: BoundaryState, palette: Palette, ids: str = "") -> str:
         _lens(drawing, state, state.lenses[0], _LEFT, _LEFT + half)
         _lens(drawing, state, state.lenses[1], _RIGHT - half, _RIGHT)
     _counters(drawing, state, bottom + 34)
-    _legend(drawing, state, bottom + 84)
+    draw_legend(drawing, state.legend, _LEFT, bottom + 84)
     return drawing.svg(state.title, state.answer)
 
 
@@ -85,18 +80,14 @@ def _heading(drawing: Drawing, state: BoundaryState) -> None:
         drawing.text(_LEFT, 54 + 18 * line, text, state.role, size=13, weight=600)
 
 
-def _x(frame: int, strip: Strip, left: int, right: int) -> int:
-    frame = min(max(frame, strip.first), strip.last)
-    return left + (right - left) * (frame - strip.first) // (strip.last - strip.first)
-
-
 def _guest(drawing: Drawing, state: BoundaryState) -> None:
     span, strip, top = state.outcome.span, state.guest, 106
     drawing.text(_LEFT, top - 7, strip.label, weight=600)
     if state.note:
         drawing.text(_RIGHT, top - 7, state.note, "crossing-mark", anchor="end", weight=600)
-    _boxes(drawing, strip, _LEFT, _RIGHT, top)
-    low, high = _x(span.start, strip, _LEFT, _RIGHT), _x(span.end, strip, _LEFT, _RIGHT)
+    draw_boxes(drawing, strip, _LEFT, _RIGHT, top)
+    draw_borders(drawing, strip, _LEFT, _RIGHT, top)
+    low, high = x_of(span.start, strip, _LEFT, _RIGHT), x_of(span.end, strip, _LEFT, _RIGHT)
     high = max(high, low + 2)
     size = f"the range: {format_gfn(span.pages)}"
     half = 4 * len(size)
@@ -111,54 +102,27 @@ def _guest(drawing: Drawing, state: BoundaryState) -> None:
     )
 
 
-def _boxes(drawing: Drawing, strip: Strip, left: int, right: int, top: int) -> None:
-    """The cells of a strip: one box per run, what must be seen on top and not thinner than a mark."""
-    for cell in sorted(strip.cells, key=lambda cell: cell.kind in _MUST_SHOW):
-        low, high = _x(cell.first, strip, left, right), _x(cell.last, strip, left, right)
-        if cell.kind in _MUST_SHOW and high - low < _MARK:
-            low = max(left, min(low, right - _MARK))
-            high = low + _MARK
-        if low < high:
-            drawing.rect(low, top, high - low, _STRIP_HEIGHT, drawing.fill(cell.kind), "line")
-    entry = strip.focus[1] - strip.focus[0]
-    entries = (strip.last - strip.first) // entry
-    if entries <= _SEPARATED:
-        lines = (_x(strip.first + n * entry, strip, left, right) for n in range(1, entries))
-        drawing.path("".join(f"M{x} {top} V{top + _STRIP_HEIGHT}" for x in lines), "line")
-    drawing.path(f"M{left} {top} H{right} V{top + _STRIP_HEIGHT} H{left} Z", "line")
-
-
-def _texts(drawing: Drawing, strip: Strip, left: int, right: int, top: int) -> None:
-    """What the cells are, in words, where there is room: on paper, so that every hatch lets them be read."""
-    for cell in strip.cells:
-        low, high = _x(cell.first, strip, left, right), _x(cell.last, strip, left, right)
-        width = 7 * len(cell.text) + 12
-        if cell.text and width <= high - low:
-            middle = (low + high) // 2
-            drawing.rect(middle - width // 2, top + 6, width, 18, drawing.palette["paper"])
-            drawing.text(middle, top + 19, cell.text, anchor="middle", size=11)
-
-
 def _lens(drawing: Drawing, state: BoundaryState, lens: Lens, left: int, right: int) -> None:
     top, span = _TOY_TOP if state.memory else _LENS_TOP, state.outcome.span
     if lens.caption:
         drawing.text(left, top, lens.name, size=14, weight=700)
         drawing.text(right, top, name_gfn(lens.edge), "muted", anchor="end", mono=True)
-        at = _x(lens.edge, state.guest, _LEFT, _RIGHT)
-        _wedge(drawing, at, at, 136, left, right, top + 34)
+        at = x_of(lens.edge, state.guest, _LEFT, _RIGHT)
+        draw_wedge(drawing, at, at, 136, left, right, top + 34)
     for number, strip in enumerate(lens.strips):
         y = top + 34 + number * _STRIP_STEP
         drawing.text(left, y - 7, strip.label, weight=600)
         drawing.text(right, y - 7, strip.note, "muted", size=11, anchor="end")
-        _boxes(drawing, strip, left, right, y)
+        draw_boxes(drawing, strip, left, right, y)
+        draw_borders(drawing, strip, left, right, y)
         if lens.caption:
-            low = _x(strip.focus[0], strip, left, right)
-            high = max(_x(strip.focus[1], strip, left, right), low + 3)
-            drawing.path(f"M{low} {y} H{high} V{y + _STRIP_HEIGHT} H{low} Z", "ink", width=2)
+            low = x_of(strip.focus[0], strip, left, right)
+            high = max(x_of(strip.focus[1], strip, left, right), low + 3)
+            drawing.path(f"M{low} {y} H{high} V{y + STRIP_HEIGHT} H{low} Z", "ink", width=2)
             if number + 1 < len(lens.strips):
-                _wedge(drawing, low, high, y + _STRIP_HEIGHT, left, right, y + _STRIP_STEP)
-        _texts(drawing, strip, left, right, y)
-        low, high = _x(span.start, strip, left, right), _x(span.end, strip, left, right)
+                draw_wedge(drawing, low, high, y + STRIP_HEIGHT, left, right, y + _STRIP_STEP)
+        draw_texts(drawing, strip, left, right, y)
+        low, high = x_of(span.start, strip, left, right), x_of(span.end, strip, left, right)
         if span.overlap(strip.first, strip.last - strip.first):
             drawing.path(f"M{low} {y + 39} V{y + 34} H{max(high, low + 2)} V{y + 39}", "range", width=2)
     if lens.caption:
@@ -166,17 +130,12 @@ def _lens(drawing: Drawing, state: BoundaryState, lens: Lens, left: int, right: 
         drawing.text(left, below, lens.caption, lens.role, size=13, weight=600)
 
 
-def _wedge(drawing: Drawing, low: int, high: int, top: int, left: int, right: int, bottom: int) -> None:
-    """Says that the strip below enlarges a part of the one above."""
-    drawing.path(f"M{low} {top} L{left} {bottom} H{right} L{high} {top} Z", fill="grid", opacity=".3")
-
-
 def _memory(drawing: Drawing, state: BoundaryState, top: int) -> None:
     strip = state.lenses[0].strips[-1]
     drawing.text(_LEFT, top + 12, "what the guest reads in each frame", weight=600)
     fates = {frame: cell.kind for cell in strip.cells for frame in range(cell.first, cell.last)}
     for frame, byte in enumerate(state.memory):
-        low, high = _x(frame, strip, _LEFT, _RIGHT), _x(frame + 1, strip, _LEFT, _RIGHT)
+        low, high = x_of(frame, strip, _LEFT, _RIGHT), x_of(frame + 1, strip, _LEFT, _RIGHT)
         role = {"lost": "bad", "refaulted": "refaulted-mark"}.get(fates[frame], "ink")
         drawing.rect(low, top + 20, high - low, 26, drawing.palette["paper"], "line")
         drawing.text((low + high) // 2, top + 38, byte, role, anchor="middle", mono=True, size=13, weight=600)
@@ -188,11 +147,3 @@ def _counters(drawing: Drawing, state: BoundaryState, top: int) -> None:
         x = _LEFT + number * (_RIGHT - _LEFT) // len(state.counters)
         drawing.text(x, top, value, role, size=20, weight=700)
         drawing.text(x, top + 18, caption, "muted")
-
-
-def _legend(drawing: Drawing, state: BoundaryState, top: int) -> None:
-    x = _LEFT
-    for kind, name in state.legend:
-        drawing.rect(x, top - 11, 16, 14, drawing.fill(kind), "line")
-        drawing.text(x + 22, top, name, "muted")
-        x += 22 + 7 * len(name) + 20

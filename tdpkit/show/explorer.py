@@ -1,24 +1,22 @@
 """The boundary explorer, live: drag a range over a guest, see which leaf crosses an edge and what it costs.
 
-A :class:`BoundaryExplorer` holds one good state (preset, kind of VM, range, action) in exact Python integers.
-Every control proposes another; a proposal that breaks a rule is answered in words and changes nothing.
-The picture is markup set into one HTML widget, so a slider is answered at once and nothing flickers.
+Its state is a preset, a kind of VM, a range and an action.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from html import escape
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import ipywidgets
 
-from tdpkit.engine.gfn import InvalidValueError, format_gfn, parse_gfn
+from tdpkit.engine.gfn import InvalidValueError, format_gfn
 from tdpkit.lab.guest import VM_KINDS, Guest
 
 from .boundary import BoundaryState, boundary_state
 from .boundary_svg import boundary_svg, boundary_table, boundary_text
-from .theme import LIGHT, LIVE, LIVE_STYLE
+from .exhibit import Exhibit, address_field, as_frame, line
+from .theme import Palette
 
 
 class Preset(NamedTuple):
@@ -63,21 +61,24 @@ ACTION_LABELS = {"look": "look", "zap": "zap without split", "split": "split", "
 KIND_LABELS = {"TD": "TD", "plain": "plain VM"}
 
 
-class BoundaryExplorer:
+class BoundaryExplorer(Exhibit):
     """The exhibit. Display it; or read `state`, and change it with :meth:`show`.
 
     preset: a name in PRESETS. Raises InvalidValueError for what breaks a rule, as :meth:`show` does.
     """
 
+    prefix = "be"
+    good = "range"
+
     def __init__(self, preset: str = "toy") -> None:
         self._guests: dict[tuple[str, str], Guest] = {}
-        self._syncing = False
-        self._build_controls()
+        super().__init__()
+        self._connect()
         self.show(preset=preset)
 
     # ---- the state --------------------------------------------------------------------------------------
 
-    def show(
+    def show(  # type: ignore[override]  # the base class leaves the names open
         self,
         *,
         preset: str | None = None,
@@ -105,7 +106,7 @@ class BoundaryExplorer:
         unit = guest.geometry.level(choice.unit_level)
         if unit.number > guest.geometry.max_leaf_level:
             raise InvalidValueError(f"a slider moves by leaves of this guest; none has {unit.label}")
-        state = boundary_state(guest, _frame(choice.start), _frame(choice.end), choice.action)
+        state = boundary_state(guest, as_frame(choice.start), as_frame(choice.end), choice.action)
         self.choice: Choice = choice._replace(start=state.outcome.span.start, end=state.outcome.span.end)
         self.guest: Guest = guest
         self.state: BoundaryState = state
@@ -128,7 +129,7 @@ class BoundaryExplorer:
 
     # ---- the controls -----------------------------------------------------------------------------------
 
-    def _build_controls(self) -> None:
+    def _build_controls(self) -> Iterable[ipywidgets.Widget]:
         wide = ipywidgets.Layout(width="auto", flex="1 1 260px")
         label = {"description_width": "48px"}
         self.preset_menu = ipywidgets.Dropdown(
@@ -146,14 +147,10 @@ class BoundaryExplorer:
             options=[("4K", 1)], description="slider unit", layout=ipywidgets.Layout(width="160px")
         )
         slider = {"readout": False, "layout": wide, "style": label}
-        field = ipywidgets.Layout(width="150px")
         self.start_slider = ipywidgets.IntSlider(description="start", **slider)
         self.end_slider = ipywidgets.IntSlider(description="end", **slider)
-        text = {"continuous_update": False, "layout": field}
-        self.start_text = ipywidgets.Text(placeholder="0x200 or 2M+4K", **text)
-        self.end_text = ipywidgets.Text(placeholder="0x400 or 4M", **text)
-        for control, tip in ((self.start_text, "start address"), (self.end_text, "end address")):
-            control.tooltip = f"{tip}: a frame number (0x200) or a size (2M+4K)"
+        self.start_text = address_field("start address", "0x200 or 2M+4K")
+        self.end_text = address_field("end address", "0x400 or 4M")
         self.action_buttons = ipywidgets.ToggleButtons(
             options=[(text, action) for action, text in ACTION_LABELS.items()],
             tooltips=[f"action: {text}" for text in ACTION_LABELS.values()],
@@ -162,31 +159,13 @@ class BoundaryExplorer:
         self.back_button = ipywidgets.Button(
             description="back", tooltip="back to the guest before the action", layout={"width": "72px"}
         )
-        self.message = ipywidgets.HTML(layout={"min_height": "28px"})
-        self.picture = ipywidgets.HTML(layout={"width": "100%"})
-        self.table_box = ipywidgets.Checkbox(description="the same as a table", indent=False)
-        self.table = ipywidgets.HTML()
         narrow = ipywidgets.Layout(width="48px", display="flex", justify_content="flex-end")
-        rows = (
-            (self.preset_menu, ipywidgets.Label("VM"), self.kind_buttons, self.unit_menu),
-            (self.start_slider, self.start_text),
-            (self.end_slider, self.end_text),
-            (ipywidgets.Label("action", layout=narrow), self.action_buttons, self.back_button),
+        return (
+            line(self.preset_menu, ipywidgets.Label("VM"), self.kind_buttons, self.unit_menu),
+            line(self.start_slider, self.start_text),
+            line(self.end_slider, self.end_text),
+            line(ipywidgets.Label("action", layout=narrow), self.action_buttons, self.back_button),
         )
-        line = ipywidgets.Layout(flex_flow="row wrap", align_items="center", width="100%")
-        self.box = ipywidgets.VBox(
-            [
-                ipywidgets.HTML(LIVE_STYLE, layout={"display": "none"}),
-                *(ipywidgets.HBox(row, layout=line) for row in rows),
-                self.message,
-                self.picture,
-                self.table_box,
-                self.table,
-            ],
-            layout={"max_width": "1100px", "width": "100%"},
-        )
-        self._ids = f"be-{self.picture.model_id[:8]}"
-        self._connect()
 
     def _connect(self) -> None:
         handlers: tuple[tuple[Any, Callable[[Any], None]], ...] = (
@@ -200,95 +179,36 @@ class BoundaryExplorer:
             (self.action_buttons, lambda new: self.propose(action=new)),
         )
         for control, handler in handlers:
-            control.observe(self._unless_syncing(handler), names="value")
-        self.table_box.observe(lambda _: self._show_table(), names="value")
+            self._observe(control, handler)
         self.back_button.on_click(lambda _: self.propose(action="look"))
-
-    def _unless_syncing(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Controls that follow the state do not propose it again."""
-
-        def on_change(change: Any) -> None:
-            if not self._syncing:
-                handler(change["new"])
-
-        return on_change
-
-    def propose(self, **change: Any) -> None:
-        """What every control does: :meth:`show`, or say in words why not and stay as it was."""
-        try:
-            self.show(**change)
-        except (ValueError, TypeError) as error:
-            self._sync(refused=str(error))
 
     @property
     def _unit(self) -> int:
         return self.guest.geometry.pages(self.unit_level)
 
-    def _sync(self, refused: str = "") -> None:
-        """Let every control, the picture and the table follow the state."""
+    def _follow(self, refused: bool) -> None:
         state, span = self.state, self.state.outcome.span
-        self._syncing = True
-        try:
-            if not refused:  # the picture first: it is what one waits for
-                self._show_picture()
-            levels = range(1, self.guest.geometry.max_leaf_level + 1)
-            self._set(self.unit_menu, options=[(self.guest.geometry.level(n).label, n) for n in levels])
-            self._set(self.preset_menu, value=self.preset)
-            self._set(self.kind_buttons, value=state.kind)
-            self._set(self.unit_menu, value=self.unit_level)
-            units = -(-self.guest.frames // self._unit)
-            for slider, text, frame in (
-                (self.start_slider, self.start_text, span.start),
-                (self.end_slider, self.end_text, span.end),
-            ):
-                self._set(slider, max=units, value=frame // self._unit)
-                if not refused:  # what was refused stays in its field, to be mended
-                    self._set(text, value=format_gfn(frame))
-            self._set(self.action_buttons, value=state.outcome.action)
-            self._set(self.back_button, disabled=state.outcome.action == "look")
-            self._set(self.message, value=_message(refused))
-            self._show_table()
-        finally:
-            self._syncing = False
+        levels = range(1, self.guest.geometry.max_leaf_level + 1)
+        self._set(self.unit_menu, options=[(self.guest.geometry.level(n).label, n) for n in levels])
+        self._set(self.preset_menu, value=self.preset)
+        self._set(self.kind_buttons, value=state.kind)
+        self._set(self.unit_menu, value=self.unit_level)
+        units = -(-self.guest.frames // self._unit)
+        for slider, text, frame in (
+            (self.start_slider, self.start_text, span.start),
+            (self.end_slider, self.end_text, span.end),
+        ):
+            self._set(slider, max=units, value=frame // self._unit)
+            if not refused:
+                self._set(text, value=format_gfn(frame))
+        self._set(self.action_buttons, value=state.outcome.action)
+        self._set(self.back_button, disabled=state.outcome.action == "look")
 
-    def _show_picture(self) -> None:
-        picture = boundary_svg(self.state, LIVE, self._ids)
-        box = f'<div style="min-width:640px">{picture}</div>'
-        self._set(
-            self.picture,
-            value=f'<div class="tdpkit" style="overflow-x:auto;line-height:normal">{box}</div>',
-        )
+    def _svg(self, palette: Palette, ids: str = "") -> str:
+        return boundary_svg(self.state, palette, ids)
 
-    def _show_table(self) -> None:
-        self._set(self.table, value=boundary_table(self.state) if self.table_box.value else "")
+    def _text(self) -> str:
+        return boundary_text(self.state)
 
-    @staticmethod
-    def _set(control: Any, **values: Any) -> None:
-        for name, value in values.items():
-            current = getattr(control, name)
-            if (list(current) if name == "options" else current) != value:
-                setattr(control, name, value)
-
-    # ---- the bundle -------------------------------------------------------------------------------------
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """The live view, and for pages without a kernel the opening picture and its text."""
-        bundle: dict[str, Any] = dict(self.box._repr_mimebundle_(**kwargs) or {})
-        return {
-            **bundle,
-            "text/plain": boundary_text(self.state),
-            "image/svg+xml": boundary_svg(self.state, LIGHT),
-        }
-
-
-def _frame(value: str | int) -> int:
-    return parse_gfn(value) if isinstance(value, str) else value
-
-
-def _message(refused: str) -> str:
-    if not refused:
-        return '<span role="status"></span>'
-    return (
-        f'<span role="status" style="color:var(--jp-error-color1,#a81e37)">✗ {escape(refused)}. '
-        "The picture shows the last good range.</span>"
-    )
+    def _table(self) -> str:
+        return boundary_table(self.state)
