@@ -38,8 +38,9 @@ from tdpkit.engine.kvm import (
     kvm_split_cross_boundary_leafs,
     kvm_tdp_mmu_unmap_gfn_range,
 )
-from tdpkit.engine.tree import Leaf, LeafRun, leaf_runs, map_leaf, map_run, translate
+from tdpkit.engine.tree import Leaf, LeafRun, TdpMmuRoot, leaf_runs, map_leaf, map_run, translate
 
+from .cost import visits_again
 from .words import count_of
 from .worlds import CountingWorld, JournalWorld
 
@@ -59,8 +60,22 @@ class Layout(NamedTuple):
     leaves: tuple[LeafRun, ...]
     frames: int
 
+    @property
+    def is_large(self) -> bool:
+        """Populated in bulk, by NumPy; elsewhere the standard library does."""
+        return sum(run.count for run in self.leaves) > _STEPWISE_LEAVES
 
-def _layout(geometry: Geometry, frames: int, *runs: tuple[int, int, int]) -> Layout:
+
+def map_layout(root: TdpMmuRoot, layout: Layout) -> None:
+    """Map the leaves of `layout`; raises InvalidValueError where the root cannot hold them."""
+    put = map_run
+    if layout.is_large:
+        from tdpkit.engine.scan import populate as put
+    for gfn, level, count, pfn in layout.leaves:
+        put(root, gfn, level, count, pfn)
+
+
+def layout_of(geometry: Geometry, frames: int, *runs: tuple[int, int, int]) -> Layout:
     """Leaves (gfn, level, count), each on the host frames of the same number."""
     return Layout(geometry, tuple(LeafRun(gfn, level, count, gfn) for gfn, level, count in runs), frames)
 
@@ -69,10 +84,10 @@ _TOY = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
 _X86 = Geometry(index_bits=9, root_level=4, max_leaf_level=3)
 
 LAYOUTS = {
-    "eight": _layout(_TOY, 8, (0, 2, 1)),
-    "toy": _layout(_TOY, 32, (0, 2, 2), (16, 1, 8), (24, 2, 1)),
-    "one-1G": _layout(_X86, parse_gfn("3G"), (parse_gfn("1G"), 3, 1)),
-    "mixed": _layout(
+    "eight": layout_of(_TOY, 8, (0, 2, 1)),
+    "toy": layout_of(_TOY, 32, (0, 2, 2), (16, 1, 8), (24, 2, 1)),
+    "one-1G": layout_of(_X86, parse_gfn("3G"), (parse_gfn("1G"), 3, 1)),
+    "mixed": layout_of(
         _X86,
         parse_gfn("4G"),
         (0, 1, 1024),
@@ -82,7 +97,7 @@ LAYOUTS = {
         (parse_gfn("2G+512M"), 1, 512),
         (parse_gfn("3G"), 3, 1),
     ),
-    "16T": _layout(_X86, parse_gfn("16T"), (0, 2, 1 << 23)),
+    "16T": layout_of(_X86, parse_gfn("16T"), (0, 2, 1 << 23)),
 }
 """Named layouts: eight frames under one leaf; a toy of 32; one 1G leaf; mixed leaves; 16 TiB of 2M leaves."""
 
@@ -156,7 +171,7 @@ class Guest:
         self.kind = kind
         self.geometry = self.layout.geometry
         self.frames = self.layout.frames
-        self.is_large = sum(leaf_run.count for leaf_run in self.layout.leaves) > _STEPWISE_LEAVES
+        self.is_large = self.layout.is_large
         self.shows_bytes = self.frames <= _SHOWN_FRAMES
         self.reset()
 
@@ -169,11 +184,7 @@ class Guest:
                 f"a {self.kind} guest of this shape ends at {name_gfn(self.kvm.slot.npages)} at most; "
                 f"{name_gfn(self.frames)} is beyond it"
             )
-        put = map_run
-        if self.is_large:
-            from tdpkit.engine.scan import populate as put
-        for gfn, level, count, pfn in self.layout.leaves:
-            put(self.root, gfn, level, count, pfn)
+        map_layout(self.root, self.layout)
         backed = [(gfn, self.host_frame(gfn)) for gfn in range(self.frames)] if self.shows_bytes else []
         self.memory = {pfn: _FIRST_BYTE + gfn for gfn, pfn in backed if pfn is not None}
         self._changed = False
@@ -358,9 +369,7 @@ class Guest:
         whole = pieces == [span]
         split_visits, zap_visits, inside = split.iterations, zap.iterations, 0
         if "split" in action and not whole:
-            # findings 1: a split call visits what a walk of the final table visits, and for each split the
-            # way from the root down to it once more.
-            again = sum(self.geometry.root_level - level + 1 for _, _, level in split.splits)
+            again = visits_again(self.geometry, (level for _, _, level in split.splits))
             split_visits = self._visits(span, PG_LEVEL_2M) + again
         if "zap" in action:
             zap_visits = zap_visits if whole else self._visits(span, PG_LEVEL_4K)

@@ -13,7 +13,7 @@ from typing import Any
 
 import ipywidgets
 
-from tdpkit.engine.gfn import parse_gfn
+from tdpkit.engine.gfn import Geometry, GfnRange, InvalidValueError, format_gfn, parse_gfn
 
 from .theme import LIGHT, LIVE, LIVE_STYLE, Palette
 
@@ -80,7 +80,7 @@ class Exhibit:
         except (ValueError, TypeError) as error:
             self._sync(refused=str(error))
 
-    def _observe(self, control: ipywidgets.Widget, handler: Callable[[Any], None]) -> None:
+    def observe(self, control: ipywidgets.Widget, handler: Callable[[Any], None]) -> None:
         """Call `handler` with each new value; controls that follow the state do not propose it again."""
 
         def on_change(change: Any) -> None:
@@ -96,20 +96,20 @@ class Exhibit:
             if not refused:  # the picture first: it is what one waits for
                 self._show_picture()
             self._follow(bool(refused))
-            self._set(self.message, value=self._message(refused))
+            self.put(self.message, value=self._message(refused))
             self._show_table()
         finally:
             self._syncing = False
 
     def _show_picture(self) -> None:
         box = f'<div style="min-width:{self.least_width}px">{self._svg(LIVE, self._ids)}</div>'
-        self._set(
+        self.put(
             self.picture,
             value=f'<div class="tdpkit" style="overflow-x:auto;line-height:normal">{box}</div>',
         )
 
     def _show_table(self) -> None:
-        self._set(self.table, value=self._table() if self.table_box.value else "")
+        self.put(self.table, value=self._table() if self.table_box.value else "")
 
     def _message(self, refused: str) -> str:
         if not refused:
@@ -120,7 +120,8 @@ class Exhibit:
         )
 
     @staticmethod
-    def _set(control: Any, **values: Any) -> None:
+    def put(control: Any, **values: Any) -> None:
+        """Set traits that differ: what stays as it is costs no message."""
         for name, value in values.items():
             current = getattr(control, name)
             if (list(current) if name == "options" else current) != value:
@@ -139,7 +140,74 @@ def line(*controls: ipywidgets.Widget) -> ipywidgets.HBox:
     return ipywidgets.HBox(controls, layout=LINE)
 
 
-def address_field(what: str, placeholder: str) -> ipywidgets.Text:
+LABEL = {"description_width": "48px"}
+"""Style of controls in a column: labels of one width."""
+WIDE = {"width": "auto", "flex": "1 1 260px"}
+"""Layout of a control that takes the room there is."""
+
+
+class RangeControls:
+    """Start and end of a range: for each a slider, which counts units, and a field, which is exact.
+
+    `lines` are the two lines of controls; `unit_menu` stands where the exhibit puts it. A change calls
+    `propose` with `start`, `end` (frames, or what was typed) or `unit_level`.
+    """
+
+    def __init__(self) -> None:
+        self.unit_menu = ipywidgets.Dropdown(
+            options=[("4K", 1)], description="slider unit", layout={"width": "160px"}
+        )
+        slider = {"readout": False, "layout": WIDE, "style": LABEL}
+        self.start_slider = ipywidgets.IntSlider(description="start", **slider)
+        self.end_slider = ipywidgets.IntSlider(description="end", **slider)
+        self.start_text = _address_field("start address", "0x200 or 2M+4K")
+        self.end_text = _address_field("end address", "0x400 or 4M")
+        self.lines = (line(self.start_slider, self.start_text), line(self.end_slider, self.end_text))
+        self._unit = self._frames = 1
+
+    def connect(self, exhibit: Exhibit) -> None:
+        """Let the controls propose to `exhibit`."""
+        propose, observe = exhibit.propose, exhibit.observe
+        observe(self.unit_menu, lambda new: propose(unit_level=new))
+        observe(self.start_slider, lambda new: propose(start=new * self._unit))
+        observe(self.end_slider, lambda new: propose(end=min(new * self._unit, self._frames)))
+        observe(self.start_text, lambda new: propose(start=new))
+        observe(self.end_text, lambda new: propose(end=new))
+
+    def follow(
+        self,
+        geometry: Geometry,
+        frames: int,
+        span: GfnRange,
+        unit_level: int,
+        *,
+        refused: bool,
+        write: Callable[[int], str] = format_gfn,
+    ) -> None:
+        """Show `span` of a machine of `frames` frames; `write` says how a field writes a frame."""
+        put = Exhibit.put
+        levels = range(1, geometry.max_leaf_level + 1)
+        put(self.unit_menu, options=[(geometry.level(n).label, n) for n in levels])
+        put(self.unit_menu, value=unit_level)
+        self._unit, self._frames = geometry.pages(unit_level), frames
+        units = -(-frames // self._unit)
+        for slider, text, frame in (
+            (self.start_slider, self.start_text, span.start),
+            (self.end_slider, self.end_text, span.end),
+        ):
+            put(slider, max=units, value=min(frame // self._unit, units))
+            if not refused:
+                put(text, value=write(frame))
+
+
+def check_unit(geometry: Geometry, unit_level: int) -> None:
+    """Raises InvalidValueError unless the machine may have leaves of `unit_level`."""
+    unit = geometry.level(unit_level)
+    if unit.number > geometry.max_leaf_level:
+        raise InvalidValueError(f"a slider moves by leaves of this guest; none has {unit.label}")
+
+
+def _address_field(what: str, placeholder: str) -> ipywidgets.Text:
     """A field to type an address into, taken when it is left or Enter is pressed."""
     return ipywidgets.Text(
         placeholder=placeholder,

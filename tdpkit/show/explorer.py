@@ -5,17 +5,17 @@ Its state is a preset, a kind of VM, a range and an action.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import ipywidgets
 
-from tdpkit.engine.gfn import InvalidValueError, format_gfn
+from tdpkit.engine.gfn import InvalidValueError
 from tdpkit.lab.guest import VM_KINDS, Guest
 
 from .boundary import BoundaryState, boundary_state
 from .boundary_svg import boundary_svg, boundary_table, boundary_text
-from .exhibit import Exhibit, address_field, as_frame, line
+from .exhibit import LABEL, WIDE, Exhibit, RangeControls, as_frame, check_unit, line
 from .theme import Palette
 
 
@@ -103,9 +103,7 @@ class BoundaryExplorer(Exhibit):
         before = self.choice if preset is None else _opening(preset)
         choice = before._replace(**{name: value for name, value in changes.items() if value is not None})
         guest = self._guest(PRESETS[choice.preset].layout, choice.kind)
-        unit = guest.geometry.level(choice.unit_level)
-        if unit.number > guest.geometry.max_leaf_level:
-            raise InvalidValueError(f"a slider moves by leaves of this guest; none has {unit.label}")
+        check_unit(guest.geometry, choice.unit_level)
         state = boundary_state(guest, as_frame(choice.start), as_frame(choice.end), choice.action)
         self.choice: Choice = choice._replace(start=state.outcome.span.start, end=state.outcome.span.end)
         self.guest: Guest = guest
@@ -130,27 +128,21 @@ class BoundaryExplorer(Exhibit):
     # ---- the controls -----------------------------------------------------------------------------------
 
     def _build_controls(self) -> Iterable[ipywidgets.Widget]:
-        wide = ipywidgets.Layout(width="auto", flex="1 1 260px")
-        label = {"description_width": "48px"}
         self.preset_menu = ipywidgets.Dropdown(
             options=[(preset.title, name) for name, preset in PRESETS.items()],
             description="guest",
-            layout=wide,
-            style=label,
+            layout=WIDE,
+            style=LABEL,
         )
         self.kind_buttons = ipywidgets.ToggleButtons(
             options=[(KIND_LABELS[kind], kind) for kind in VM_KINDS],
             tooltips=["a trust domain: frames outside are lost", "a plain VM: frames outside are re-faulted"],
             style={"button_width": "84px"},
         )
-        self.unit_menu = ipywidgets.Dropdown(
-            options=[("4K", 1)], description="slider unit", layout=ipywidgets.Layout(width="160px")
-        )
-        slider = {"readout": False, "layout": wide, "style": label}
-        self.start_slider = ipywidgets.IntSlider(description="start", **slider)
-        self.end_slider = ipywidgets.IntSlider(description="end", **slider)
-        self.start_text = address_field("start address", "0x200 or 2M+4K")
-        self.end_text = address_field("end address", "0x400 or 4M")
+        self.range = RangeControls()
+        self.unit_menu = self.range.unit_menu
+        self.start_slider, self.end_slider = self.range.start_slider, self.range.end_slider
+        self.start_text, self.end_text = self.range.start_text, self.range.end_text
         self.action_buttons = ipywidgets.ToggleButtons(
             options=[(text, action) for action, text in ACTION_LABELS.items()],
             tooltips=[f"action: {text}" for text in ACTION_LABELS.values()],
@@ -162,47 +154,24 @@ class BoundaryExplorer(Exhibit):
         narrow = ipywidgets.Layout(width="48px", display="flex", justify_content="flex-end")
         return (
             line(self.preset_menu, ipywidgets.Label("VM"), self.kind_buttons, self.unit_menu),
-            line(self.start_slider, self.start_text),
-            line(self.end_slider, self.end_text),
+            *self.range.lines,
             line(ipywidgets.Label("action", layout=narrow), self.action_buttons, self.back_button),
         )
 
     def _connect(self) -> None:
-        handlers: tuple[tuple[Any, Callable[[Any], None]], ...] = (
-            (self.preset_menu, lambda new: self.propose(preset=new)),
-            (self.kind_buttons, lambda new: self.propose(kind=new)),
-            (self.unit_menu, lambda new: self.propose(unit_level=new)),
-            (self.start_slider, lambda new: self.propose(start=new * self._unit)),
-            (self.end_slider, lambda new: self.propose(end=min(new * self._unit, self.guest.frames))),
-            (self.start_text, lambda new: self.propose(start=new)),
-            (self.end_text, lambda new: self.propose(end=new)),
-            (self.action_buttons, lambda new: self.propose(action=new)),
-        )
-        for control, handler in handlers:
-            self._observe(control, handler)
+        self.observe(self.preset_menu, lambda new: self.propose(preset=new))
+        self.observe(self.kind_buttons, lambda new: self.propose(kind=new))
+        self.observe(self.action_buttons, lambda new: self.propose(action=new))
+        self.range.connect(self)
         self.back_button.on_click(lambda _: self.propose(action="look"))
 
-    @property
-    def _unit(self) -> int:
-        return self.guest.geometry.pages(self.unit_level)
-
     def _follow(self, refused: bool) -> None:
-        state, span = self.state, self.state.outcome.span
-        levels = range(1, self.guest.geometry.max_leaf_level + 1)
-        self._set(self.unit_menu, options=[(self.guest.geometry.level(n).label, n) for n in levels])
-        self._set(self.preset_menu, value=self.preset)
-        self._set(self.kind_buttons, value=state.kind)
-        self._set(self.unit_menu, value=self.unit_level)
-        units = -(-self.guest.frames // self._unit)
-        for slider, text, frame in (
-            (self.start_slider, self.start_text, span.start),
-            (self.end_slider, self.end_text, span.end),
-        ):
-            self._set(slider, max=units, value=frame // self._unit)
-            if not refused:
-                self._set(text, value=format_gfn(frame))
-        self._set(self.action_buttons, value=state.outcome.action)
-        self._set(self.back_button, disabled=state.outcome.action == "look")
+        action, span = self.state.outcome.action, self.state.outcome.span
+        self.range.follow(self.guest.geometry, self.guest.frames, span, self.unit_level, refused=refused)
+        self.put(self.preset_menu, value=self.preset)
+        self.put(self.kind_buttons, value=self.state.kind)
+        self.put(self.action_buttons, value=action)
+        self.put(self.back_button, disabled=action == "look")
 
     def _svg(self, palette: Palette, ids: str = "") -> str:
         return boundary_svg(self.state, palette, ids)

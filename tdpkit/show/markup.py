@@ -52,14 +52,22 @@ class Drawing:
         fill: str = "none",
         width: int = 1,
         opacity: str = "",
+        dash: str = "",
     ) -> None:
-        """A path; `stroke` and `fill` are roles (or "none")."""
+        """A path; `stroke` and `fill` are roles (or "none"), `dash` lengths drawn and left out in turn."""
         attributes = f' fill="{self.palette.get(fill, fill)}"'
         if stroke:
             attributes += f' stroke="{self.palette[stroke]}" stroke-width="{width}"'
         if opacity:
             attributes += f' fill-opacity="{opacity}"'
+        if dash:
+            attributes += f' stroke-dasharray="{dash}"'
         self.parts.append(f'<path d="{d}"{attributes}/>')
+
+    def circle(self, x: int, y: int, radius: int, fill: str, stroke: str = "") -> None:
+        """A disc around (x, y); `fill` and `stroke` are roles."""
+        line = f' stroke="{self.palette[stroke]}"' if stroke else ""
+        self.parts.append(f'<circle cx="{x}" cy="{y}" r="{radius}" fill="{self.palette[fill]}"{line}/>')
 
     def text(
         self,

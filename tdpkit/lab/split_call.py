@@ -1,0 +1,303 @@
+"""One split call, recorded event by event, so that one can go through it forward and back.
+
+A :class:`SplitCall` runs `tdp_mmu_split_huge_pages_root` once, on the engine's own coroutine, and keeps a
+:class:`Step` for each thing the call said or met, with every write to the tables. :meth:`SplitCall.go` then
+brings the tables to where they were at any step, by doing or undoing those writes.
+
+The tree is a plain VM's, under its direct root. Left out: mirror roots (notebook 04), and the trace event
+that tells of the changed entry by itself; it comes with the split's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, SupportsIndex
+
+from tdpkit.engine.events import ENOMEM, FreeTable, Lock, SetSpte, Trace, Unlock, Visit, run
+from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, parse_gfn
+from tdpkit.engine.pool import PageTablePool
+from tdpkit.engine.spte import is_large_pte, is_shadow_present_pte
+from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
+from tdpkit.engine.tree import TdpMmuRoot
+
+from .guest import LAYOUTS, Layout, layout_of, map_layout
+from .words import count_of
+from .worlds import Faults, FaultWorld
+
+MAX_STEPS = 20_000
+
+_TOY = Geometry(index_bits=2, root_level=3, max_leaf_level=3)
+
+CALL_LAYOUTS = {
+    "steps": layout_of(_TOY, 64, (0, 2, 2), (8, 1, 2), (11, 1, 1), (16, 3, 2)),
+    "large": layout_of(_TOY, 64, (0, 3, 4)),
+    "eight": LAYOUTS["eight"],
+    "toy": LAYOUTS["toy"],
+    "one-1G": LAYOUTS["one-1G"],
+    "two-1G": layout_of(LAYOUTS["one-1G"].geometry, parse_gfn("4G"), (parse_gfn("1G"), 3, 2)),
+    "mixed": LAYOUTS["mixed"],
+}
+"""Named layouts for calls: a toy of 64 frames with leaves of three sizes; the same all in its largest; those
+of tdpkit.lab.guest that can be walked step by step; two 1G leaves side by side."""
+
+
+class Write(NamedTuple):
+    """Entry `index` of the table in `row` changed from `old` to `new`."""
+
+    row: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody misses
+    old: int
+    new: int
+
+
+@dataclass(slots=True)
+class Step:
+    """One event of the call, and how things stood.
+
+    kind: "start"; "visit"; "drop" (mmu_lock let go for a page), "resched" (let go since somebody waits);
+    "page" and "refused" (what the allocator said); "retake" (mmu_lock taken again); "store" (the entry is
+    about to be written, the new table is filled); "split" (done), "lost" (-EBUSY: another thread was first);
+    "fail" (-ENOMEM); "other" (the other thread acted); "free" (a page that nobody needed); "return".
+    """
+
+    kind: str
+    level: int
+    gfn: int
+    """Level and first frame of the entry that the walk stands on; level 0 before the first."""
+    old_spte: int
+    """That entry as the walk last read it."""
+    goal: int
+    """next_last_level_gfn: the first frame that the walk has not passed."""
+    held: bool
+    """mmu_lock is held, from this step on."""
+    rcu: bool
+    """The RCU read lock is held, from this step on."""
+    page: int | None
+    """Row of the spare page in hand."""
+    visits: int
+    splits: int
+    drops: int
+    restarts: int
+    writes: tuple[Write, ...] = ()
+    """Writes to the tables since the step before."""
+    due: bool = False
+    """A visit's: a reschedule is due."""
+    trace: tuple[str, ...] = ()
+    """Lines of the trace buffer that came with it."""
+
+
+class SplitCall:
+    """One call of `tdp_mmu_split_huge_pages_root` on a layout: a name in CALL_LAYOUTS or a Layout.
+
+    start, end: frames (`end` may lie beyond the root); target_level: 1 to root_level - 1;
+    only_cross_boundary: split only what crosses an edge, as patch v3 does; shared: mmu_lock is held for read;
+    faults: what goes wrong. `steps` are the recorded steps, `result` what the call returned, `span` its
+    range, `root` the tree, which stands at step `at`. Raises InvalidTypeError or InvalidValueError as the
+    kernel function of the engine does, for an unknown layout, for a race that the lock rules out, and for a
+    call of more than MAX_STEPS steps.
+    """
+
+    def __init__(
+        self,
+        layout: str | Layout,
+        start: SupportsIndex,
+        end: SupportsIndex,
+        *,
+        target_level: int = PG_LEVEL_4K,
+        only_cross_boundary: bool = True,
+        shared: bool = True,
+        faults: Faults | None = None,
+    ) -> None:
+        if isinstance(layout, str) and layout not in CALL_LAYOUTS:
+            raise InvalidValueError(f"a layout is one of {', '.join(CALL_LAYOUTS)}; {layout!r} is none")
+        faults = faults or Faults()
+        if faults.race.startswith("cas") and not shared:
+            raise InvalidValueError(
+                "a compare-and-exchange can be lost only under the shared lock; here mmu_lock is exclusive"
+            )
+        self.layout = CALL_LAYOUTS[layout] if isinstance(layout, str) else layout
+        self.target_level = target_level
+        self.only_cross_boundary = only_cross_boundary
+        self.shared = shared
+        self.faults = faults
+        self.root = TdpMmuRoot(PageTablePool(self.layout.geometry))
+        map_layout(self.root, self.layout)
+        call = tdp_mmu_split_huge_pages_root(
+            self.root, start, end, target_level, shared=shared, only_cross_boundary=only_cross_boundary
+        )
+        self.span = GfnRange(int(start), int(end))
+        world = _Recorder(self.root, faults, self.span)
+        self.result: int = run(call, world)
+        world.note("return", rcu=False)
+        self.steps = world.steps
+        self.fired = world.fired[0]
+        """The other thread acted."""
+        self.at = len(self.steps) - 1
+        self.go(0)
+
+    def __repr__(self) -> str:
+        last = self.steps[-1]
+        return (
+            f"split call on {self.span!r}: {count_of(len(self.steps), 'step')}, "
+            f"{count_of(last.visits, 'visit')}, {count_of(last.splits, 'split')}, "
+            f"{count_of(last.drops, 'lock drop')}, returned {self.result}"
+        )
+
+    @property
+    def geometry(self) -> Geometry:
+        """The tree's."""
+        return self.layout.geometry
+
+    @property
+    def min_level(self) -> int:
+        """The level below which the walk does not go."""
+        return self.target_level + 1
+
+    @property
+    def splits(self) -> list[tuple[int, int]]:
+        """(gfn, level) of each leaf that this call split, in order."""
+        return [(step.gfn, step.level) for step in self.steps if step.kind == "split"]
+
+    def visited(self, upto: int | None = None) -> Iterator[tuple[int, int]]:
+        """(gfn, level) of each entry visited, in order, up to and including step `upto` (None: all)."""
+        steps = self.steps if upto is None else self.steps[: upto + 1]
+        return ((step.gfn, step.level) for step in steps if step.kind == "visit")
+
+    def go(self, at: int) -> Step:
+        """Bring the tables to step `at` (from 0), and return it.
+
+        Raises InvalidValueError for a step that the call does not have.
+        """
+        if not 0 <= at < len(self.steps):
+            raise InvalidValueError(f"this call has steps 0 to {len(self.steps) - 1}; {at} is none")
+        table = self.root.pool.table
+        while self.at < at:
+            self.at += 1
+            for write in self.steps[self.at].writes:
+                table(write.row)[write.index] = write.new
+        while self.at > at:
+            for write in reversed(self.steps[self.at].writes):
+                table(write.row)[write.index] = write.old
+            self.at -= 1
+        return self.steps[at]
+
+    def crosses(self, gfn: int, level: int) -> bool:
+        """The patch's predicate, `iter_cross_boundary`, for an entry that the walk visits."""
+        return not (self.span.start <= gfn and gfn + self.geometry.pages(level) <= self.span.end)
+
+    def would_split(self, gfn: int, level: int, spte: int) -> bool:
+        """This call splits the entry if it visits it."""
+        huge = is_shadow_present_pte(spte) and is_large_pte(spte) and level > self.target_level
+        return huge and (not self.only_cross_boundary or self.crosses(gfn, level))
+
+
+class _Recorder(FaultWorld):
+    """Writes down every event, before it is answered."""
+
+    def __init__(self, root: TdpMmuRoot, faults: Faults, span: GfnRange) -> None:
+        super().__init__(root, faults)
+        self.span = span
+        self.steps: list[Step] = []
+        self.held = True
+        self.restarts = 0
+        self._watched: tuple[int, int, int] | None = None
+        """(row, index, value) of an entry that somebody is about to write."""
+        self._lines: list[str] = []
+        self.note("start", rcu=True)
+
+    def note(self, kind: str, *, rcu: bool | None = None) -> None:
+        """A step of `kind`, with all that came about since the last one."""
+        if len(self.steps) == MAX_STEPS:
+            raise InvalidValueError(
+                f"a call is recorded up to {count_of(MAX_STEPS, 'step')}; this one, on {self.span}, "
+                "has more: take a shorter range"
+            )
+        it, steps = self.iter, self.steps
+        if it is not None and steps[-1].kind == "retake" and it.rcu:
+            # The call took RCU up again, so it means to go on: from the root.
+            self.restarts += 1
+            steps[-1].rcu, steps[-1].restarts = True, self.restarts
+        steps.append(
+            Step(
+                kind,
+                it.level if it else 0,
+                it.gfn if it else 0,
+                it.old_spte if it else 0,
+                it.next_last_level_gfn if it else self.span.start,
+                self.held,
+                it.rcu if rcu is None and it else bool(rcu),
+                self.page,
+                self.iterations,
+                len(self.splits),
+                self.lock_drops,
+                self.restarts,
+                self._written(),
+            )
+        )
+
+    def _written(self) -> tuple[Write, ...]:
+        """What became of the entry that is watched."""
+        if self._watched is None:
+            return ()
+        row, index, known = self._watched
+        now = self.root.pool.table(row)[index]
+        self._watched = (row, index, now)
+        return (Write(row, index, known, now),) if now != known else ()
+
+    def _watch(self, row: int, index: int) -> None:
+        self._watched = (row, index, self.root.pool.table(row)[index])
+
+    def visit(self, event: Visit) -> bool:
+        """A step."""
+        due = super().visit(event)
+        self.note("visit")
+        self.steps[-1].due = due
+        return due
+
+    def unlock(self, event: Unlock) -> None:
+        """A step."""
+        super().unlock(event)
+        self.held = False
+        self.note("resched" if event.reason == "resched" else "drop")
+
+    def lock(self, event: Lock) -> None:
+        """A step."""
+        super().lock(event)
+        self.held = True
+        self.note("retake")
+
+    def set_spte(self, event: SetSpte) -> None:
+        """The step is noted in `others`, for the other thread may act before the store."""
+        self._watch(event.row, event.index)
+        super().set_spte(event)
+
+    def others(self, moment: str, number: int) -> None:
+        """A step; and another one if the other thread acts."""
+        if moment == "cas":
+            self.note("store")
+        else:
+            self.note("refused" if self.page is None else "page")
+        super().others(moment, number)
+
+    def race(self) -> None:
+        """A step."""
+        assert self.iter is not None
+        self._watch(self.iter.pt_path[self.iter.level], self.iter.index)
+        super().race()
+        self.note("other")
+
+    def trace(self, event: Trace) -> None:
+        """The split's line makes a step, with the line before it."""
+        super().trace(event)
+        self._lines.append(str(event))
+        if event.name == "kvm_mmu_split_huge_page":
+            self.note({0: "split", -ENOMEM: "fail"}.get(event.errno, "lost"))
+            self.steps[-1].trace = tuple(self._lines)
+            self._lines.clear()
+            self._watched = None
+
+    def free_table(self, event: FreeTable) -> None:
+        """A step."""
+        super().free_table(event)
+        self.note("free")

@@ -1,0 +1,408 @@
+"""The walk stepper, live: forward and back through one split call, event by event.
+
+Its state is the call (layout, range, form, lock, what goes wrong), the step it stands at, and whether what is
+to come is hidden and asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import Any, NamedTuple
+
+import ipywidgets
+
+from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, as_integer, parse_gfn
+from tdpkit.lab.split_call import SplitCall
+from tdpkit.lab.worlds import Faults
+
+from .exhibit import LABEL, WIDE, Exhibit, RangeControls, as_frame, check_unit, line
+from .predict import Quiz, options_at
+from .theme import Palette
+from .walk import WalkState, walk_state
+from .walk_svg import walk_svg, walk_text
+from .walk_words import name_frame, walk_table
+
+
+class Opening(NamedTuple):
+    """A layout of tdpkit.lab.split_call.CALL_LAYOUTS in the menu: its name, its opening range, its unit."""
+
+    title: str
+    start: str
+    end: str
+    unit_level: int
+
+
+OPENINGS = {
+    "steps": Opening("toy of 64 frames, leaves of three sizes", "6", "34", 1),
+    "large": Opening("toy of 64 frames, four large leaves", "1", "35", 1),
+    "toy": Opening("toy of 32 frames, two levels", "5", "12", 1),
+    "one-1G": Opening("x86: one 1G leaf, Kai's [1G+1M, 2G)", "1G+1M", "2G", 2),
+    "two-1G": Opening("x86: two 1G leaves, 8 KiB across both", "2G-4K", "2G+4K", 1),
+    "mixed": Opening("x86: 4 GiB of mixed leaves", "6M+12K", "3G+513M", 2),
+}
+"""Openings by layout; source of the 1G+1M range: the review thread, M10."""
+
+RACE_LABELS = {
+    "none": "keeps away",
+    "drop_split": "splits the leaf while the lock is dropped, at page",
+    "drop_zap": "zaps the leaf while the lock is dropped, at page",
+    "cas_dirty_clear": "clears Dirty just before exchange",
+    "cas_split": "splits the leaf just before exchange",
+    "cas_zap": "zaps the leaf just before exchange",
+}
+"""The other thread, in the menu; the number follows in a field of its own."""
+
+_OPTIONS = 8
+"""At most so many answers are offered; a walk's next entry has fewer candidates."""
+
+
+class Setup(NamedTuple):
+    """What the controls say about the call."""
+
+    layout: str
+    start: int
+    end: int
+    unit_level: int
+    only_cross_boundary: bool = True
+    target_level: int = 1
+    shared: bool = True
+    refuse_page: int = 0
+    resched_at: int = 0
+    race: str = "none"
+    race_at: int = 1
+
+
+def _opening(layout: str) -> Setup:
+    if layout not in OPENINGS:
+        raise InvalidValueError(f"a layout is one of {', '.join(OPENINGS)}; {layout!r} is none")
+    _, start, end, unit_level = OPENINGS[layout]
+    return Setup(layout, parse_gfn(start), parse_gfn(end), unit_level)
+
+
+def _changed(setup: Setup, change: dict[str, Any]) -> Setup:
+    for name in change:
+        if name not in Setup._fields:
+            raise InvalidTypeError(f"a call has {', '.join(Setup._fields)}; it has no {name!r}")
+    setup = setup._replace(**change)
+    return setup._replace(start=as_frame(setup.start), end=as_frame(setup.end))
+
+
+def _from_0(step: int) -> int:
+    number = as_integer(step, "a step")
+    if number < 1:
+        raise InvalidValueError(f"steps count from 1; {number} is none")
+    return number - 1
+
+
+def _record(setup: Setup) -> SplitCall:
+    faults = Faults(
+        refuse_page=setup.refuse_page,
+        resched_at=setup.resched_at,
+        race=setup.race,
+        race_at=setup.race_at if setup.race != "none" else 0,
+    )
+    return SplitCall(
+        setup.layout,
+        setup.start,
+        setup.end,
+        target_level=setup.target_level,
+        only_cross_boundary=setup.only_cross_boundary,
+        shared=setup.shared,
+        faults=faults,
+    )
+
+
+class WalkStepper(Exhibit):
+    """The exhibit. Display it; or read `state` and `call`, and change it with :meth:`show`.
+
+    layout: a name in OPENINGS; further arguments as :meth:`show` takes them. Raises as :meth:`show` does.
+    """
+
+    prefix = "ws"
+    good = "call"
+    least_width = 760
+
+    def __init__(self, layout: str = "steps", *, step: int = 1, predict: bool = False, **change: Any) -> None:
+        super().__init__()
+        self._connect()
+        setup = _changed(_opening(layout), change)
+        call, at = _record(setup), _from_0(step)
+        self._stand(setup, call, at, Quiz(call, at) if predict else None)
+
+    # ---- the state --------------------------------------------------------------------------------------
+
+    def show(
+        self,
+        *,
+        layout: str | None = None,
+        step: int | None = None,
+        predict: bool | None = None,
+        **change: Any,
+    ) -> None:
+        """Go to another state; what is not named stays (a new layout opens in its own state).
+
+        step: from 1; another call opens at its first. predict: hide what is to come, and ask. Of the call:
+        start, end (frames as an integer, or text as :func:`~tdpkit.engine.gfn.parse_gfn` reads it),
+        unit_level, only_cross_boundary, target_level, shared, refuse_page, resched_at, race (of
+        tdpkit.lab.worlds.RACES), race_at (counted from 1, 0: never). Raises InvalidValueError or
+        InvalidTypeError for what breaks a rule; the state is then the one before.
+        """
+        setup = _changed(self.setup if layout is None else _opening(layout), change)
+        same = setup._replace(unit_level=0) == self.setup._replace(unit_level=0)
+        call = self.call if same else _record(setup)
+        at = _from_0(step) if step is not None else self.state.at if same else 0
+        quiz = None
+        if self.quiz is not None if predict is None else predict:
+            quiz = self.quiz if same and self.quiz else Quiz(call, at)
+        if quiz and at > quiz.seen:
+            raise InvalidValueError(f"what comes after step {quiz.seen + 1} is hidden: predict it first")
+        self._stand(setup, call, at, quiz)
+
+    def _stand(self, setup: Setup, call: SplitCall, at: int, quiz: Quiz | None) -> None:
+        check_unit(call.geometry, setup.unit_level)
+        self.state: WalkState = walk_state(call, at, hidden=quiz is not None)
+        self.setup, self.call, self.quiz = setup, call, quiz
+        self._sync()
+
+    # ---- moving -----------------------------------------------------------------------------------------
+
+    def move(self, by: int) -> None:
+        """So many steps forward, or back; not beyond the first and the last."""
+        self.propose(step=min(max(self.state.at + by, 0), self._last) + 1)
+
+    def jump(self, forward: bool) -> None:
+        """To the next step, or the one before, at which a leaf is split or mmu_lock let go."""
+        ahead = range(self.state.at + 1, self._last + 1)
+        steps = ahead if forward else range(self.state.at - 1, -1, -1)
+        marked = (at for at in steps if self.call.steps[at].kind in ("split", "drop", "resched"))
+        self.propose(step=next(marked, self._last if forward else 0) + 1)
+
+    @property
+    def _last(self) -> int:
+        """The last step one may go to, from 0."""
+        return self.quiz.seen if self.quiz else len(self.call.steps) - 1
+
+    def answer(self, number: int) -> None:
+        """Answer the question with option `number` (from 0): right ones lead on, wrong ones are explained.
+
+        Raises InvalidValueError where nothing is asked, or for an option that is not offered.
+        """
+        self.show(step=self._asking().answer(self.state.at, number) + 1)
+
+    def reveal(self) -> None:
+        """Say which entry is the next and why, and go there. Raises InvalidValueError if nothing is asked."""
+        self.show(step=self._asking().reveal(self.state.at) + 1)
+
+    def _asking(self) -> Quiz:
+        if self.quiz is None:
+            raise InvalidValueError("nothing is asked here: predict is off")
+        return self.quiz
+
+    # ---- the controls -----------------------------------------------------------------------------------
+
+    def _build_controls(self) -> Iterable[ipywidgets.Widget]:
+        self.layout_menu = ipywidgets.Dropdown(
+            options=[(opening.title, name) for name, opening in OPENINGS.items()],
+            description="layout",
+            layout=WIDE,
+            style=LABEL,
+        )
+        self.form_buttons = ipywidgets.ToggleButtons(
+            options=[("only what crosses (v3)", True), ("every huge leaf", False)],
+            tooltips=["the patch: leaves that cross an edge", "the plain form: every leaf above the target"],
+            style={"button_width": "auto"},
+        )
+        self.target_menu = ipywidgets.Dropdown(
+            options=[("4K", 1)],
+            description="down to",
+            style={"description_width": "60px"},
+            layout={"width": "140px"},
+        )
+        self.lock_buttons = ipywidgets.ToggleButtons(
+            options=[("shared", True), ("exclusive", False)],
+            tooltips=["mmu_lock held for read: entries change by compare-and-exchange", "held for write"],
+            style={"button_width": "84px"},
+        )
+        self.range = RangeControls()
+        number = {"min": 0, "max": 1 << 20, "layout": {"width": "64px"}}
+        self.refuse_number = ipywidgets.BoundedIntText(tooltip="refuse page k (0: none)", **number)
+        self.resched_number = ipywidgets.BoundedIntText(tooltip="reschedule at visit k (0: none)", **number)
+        self.race_menu = ipywidgets.Dropdown(
+            options=[(text, race) for race, text in RACE_LABELS.items()],
+            tooltip="what another thread does",
+            layout={"width": "auto", "flex": "1 1 200px", "max_width": "360px"},
+        )
+        self.race_number = ipywidgets.BoundedIntText(tooltip="at page or exchange number k", **number)
+        self.step_slider = ipywidgets.IntSlider(
+            min=1, max=2, description="step", readout=False, layout=WIDE, style=LABEL
+        )
+        button = {"layout": {"width": "44px"}}
+        self.first_button = ipywidgets.Button(icon="fast-backward", tooltip="first step", **button)
+        self.back_button = ipywidgets.Button(icon="step-backward", tooltip="one step back", **button)
+        self.next_button = ipywidgets.Button(icon="step-forward", tooltip="one step forward", **button)
+        self.last_button = ipywidgets.Button(icon="fast-forward", tooltip="last step", **button)
+        jump = {"layout": {"width": "auto"}}
+        self.jump_back_button = ipywidgets.Button(
+            description="‹ split or drop", tooltip="back to a split or a lock drop", **jump
+        )
+        self.jump_button = ipywidgets.Button(
+            description="split or drop ›", tooltip="on to a split or a lock drop", **jump
+        )
+        self.predict_box = ipywidgets.Checkbox(description="predict", indent=False, layout={"width": "90px"})
+        self.option_buttons = [ipywidgets.Button(layout={"width": "auto"}) for _ in range(_OPTIONS)]
+        self.reveal_button = ipywidgets.Button(description="show me", layout={"width": "auto"})
+        self.said = ipywidgets.HTML()
+        self.ask = ipywidgets.VBox(
+            [
+                line(ipywidgets.Label("Which entry does the walk visit next?"), self.reveal_button),
+                line(*self.option_buttons),
+                self.said,
+            ],
+            layout={"display": "none"},
+        )
+        label = ipywidgets.Label
+        return (
+            line(self.layout_menu, self.range.unit_menu),
+            line(
+                label("split", layout={"width": "48px", "display": "flex", "justify_content": "flex-end"}),
+                self.form_buttons,
+                self.target_menu,
+                label("mmu_lock"),
+                self.lock_buttons,
+            ),
+            *self.range.lines,
+            line(
+                label("refuse page"),
+                self.refuse_number,
+                label("reschedule at visit"),
+                self.resched_number,
+                label("another thread"),
+                self.race_menu,
+                self.race_number,
+            ),
+            line(
+                self.step_slider,
+                self.first_button,
+                self.back_button,
+                self.next_button,
+                self.last_button,
+                self.jump_back_button,
+                self.jump_button,
+                self.predict_box,
+            ),
+            self.ask,
+        )
+
+    def _connect(self) -> None:
+        self.range.connect(self)
+        for control, name in (
+            (self.layout_menu, "layout"),
+            (self.form_buttons, "only_cross_boundary"),
+            (self.target_menu, "target_level"),
+            (self.lock_buttons, "shared"),
+            (self.refuse_number, "refuse_page"),
+            (self.resched_number, "resched_at"),
+            (self.race_menu, "race"),
+            (self.race_number, "race_at"),
+            (self.step_slider, "step"),
+            (self.predict_box, "predict"),
+        ):
+            self.observe(control, self._proposing(name))
+        self.first_button.on_click(lambda _: self.propose(step=1))
+        self.back_button.on_click(lambda _: self.move(-1))
+        self.next_button.on_click(lambda _: self.move(1))
+        self.last_button.on_click(lambda _: self.propose(step=self._last + 1))
+        self.jump_back_button.on_click(lambda _: self.jump(forward=False))
+        self.jump_button.on_click(lambda _: self.jump(forward=True))
+        self.reveal_button.on_click(lambda _: self.reveal())
+        for number, button in enumerate(self.option_buttons):
+            button.on_click(lambda _, number=number: self.answer(number))
+
+    def _proposing(self, name: str) -> Callable[[Any], None]:
+        return lambda new: self.propose(**{name: new})
+
+    def propose(self, **change: Any) -> None:
+        """As every exhibit's; another form also takes the level that it splits down to."""
+        if change.get("only_cross_boundary"):
+            change["target_level"] = 1  # the patch always passes PG_LEVEL_4K
+        super().propose(**change)
+
+    def _follow(self, refused: bool) -> None:
+        call, setup, at = self.call, self.setup, self.state.at
+        self.put(self.step_slider, max=max(self._last + 1, 2), value=at + 1)
+        for button, off in (
+            (self.first_button, at == 0),
+            (self.back_button, at == 0),
+            (self.jump_back_button, at == 0),
+            (self.next_button, at == self._last),
+            (self.last_button, at == self._last),
+            (self.jump_button, at == self._last),
+        ):
+            self.put(button, disabled=off)
+        self._follow_question()
+        self.range.follow(
+            call.geometry,
+            call.layout.frames,
+            call.span,
+            setup.unit_level,
+            refused=refused,
+            write=lambda frame: name_frame(call, frame),
+        )
+        targets = range(1, call.geometry.max_leaf_level if call.geometry.max_leaf_level > 1 else 2)
+        self.put(self.target_menu, options=[(call.geometry.level(n).label, n) for n in targets])
+        self.put(self.target_menu, value=setup.target_level, disabled=setup.only_cross_boundary)
+        self.put(self.layout_menu, value=setup.layout)
+        self.put(self.form_buttons, value=setup.only_cross_boundary)
+        self.put(self.lock_buttons, value=setup.shared)
+        self.put(self.refuse_number, value=setup.refuse_page)
+        self.put(self.resched_number, value=setup.resched_at)
+        self.put(self.race_menu, value=setup.race)
+        self.put(self.race_number, value=setup.race_at, disabled=setup.race == "none")
+        self.put(self.predict_box, value=self.quiz is not None)
+
+    def _follow_question(self) -> None:
+        quiz = self.quiz
+        options = options_at(self.call, self.state.at) if quiz else ()
+        self.put(self.ask.layout, display="" if quiz else "none")
+        for number, button in enumerate(self.option_buttons):
+            self.put(button.layout, display="" if number < len(options) else "none")
+            self.put(button, description=options[number].text if number < len(options) else "")
+        self.put(self.reveal_button, disabled=not options)
+        said = ""
+        if quiz:
+            over = "" if options else "The call is over."
+            score = f"{quiz.right} of {quiz.asked} right at once." if quiz.asked else ""
+            said = " ".join(part for part in (quiz.said, over, score) if part)
+        self.put(self.said, value=f'<span role="status">{escape(said)}</span>')
+
+    def _message(self, refused: str) -> str:
+        if not refused and (missed := self._missed()):
+            return f'<span role="status">{escape(missed)}</span>'
+        return super()._message(refused)
+
+    def _missed(self) -> str:
+        """What was asked for and did not come about, since the call is too short for it."""
+        if self.quiz:
+            return ""
+        last, setup = self.call.steps[-1], self.setup
+        pages = sum(step.kind in ("page", "refused") for step in self.call.steps)
+        missed = []
+        if setup.refuse_page > pages:
+            missed.append(f"the call asks for {pages} pages, so page {setup.refuse_page} is never refused")
+        if setup.resched_at > last.visits:
+            missed.append(f"it makes {last.visits} visits, so none is number {setup.resched_at}")
+        if setup.race != "none" and not self.call.fired:
+            missed.append("the other thread never gets its chance")
+        return f"Note: {'; '.join(missed)}." if missed else ""
+
+    # ---- what it shows ----------------------------------------------------------------------------------
+
+    def _svg(self, palette: Palette, ids: str = "") -> str:
+        return walk_svg(self.state, palette, ids)
+
+    def _text(self) -> str:
+        return walk_text(self.state)
+
+    def _table(self) -> str:
+        return walk_table(self.call, self.state.at, hidden=self.quiz is not None)

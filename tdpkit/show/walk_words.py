@@ -1,0 +1,339 @@
+"""What the walk stepper says: of each step a sentence and a line for the log, and the call as pseudo-code."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import NamedTuple
+
+from tdpkit.engine.gfn import format_gfn
+from tdpkit.engine.spte import is_last_spte, is_shadow_present_pte
+from tdpkit.lab.split_call import SplitCall, Step
+from tdpkit.lab.words import count_of, group_digits
+
+WHOLE_FRAMES = 256
+"""Machines of at most this many frames are drawn whole, and their frames written as plain numbers."""
+
+OTHER_THREAD = {
+    "drop_zap": "zaps this leaf",
+    "drop_split": "splits this leaf",
+    "cas_dirty_clear": "clears this leaf's Dirty bit",
+    "cas_zap": "zaps this leaf",
+    "cas_split": "splits this leaf",
+}
+"""What the other thread does, by the race's name (tdpkit.lab.worlds.RACES)."""
+
+
+def is_whole(call: SplitCall) -> bool:
+    """The machine is small enough to be drawn on one axis of frames."""
+    return call.geometry.root_pages <= WHOLE_FRAMES
+
+
+def name_frame(call: SplitCall, gfn: int) -> str:
+    """A frame number of a toy as it is, of x86 as an address in human units."""
+    return str(gfn) if is_whole(call) else format_gfn(gfn)
+
+
+def name_span(call: SplitCall) -> str:
+    """The range of the call."""
+    return f"[{name_frame(call, call.span.start)}, {name_frame(call, call.span.end)})"
+
+
+def name_entry(call: SplitCall, gfn: int, level: int) -> str:
+    """``level 2 entry at 4``."""
+    return f"level {level} entry at {name_frame(call, gfn)}"
+
+
+def name_level(call: SplitCall, level: int) -> str:
+    """``level 2`` and what an entry of it covers."""
+    pages = call.geometry.pages(level)
+    return f"{count_of(pages, 'frame')} each" if is_whole(call) else f"{format_gfn(pages)} per entry"
+
+
+def title(call: SplitCall) -> str:
+    """What the call is."""
+    what = "Split only what crosses" if call.only_cross_boundary else "Split every huge leaf"
+    return f"{what}: {name_span(call)}, mmu_lock {'shared' if call.shared else 'exclusive'}"
+
+
+def _edges(call: SplitCall, step: Step) -> str:
+    last = step.gfn + call.geometry.pages(step.level)
+    edges = (("start", call.span.start), ("end", call.span.end))
+    crossed = [name for name, edge in edges if step.gfn < edge < last]
+    if call.span.start == call.span.end:
+        return "both edges, which are one,"
+    return " and the ".join(crossed)
+
+
+class Found(NamedTuple):
+    """What a visit finds: in a few words, in a sentence, and which test of the pseudo-code ends it."""
+
+    short: str
+    long: str
+    line: str
+
+
+def found(call: SplitCall, step: Step) -> Found:
+    """What the visit `step` finds at its entry, the reschedule aside."""
+    if not is_shadow_present_pte(step.old_spte):
+        return Found("nothing mapped", "maps nothing: on to the next", "skip")
+    if not is_last_spte(step.old_spte, step.level):
+        if step.level > call.min_level:
+            return Found("table", "points to a table, which comes next", "skip")
+        below = f"points to a table, and the walk does not go below level {call.min_level}"
+        return Found("table", below, "skip")
+    if not call.only_cross_boundary:
+        return Found("huge leaf", "is a huge leaf above the target level: to be split", "skip")
+    if not call.would_split(step.gfn, step.level, step.old_spte):
+        return Found("leaf inside", "is a leaf that lies inside the range: it stays whole", "inside")
+    edges = _edges(call, step)
+    return Found(
+        f"crosses {edges.replace(' and the ', ', ')}", f"is a leaf that crosses the {edges}", "inside"
+    )
+
+
+def _is_split_next(call: SplitCall, at: int) -> bool:
+    return call.steps[at + 1].kind in ("drop", "store")
+
+
+def describe(call: SplitCall, at: int) -> tuple[str, str]:
+    """The sentence of step `at` (from 0), and the role of its words."""
+    step = call.steps[at]
+    entry = name_entry(call, step.gfn, step.level)
+    count = call.geometry.entries
+    held = "read" if call.shared else "write"
+    match step.kind:
+        case "start":
+            text = (
+                f"mmu_lock is held for {held}, and RCU. The walk goes from the root, level "
+                f"{call.geometry.root_level}, down to level {call.min_level}."
+            )
+            return text, "ink"
+        case "visit":
+            return _visit(call, at), "ink"
+        case "drop":
+            return (
+                f"The {entry} needs a page and none is in hand. RCU, then mmu_lock are let go: anyone may "
+                "change the tree now.",
+                "crossing-mark",
+            )
+        case "resched":
+            return (
+                "A reschedule is due: RCU, then mmu_lock are let go, for whoever waits. Anyone may change "
+                "the tree now.",
+                "crossing-mark",
+            )
+        case "page":
+            return (
+                "The allocator gives a page. It may sleep, so no lock is held; what the page is for is not "
+                "settled yet.",
+                "crossing-mark",
+            )
+        case "refused":
+            return "The allocator has no page to give.", "bad"
+        case "retake" if step.rcu:
+            return (
+                "mmu_lock and RCU are taken again. The tables on the path may be gone: the walk starts again "
+                f"at the root, with its goal, frame {name_frame(call, step.goal)}.",
+                "ink",
+            )
+        case "retake":
+            return "mmu_lock is taken again, as the caller expects. There is no page to go on with.", "bad"
+        case "store":
+            how = "One compare-and-exchange" if call.shared else "One store"
+            return (
+                f"The page is filled with {count} smaller leaves on the same host frames; nothing points to "
+                f"it yet. {how} will replace the {entry}.",
+                "ink",
+            )
+        case "split":
+            return (
+                f"Split: the {entry} points to the new table of {count} leaves. Every frame is mapped as "
+                "before.",
+                "good",
+            )
+        case "lost":
+            return (
+                f"The compare-and-exchange fails, -EBUSY: the {entry} is not what was read. The same entry "
+                "is looked at again, and the page stays in hand.",
+                "bad",
+            )
+        case "fail":
+            return "The call gives up with -ENOMEM. What it has split so far stays split.", "bad"
+        case "other":
+            when = "while mmu_lock is dropped" if not step.held else "before the compare-and-exchange"
+            return f"Another thread {OTHER_THREAD[call.faults.race]}, {when}.", "bad"
+        case "free":
+            return "A page is left that nobody needed: somebody else did the split. It is freed.", "ink"
+    return _returned(call), "good" if call.result == 0 else "bad"
+
+
+def _visit(call: SplitCall, at: int) -> str:
+    step = call.steps[at]
+    text = f"Visit {step.visits}: the {name_entry(call, step.gfn, step.level)} "
+    if step.due and call.steps[at + 1].kind == "resched":
+        return (
+            f"{text}is not looked at: a reschedule is due, and the walk has moved on since it last came back."
+        )
+    text += found(call, step).long
+    if _is_split_next(call, at):
+        text += "; a page is in hand" if step.page is not None else "; no page is in hand"
+    text += "."
+    if step.due:
+        text += (
+            " A reschedule is due, but the walk has not moved on since it last came back: it may not let go."
+        )
+    return text
+
+
+def _returned(call: SplitCall) -> str:
+    last = call.steps[-1]
+    did = (
+        f"{count_of(last.visits, 'visit')}, {count_of(last.splits, 'split')}, "
+        f"{count_of(last.drops, 'lock drop')}"
+    )
+    if call.result == 0:
+        return f"The call returns 0 after {did}."
+    return f"The call returns {call.result} (-ENOMEM) after {did}. Calling again completes it."
+
+
+def log_line(call: SplitCall, at: int) -> str:
+    """Step `at` in a few words."""
+    step = call.steps[at]
+    entry = f"L{step.level} {name_frame(call, step.gfn)}"
+    if step.kind == "visit":
+        resched = step.due and call.steps[at + 1].kind == "resched"
+        return f"visit {entry}: {'must resched' if resched else found(call, step).short}"
+    if step.kind == "retake":
+        return f"locks taken; goal {name_frame(call, step.goal)}" if step.rcu else "mmu_lock taken"
+    words = {
+        "start": f"call on {name_span(call)}",
+        "drop": "RCU, mmu_lock let go: page",
+        "resched": "RCU, mmu_lock let go: resched",
+        "page": "allocate a page",
+        "refused": "allocate a page: none",
+        "store": f"{'exchange' if call.shared else 'store'} {entry}: leaf → table",
+        "split": f"split {entry}, done",
+        "lost": f"lost {entry}: -EBUSY",
+        "fail": "give up: -ENOMEM",
+        "other": f"another {OTHER_THREAD.get(call.faults.race, '')}",
+        "free": "free the spare page",
+        "return": f"return {call.result}",
+    }
+    return words[step.kind]
+
+
+class CodeLine(NamedTuple):
+    """A line of the pseudo-code; `key` is what steps refer to."""
+
+    key: str
+    indent: int
+    text: str
+
+
+def code(call: SplitCall) -> tuple[CodeLine, ...]:
+    """The call in our own words, as this form and this lock have it."""
+    lines = [
+        CodeLine("walk", 0, f"for each entry, down to level {call.min_level}:"),
+        CodeLine("resched", 1, "must resched, and moved on?"),
+        CodeLine("resched", 2, "let go, take again; restart"),
+        CodeLine("skip", 1, "not present, or no huge leaf? next"),
+        CodeLine("inside", 1, "crosses no edge? next"),
+        CodeLine("drop", 1, "no page? let go RCU, mmu_lock"),
+        CodeLine("page", 2, "page = allocate()"),
+        CodeLine("retake", 2, "take mmu_lock again"),
+        CodeLine("fail", 2, "still no page? return -ENOMEM"),
+        CodeLine("restart", 2, "take RCU; restart at the goal"),
+        CodeLine("store", 1, f"fill page: {call.geometry.entries} smaller leaves"),
+        CodeLine("store", 1, f"{'compare-and-exchange' if call.shared else 'store'}: leaf → table"),
+        CodeLine("lost", 1, "lost the race? same entry again"),
+        CodeLine("split", 1, "the page is part of the tree"),
+        CodeLine("free", 0, "free a page left over"),
+        CodeLine("return", 0, "return 0"),
+    ]
+    left_out = {"inside"} if not call.only_cross_boundary else set()
+    if not call.shared:
+        left_out.add("lost")
+    return tuple(line for line in lines if line.key not in left_out)
+
+
+def code_key(call: SplitCall, at: int) -> str:
+    """The key of the lines of :func:`code` at which the call is at step `at`."""
+    step = call.steps[at]
+    if step.kind == "visit":
+        resched = step.due and call.steps[at + 1].kind == "resched"
+        return "resched" if resched else found(call, step).line
+    if step.kind == "other":
+        return "store" if step.held else "page"
+    if step.kind == "retake":
+        return "restart" if step.rcu else "retake"
+    return {"start": "walk", "refused": "page", "return": "return" if call.result == 0 else "fail"}.get(
+        step.kind, step.kind
+    )
+
+
+def pills(call: SplitCall, step: Step) -> tuple[tuple[str, str], ...]:
+    """(text, role) of the locks and of the page in hand."""
+    mode = "read" if call.shared else "write"
+    return (
+        (f"mmu_lock: held for {mode}", "ink") if step.held else ("mmu_lock: dropped", "crossing-mark"),
+        ("RCU: held", "ink") if step.rcu else ("RCU: not held", "crossing-mark"),
+        ("page in hand: none", "muted") if step.page is None else ("page in hand: one", "split-mark"),
+    )
+
+
+def counters(step: Step) -> tuple[tuple[str, str], ...]:
+    """(value, caption) of what happened so far."""
+    return (
+        (group_digits(step.visits), "visit" if step.visits == 1 else "visits"),
+        (group_digits(step.splits), "split" if step.splits == 1 else "splits"),
+        (group_digits(step.drops), "lock drop" if step.drops == 1 else "lock drops"),
+        (group_digits(step.restarts), "restart" if step.restarts == 1 else "restarts"),
+    )
+
+
+def totals(call: SplitCall) -> str:
+    """What the whole call comes to."""
+    last = call.steps[-1]
+    return (
+        f"whole call: {count_of(last.visits, 'visit')}, {count_of(last.splits, 'split')}, "
+        f"{count_of(last.drops, 'drop')}, returns {call.result}"
+    )
+
+
+def kind_names(call: SplitCall) -> dict[str, str]:
+    """What each kind of cell is called in the legend, in its order."""
+    levels = range(call.geometry.max_leaf_level, 0, -1)
+    whole = is_whole(call)
+    leaf = {
+        f"leaf{level}": f"level {level} leaf" if whole else f"{call.geometry.level(level).label} leaf"
+        for level in levels
+    }
+    due = "crosses an edge: to be split" if call.only_cross_boundary else "to be split"
+    return {**leaf, "table": "table", "hole": "not mapped", "crossing": due, "split": "made by a split"}
+
+
+_TABLE_STEPS = 12
+
+
+def walk_table(call: SplitCall, at: int, *, hidden: bool = False) -> str:
+    """The steps around `at` (from 0) as an HTML table: the picture's text twin."""
+    first = max(0, at - _TABLE_STEPS)
+    last = at + 1 if hidden else min(len(call.steps), at + _TABLE_STEPS + 1)
+    heads = ("step", "event", "entry", "mmu_lock", "RCU", "visits", "splits")
+    rows = ["<tr>" + "".join(f'<th scope="col">{head}</th>' for head in heads) + "</tr>"]
+    for number in range(first, last):
+        step = call.steps[number]
+        cells = (
+            f"{number + 1}",
+            log_line(call, number),
+            name_entry(call, step.gfn, step.level) if step.level else "",
+            "held" if step.held else "dropped",
+            "held" if step.rcu else "not held",
+            group_digits(step.visits),
+            group_digits(step.splits),
+        )
+        here = ' aria-current="step" style="font-weight:bold"' if number == at else ""
+        rows.append(f"<tr{here}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+    shown = f"steps {first + 1} to {last}{'' if hidden else f' of {len(call.steps)}'}"
+    said, _ = describe(call, at)
+    return f"<table><caption>{escape(title(call))}, {shown}. {escape(said)}</caption>{''.join(rows)}</table>"
