@@ -1,0 +1,245 @@
+"""The exercises of notebook 01: indices, tables, the bits a split child keeps, a TD's shared frame.
+
+A submission may be anything at all: what is of the wrong kind is answered in words, and never raises.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from tdpkit.engine.gfn import X86_4LEVEL, Geometry, as_integer, format_gfn, name_gfn, parse_gfn
+from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
+from tdpkit.engine.spte import is_shadow_present_pte
+from tdpkit.engine.tree import map_leaf, map_run, tables_per_level
+from tdpkit.lab.address import address_path, join_indices
+from tdpkit.lab.entry import bit_numbers, child_of, read_entry
+from tdpkit.lab.words import count_of
+
+from .verdict import Verdict, waiting
+
+
+def _whole(value: Any) -> int | None:
+    """`value` as an integer, or None for what is none (booleans too)."""
+    try:
+        return as_integer(value, "a number")
+    except Exception:  # its __index__ may raise anything
+        return None
+
+
+def _shown(value: Any) -> str:
+    """What was submitted, as far as it can be written."""
+    try:
+        text = repr(value)
+    except Exception:  # its __repr__ may raise anything
+        text = f"a {type(value).__name__}"
+    return _cut(text, 60)
+
+
+def _cut(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _items(value: Any) -> list[Any] | None:
+    """The items of a list, tuple, set or the like; None for text and what has no items."""
+    try:
+        return None if isinstance(value, str | bytes) else list(islice(value, 65))
+    except Exception:  # its __iter__ may raise anything
+        return None
+
+
+def _answer_to(submitted: Any, question: str) -> Any:
+    """What a dict says to `question`; ... where it says nothing."""
+    try:
+        return submitted.get(question, ...)
+    except Exception:  # no dict
+        return ...
+
+
+# ---- a TD's shared frame -------------------------------------------------------------------------------
+
+SHARED_FRAME = "1G+2M+12K"
+_LAST = X86_4LEVEL.entries - 1
+
+
+def check_shared(mirror: Any, direct: Any) -> Verdict:
+    """Whether the two root indices lead to SHARED_FRAME, which a TD of 4 levels holds in both of its trees.
+
+    mirror, direct: the index in the table of the mirror root (private) and of the direct root (shared).
+    """
+    if mirror is ... or direct is ...:
+        return waiting(f"give an index for each of the two roots, from 0 to {_LAST}.")
+    kvm, gfn = Kvm(KVM_X86_TDX_VM, X86_4LEVEL), parse_gfn(SHARED_FRAME)
+    for root in kvm.tdp_mmu_roots:
+        name, said = ("mirror", mirror) if root.is_mirror else ("direct", direct)
+        map_leaf(root, gfn, 1, gfn)
+        index = _whole(said)
+        if index is None or not 0 <= index < X86_4LEVEL.entries:
+            return Verdict(False, f"an index is a number from 0 to {_LAST}; {_shown(said)} is none.")
+        spte = kvm.pool.table(root.row)[index]
+        if not is_shadow_present_pte(spte):
+            return Verdict(False, f"{name} root, index {index}: the entry is {spte:#018x}, nothing is there.")
+    return Verdict(True, "one frame number, two places: only the direct root is indexed with the shared bit.")
+
+
+# ---- by hand -------------------------------------------------------------------------------------------
+
+ADDRESS = "3T+5G+6M+28K"
+INDICES = (1, 2, 3, 4)
+
+
+def check_by_hand(indices: Any, address: Any) -> Verdict:
+    """Whether `indices`, the root's first, are those of ADDRESS, and `address` has the indices INDICES.
+
+    indices: four numbers; address: text such as ``2T+4K``, or a frame number. Four levels.
+    """
+    if indices is ... or address is ...:
+        return waiting(f"give the four indices of {ADDRESS}, and the address with the indices {INDICES}.")
+    numbers = [_whole(item) for item in _items(indices) or []]
+    if len(numbers) != X86_4LEVEL.root_level or None in numbers:
+        return Verdict(False, f"four indices are four numbers, the root's first; {_shown(indices)} is not.")
+    try:
+        arrived = join_indices([number for number in numbers if number is not None])
+        path = address_path(address)
+    except Exception as error:  # no such index, no address, or an object that raises when it is asked
+        return Verdict(False, f"{_cut(str(error))}.")
+    if arrived != parse_gfn(ADDRESS):
+        text = (
+            f"a walk with the indices {_shown(indices)} arrives at {format_gfn(arrived)}, not at {ADDRESS}."
+        )
+        return Verdict(False, text)
+    if path.indices != INDICES:
+        return Verdict(False, f"{format_gfn(path.gfn)} has the indices {path.indices}, not {INDICES}.")
+    return Verdict(
+        True, f"{ADDRESS} has the indices {tuple(numbers)}, and {format_gfn(path.gfn)} has {INDICES}."
+    )
+
+
+# ---- a function ----------------------------------------------------------------------------------------
+
+_TOY = Geometry(index_bits=2, root_level=3, max_leaf_level=1)
+_RANDOM_FRAMES = 500
+
+
+def check_index(index: Any) -> Verdict:
+    """Attack ``index(gfn, level, bits)``: every frame of a toy of 64, then x86 addresses, at every level.
+
+    bits: address bits per level. The first difference, at the smallest frame of the toy, is the
+    counterexample.
+    """
+    if not callable(index):
+        return Verdict(False, f"index is a function of gfn, level and bits; {_shown(index)} is none.")
+    tried = 0
+    for gfn, level, geometry in _index_cases():
+        tried += 1
+        bits = geometry.index_bits
+        call = f"index({gfn:#x}, {level}, {bits})"
+        try:
+            said = index(gfn, level, bits)
+        except Exception as error:  # a submission may raise anything; the learner is told
+            return Verdict(False, f"{call} raised {type(error).__name__}: {_shown(error)}.")
+        if said is ... or said is None:
+            return waiting("let index return a number.")
+        right = _digits(gfn, geometry)[level - 1]
+        if _whole(said) != right:
+            where = f"index {right} of a table of {geometry.entries} entries at level {level}"
+            return Verdict(False, f"{call} is {_shown(said)}; frame {name_gfn(gfn)} lies at {where}.")
+    return Verdict(True, f"{tried} indices: every frame of a toy, and addresses of x86, at each level.")
+
+
+def _digits(gfn: int, geometry: Geometry) -> list[int]:
+    """The digits of `gfn` in base 2 ** bits, level 1's first: its indices, found without a shift."""
+    digits = []
+    for _ in range(geometry.root_level):
+        gfn, digit = divmod(gfn, geometry.entries)
+        digits.append(digit)
+    return digits
+
+
+def _index_cases() -> Iterator[tuple[int, int, Geometry]]:
+    for gfn in range(_TOY.root_pages):
+        for level in range(1, _TOY.root_level + 1):
+            yield gfn, level, _TOY
+    chance = random.Random(1)
+    for _ in range(_RANDOM_FRAMES):
+        gfn = chance.randrange(X86_4LEVEL.root_pages)
+        for level in range(1, X86_4LEVEL.root_level + 1):
+            yield gfn, level, X86_4LEVEL
+
+
+# ---- how many tables -----------------------------------------------------------------------------------
+
+MAPPINGS = {
+    "one 4K leaf at 1G": ("1G", 1, 1),
+    "2M of 4K leaves from 1G": ("1G", 1, X86_4LEVEL.entries),
+    "2M of 4K leaves from 1G-1M": ("1G-1M", 1, X86_4LEVEL.entries),
+    "4M of 2M leaves from 512G-2M": ("512G-2M", 2, 2),
+}
+"""A question, and the mapping it is about: address, level, number of leaves."""
+
+
+def check_tables(tables: Any) -> Verdict:
+    """Compare predicted numbers of tables, the root included, with those of each mapping of MAPPINGS."""
+    if not isinstance(tables, Mapping):
+        return Verdict(False, f"the answers are a dict, a number for each mapping; {_shown(tables)} is none.")
+    for question, (at, level, count) in MAPPINGS.items():
+        said = _answer_to(tables, question)
+        if said is ...:
+            return waiting(f"how many tables, the root included, hold {question}? (Four levels.)")
+        root = Kvm(KVM_X86_DEFAULT_VM, X86_4LEVEL).direct_root
+        map_run(root, parse_gfn(at), level, count, 0)
+        found, number = tables_per_level(root), _whole(said)
+        if number is None:
+            return Verdict(
+                False, f"{question}: a number of tables is a whole number; {_shown(said)} is none."
+            )
+        if number != sum(found):
+            lowest = f"at level {level}, where the leaves are, {_are(found[level - 1])}"
+            few = "too few" if number < sum(found) else "too many"
+            return Verdict(
+                False, f"{question}: {_shown(number)} is {few}; {lowest}. Go on from there, up to the root."
+            )
+    return Verdict(True, "a table for each stretch that holds something, at each level, and one root.")
+
+
+def _are(tables: int) -> str:
+    return f"there {'is' if tables == 1 else 'are'} {count_of(tables, 'table')}"
+
+
+# ---- the bits of a child -------------------------------------------------------------------------------
+
+PARENTS = {
+    "2M leaf": (0x80A0_0001_C8A0_0FB7, 2, False),
+    "1G leaf, NX on": (0x80A1_9DA4_C000_0BB3, 3, True),
+    "2M leaf without X, NX on": (0x80A2_1F9B_3120_0BB3, 2, True),
+}
+"""A question, and the split it is about: the parent, its level, whether the NX-huge-page rule is on."""
+
+
+def check_child_bits(differ: Any) -> Verdict:
+    """Compare predicted sets of bits, those of the frame left out, with a child's and its parent's."""
+    if not isinstance(differ, Mapping):
+        return Verdict(False, f"the answers are a dict, a set for each parent; {_shown(differ)} is none.")
+    for question, (spte, level, nx) in PARENTS.items():
+        said = _answer_to(differ, question)
+        if said is ...:
+            return waiting(f"which bits, besides the frame's, differ in a child of the {question}?")
+        items = _items(said)
+        numbers = [_whole(item) for item in items or []]
+        if items is None or any(number is None or not 0 <= number < 64 for number in numbers):
+            return Verdict(
+                False, f"{question}: a set of bit numbers, 0 to 63, is wanted; not {_shown(said)}."
+            )
+        child = child_of(read_entry(spte, level), 3, nx_huge_pages=nx)
+        wrong = set(numbers) ^ set(bit_numbers(child.other_bits))
+        if wrong:
+            bit = min(number for number in wrong if number is not None)
+            have = "your set has it" if bit in numbers else "your set lacks it"
+            was, now = spte >> bit & 1, child.spte >> bit & 1
+            where = "a bit of the frame" if 12 <= bit < 52 else f"{was} in the parent, {now} in the child"
+            return Verdict(False, f"{question}: bit {bit} is {where}; {have}.")
+    return Verdict(
+        True, "bit 7 goes at 4K alone; the NX rule gives X and XU back, at 4K alone; all else stays."
+    )
