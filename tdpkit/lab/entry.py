@@ -105,6 +105,10 @@ class Found(NamedTuple):
     level: int
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody misses
 
+    def __repr__(self) -> str:
+        kind = decode(self.spte, self.level).kind
+        return f"level {self.level}, index {self.index}: {self.spte:#018x}, {kind}"
+
 
 def entry_on_the_way(root: TdpMmuRoot, gfn: SupportsIndex, level: SupportsIndex) -> Found:
     """The `level` entry on the way to `gfn`, or the one above it at which the way ends.
