@@ -12,6 +12,7 @@ from tdpkit.engine.tree import LeafRun, translate
 from tdpkit.lab.guest import VM_KINDS, Guest, Layout
 from tdpkit.show.boundary import boundary_state
 
+from .crossing import ranges
 from .verdict import Verdict, waiting
 
 # ---- same zap, two guests ------------------------------------------------------------------------------
@@ -131,20 +132,13 @@ def check_convert(convert: Callable[[Guest, int, int], Any]) -> Verdict:
     frame, same byte. The first failure, on the simplest layout and shortest range, is the counterexample.
     """
     tried = 0
-    for layout, span, kind in product(layouts(), _ranges(_BLOCKS * _SMALL.pages(2)), VM_KINDS):
+    for layout, span, kind in product(layouts(), ranges(_BLOCKS * _SMALL.pages(2)), VM_KINDS):
         tried += 1
         wrong = _convert_wrong(convert, Guest(layout, kind), span.start, span.end)
         if wrong:
             case = boundary_state(Guest(layout, kind), span.start, span.end, "look")
             return Verdict(False, f"{Guest(layout, kind)!r}, range {span!r}: {wrong}.", case)
     return Verdict(True, f"{tried} conversions (every range, every layout, both kinds of VM), nothing lost.")
-
-
-def _ranges(frames: int) -> Iterator[GfnRange]:
-    """Every range of a guest of `frames` frames but the empty ones, shortest first."""
-    for length in range(1, frames + 1):
-        for start in range(frames - length + 1):
-            yield GfnRange(start, start + length)
 
 
 def _convert_wrong(convert: Callable[[Guest, int, int], Any], guest: Guest, start: int, end: int) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 from tdpkit.show.boundary import BoundaryState
 from tdpkit.show.boundary_svg import boundary_svg
 from tdpkit.show.theme import LIGHT
+from tdpkit.show.walk import WalkState
+from tdpkit.show.walk_svg import walk_svg
 
 
 class Verdict:
@@ -16,7 +18,7 @@ class Verdict:
     of its own answer (a page shows the picture or the text, not both).
     """
 
-    def __init__(self, right: bool | None, text: str, case: BoundaryState | None = None) -> None:
+    def __init__(self, right: bool | None, text: str, case: BoundaryState | WalkState | None = None) -> None:
         self.right = right
         self.text = text
         self.case = case
@@ -27,7 +29,9 @@ class Verdict:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         bundle = {"text/plain": repr(self)}
-        if self.case:
+        if isinstance(self.case, WalkState):
+            bundle["image/svg+xml"] = walk_svg(self.case._replace(answer=repr(self), role="bad"), LIGHT)
+        elif self.case:
             bundle["image/svg+xml"] = boundary_svg(self.case._replace(answer=repr(self), role="bad"), LIGHT)
         return bundle
 

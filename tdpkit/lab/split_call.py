@@ -51,7 +51,7 @@ class Write(NamedTuple):
     new: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Step:
     """One event of the call, and how things stood.
 
@@ -85,6 +85,11 @@ class Step:
     """A visit's: a reschedule is due."""
     trace: tuple[str, ...] = ()
     """Lines of the trace buffer that came with it."""
+
+    def __repr__(self) -> str:
+        where = f" level {self.level} gfn {self.gfn:#x}" if self.level else ""
+        locks = "" if self.held and self.rcu else ", RCU let go" if self.held else ", RCU and mmu_lock let go"
+        return f"{self.kind}{where}, goal {self.goal:#x}{locks}"
 
 
 class SplitCall:

@@ -160,8 +160,8 @@ class RangeControls:
         slider = {"readout": False, "layout": WIDE, "style": LABEL}
         self.start_slider = ipywidgets.IntSlider(description="start", **slider)
         self.end_slider = ipywidgets.IntSlider(description="end", **slider)
-        self.start_text = _address_field("start address", "0x200 or 2M+4K")
-        self.end_text = _address_field("end address", "0x400 or 4M")
+        self.start_text = address_field("start address", "0x200 or 2M+4K")
+        self.end_text = address_field("end address", "0x400 or 4M")
         self.lines = (line(self.start_slider, self.start_text), line(self.end_slider, self.end_text))
         self._unit = self._frames = 1
 
@@ -207,7 +207,7 @@ def check_unit(geometry: Geometry, unit_level: int) -> None:
         raise InvalidValueError(f"a slider moves by leaves of this guest; none has {unit.label}")
 
 
-def _address_field(what: str, placeholder: str) -> ipywidgets.Text:
+def address_field(what: str, placeholder: str) -> ipywidgets.Text:
     """A field to type an address into, taken when it is left or Enter is pressed."""
     return ipywidgets.Text(
         placeholder=placeholder,

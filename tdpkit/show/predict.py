@@ -35,7 +35,7 @@ def options_at(call: SplitCall, at: int) -> tuple[Option, ...]:
     then = next_visit(call, at)
     target = call.steps[then]
     right = (target.gfn, target.level) if target.kind == "visit" else None
-    why = _why(call, at, then)
+    why = reason(call, at, then)
     options = []
     for place, why_not in _candidates(call, at).items():
         text = "none: the call is over" if place is None else name_entry(call, *place)
@@ -114,7 +114,7 @@ def _sideways(call: SplitCall, at: int) -> str:
     return "the next entry of the same table comes first."
 
 
-def _why(call: SplitCall, at: int, then: int) -> str:
+def reason(call: SplitCall, at: int, then: int) -> str:
     """Why the entry of step `then` is the next."""
     step, target = call.steps[at], call.steps[then]
     goal = name_frame(call, target.goal)

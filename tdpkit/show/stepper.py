@@ -230,24 +230,25 @@ class WalkStepper(Exhibit):
         self.resched_number = ipywidgets.BoundedIntText(tooltip="reschedule at visit k (0: none)", **number)
         self.race_menu = ipywidgets.Dropdown(
             options=[(text, race) for race, text in RACE_LABELS.items()],
-            tooltip="what another thread does",
-            layout={"width": "auto", "flex": "1 1 200px", "max_width": "360px"},
+            description="another thread",
+            style={"description_width": "100px"},
+            layout={"width": "auto", "flex": "1 1 260px", "min_width": "0", "max_width": "480px"},
         )
         self.race_number = ipywidgets.BoundedIntText(tooltip="at page or exchange number k", **number)
         self.step_slider = ipywidgets.IntSlider(
             min=1, max=2, description="step", readout=False, layout=WIDE, style=LABEL
         )
-        button = {"layout": {"width": "44px"}}
-        self.first_button = ipywidgets.Button(icon="fast-backward", tooltip="first step", **button)
-        self.back_button = ipywidgets.Button(icon="step-backward", tooltip="one step back", **button)
-        self.next_button = ipywidgets.Button(icon="step-forward", tooltip="one step forward", **button)
-        self.last_button = ipywidgets.Button(icon="fast-forward", tooltip="last step", **button)
-        jump = {"layout": {"width": "auto"}}
+        # Words, not icons: an icon is no name to a screen reader.
+        button = {"layout": {"width": "auto"}}
+        self.first_button = ipywidgets.Button(description="« first", **button)
+        self.back_button = ipywidgets.Button(description="‹ back", **button)
+        self.next_button = ipywidgets.Button(description="next ›", **button)
+        self.last_button = ipywidgets.Button(description="last »", **button)
         self.jump_back_button = ipywidgets.Button(
-            description="‹ split or drop", tooltip="back to a split or a lock drop", **jump
+            description="‹ split or drop", tooltip="back to a split or a lock drop", **button
         )
         self.jump_button = ipywidgets.Button(
-            description="split or drop ›", tooltip="on to a split or a lock drop", **jump
+            description="split or drop ›", tooltip="on to a split or a lock drop", **button
         )
         self.predict_box = ipywidgets.Checkbox(description="predict", indent=False, layout={"width": "90px"})
         self.option_buttons = [ipywidgets.Button(layout={"width": "auto"}) for _ in range(_OPTIONS)]
@@ -262,10 +263,11 @@ class WalkStepper(Exhibit):
             layout={"display": "none"},
         )
         label = ipywidgets.Label
+        narrow = {"width": "48px", "display": "flex", "justify_content": "flex-end"}
         return (
             line(self.layout_menu, self.range.unit_menu),
             line(
-                label("split", layout={"width": "48px", "display": "flex", "justify_content": "flex-end"}),
+                label("split", layout=narrow),
                 self.form_buttons,
                 self.target_menu,
                 label("mmu_lock"),
@@ -277,12 +279,12 @@ class WalkStepper(Exhibit):
                 self.refuse_number,
                 label("reschedule at visit"),
                 self.resched_number,
-                label("another thread"),
                 self.race_menu,
                 self.race_number,
             ),
+            line(self.step_slider),
             line(
-                self.step_slider,
+                label("", layout=narrow),
                 self.first_button,
                 self.back_button,
                 self.next_button,

@@ -101,7 +101,7 @@ def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
     said, role = words.describe(call, at)
     kinds = {cell.kind for strip in strips for cell in strip.cells}
     place = None
-    if stand and stand.level:
+    if stand:
         place = Place(stand.level, stand.gfn, stand.gfn + call.geometry.pages(stand.level))
     return WalkState(
         at=at,
@@ -111,7 +111,7 @@ def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
         whole=whole,
         strips=strips,
         unvisited_below=call.min_level,
-        entry=place if step.kind not in ("start", "free", "return") else None,
+        entry=place if step.kind in words.STANDING else None,
         path=tuple(_path(call, place)),
         goal=step.goal,
         goal_name=words.name_frame(call, step.goal),
@@ -137,9 +137,9 @@ def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
 
 def _stand(call: SplitCall, at: int) -> Step | None:
     """The step that says which entry the walk stands on, or stood on last."""
-    while at and call.steps[at].kind in ("free", "return"):
+    while at and call.steps[at].kind not in words.STANDING:
         at -= 1
-    return call.steps[at] if call.steps[at].level else None
+    return call.steps[at] if at else None
 
 
 def _path(call: SplitCall, place: Place | None) -> Iterator[Place]:
@@ -259,11 +259,14 @@ class _Reader:
         return low // size * size, low // size * size + size
 
     def _cut(self, cells: Iterable[Cell], level: int, first: int, last: int) -> Iterator[Cell]:
-        """What lies in [first, last) of `cells`, each with its words."""
+        """What lies in [first, last) of `cells`, with words; tables one by one where they are few."""
+        pages = self.geometry.pages(level)
         for cell in cells:
             low, high = max(cell.first, first), min(cell.last, last)
-            if low < high:
-                yield Cell(low, high, cell.kind, self._word(cell._replace(first=low, last=high), level))
+            each = pages if cell.kind == "table" and last - first <= _LEAST_ENTRIES * pages else high - low
+            for at in range(low, high, max(each, 1)):
+                part = Cell(at, at + each, cell.kind)
+                yield part._replace(text=self._word(part, level))
 
     def _frame_in_focus(self, stand: Step | None) -> int:
         """The goal, if the walk's entry holds it, so that the strips below show where it leads."""

@@ -273,7 +273,7 @@ def _rail(drawing: Drawing, state: WalkState, top: int) -> None:
         return _RAIL_LEFT + 8 + room * step // steps
 
     last = x(len(state.rail.kinds)) if state.hidden else x(steps)
-    drawing.text(_LEFT, top - 8, "locks over the whole call", weight=700)
+    drawing.text(_LEFT, top - 8, "locks, events", weight=700)
     for number, (name, gaps) in enumerate((("mmu_lock", state.rail.dropped), ("RCU", state.rail.no_rcu))):
         y = top + 8 + 20 * number
         drawing.text(_LEFT, y + 9, name)

@@ -23,6 +23,12 @@ OTHER_THREAD = {
 """What the other thread does, by the race's name (tdpkit.lab.worlds.RACES)."""
 
 
+STANDING = frozenset(
+    ("visit", "drop", "resched", "page", "refused", "retake", "store", "split", "lost", "fail", "other")
+)
+"""Kinds of step at which the walk stands on an entry: not before its first visit, nor after its last."""
+
+
 def is_whole(call: SplitCall) -> bool:
     """The machine is small enough to be drawn on one axis of frames."""
     return call.geometry.root_pages <= WHOLE_FRAMES
@@ -75,10 +81,10 @@ class Found(NamedTuple):
 def found(call: SplitCall, step: Step) -> Found:
     """What the visit `step` finds at its entry, the reschedule aside."""
     if not is_shadow_present_pte(step.old_spte):
-        return Found("nothing mapped", "maps nothing: on to the next", "skip")
+        return Found("nothing mapped", "maps nothing", "skip")
     if not is_last_spte(step.old_spte, step.level):
         if step.level > call.min_level:
-            return Found("table", "points to a table, which comes next", "skip")
+            return Found("table", "points to a table", "skip")
         below = f"points to a table, and the walk does not go below level {call.min_level}"
         return Found("table", below, "skip")
     if not call.only_cross_boundary:
@@ -313,6 +319,7 @@ def kind_names(call: SplitCall) -> dict[str, str]:
 
 
 _TABLE_STEPS = 12
+"""The table shows so many steps on either side."""
 
 
 def walk_table(call: SplitCall, at: int, *, hidden: bool = False) -> str:
@@ -326,7 +333,7 @@ def walk_table(call: SplitCall, at: int, *, hidden: bool = False) -> str:
         cells = (
             f"{number + 1}",
             log_line(call, number),
-            name_entry(call, step.gfn, step.level) if step.level else "",
+            name_entry(call, step.gfn, step.level) if step.level and step.kind in STANDING else "",
             "held" if step.held else "dropped",
             "held" if step.rcu else "not held",
             group_digits(step.visits),

@@ -1,0 +1,207 @@
+"""The exercises of notebook 02. A check runs the submission and answers a wrong one with a counterexample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice, product
+from types import EllipsisType
+from typing import Any, NamedTuple
+
+from tdpkit.engine.gfn import Geometry, GfnRange
+from tdpkit.engine.tree import LeafRun
+from tdpkit.lab.guest import Guest, Layout
+from tdpkit.lab.split_call import SplitCall
+from tdpkit.lab.words import count_of
+from tdpkit.show.boundary import boundary_state
+from tdpkit.show.predict import reason
+from tdpkit.show.walk import walk_state
+from tdpkit.show.walk_words import name_entry
+
+from .verdict import Verdict, waiting
+
+# ---- crosses(leaf, span) -------------------------------------------------------------------------------
+
+_SMALL = Geometry(index_bits=1, root_level=4, max_leaf_level=4)
+
+
+class SomeLeaf(NamedTuple):
+    """A leaf as the exercise hands it out: its first frame and how many it maps."""
+
+    gfn: int
+    pages: int
+
+
+def _leaves() -> Iterator[tuple[SomeLeaf, int]]:
+    """Every leaf that a small machine can have, with its level, the smallest first."""
+    for level in range(1, _SMALL.max_leaf_level + 1):
+        pages = _SMALL.pages(level)
+        yield from ((SomeLeaf(gfn, pages), level) for gfn in range(0, _SMALL.root_pages, pages))
+
+
+def ranges(frames: int) -> Iterator[GfnRange]:
+    """Every range of a machine of `frames` frames but the empty ones, shortest first."""
+    for length in range(1, frames + 1):
+        for start in range(frames - length + 1):
+            yield GfnRange(start, start + length)
+
+
+def really_crosses(leaf: SomeLeaf, span: GfnRange) -> bool:
+    """By the definition, frame by frame: the leaf maps the frames on both sides of an edge."""
+    frames = range(leaf.gfn, leaf.gfn + leaf.pages)
+    return any(edge - 1 in frames and edge in frames for edge in (span.start, span.end))
+
+
+def check_crosses(crosses: Callable[[SomeLeaf, GfnRange], Any]) -> Verdict:
+    """Attack ``crosses(leaf, span)`` with every leaf and every range of a machine of 16 frames.
+
+    leaf: `gfn` and `pages`, in frames; span: `start` and `end`, not empty. The first difference from the
+    definition, on the shortest range and the smallest leaf, is the counterexample.
+    """
+    tried = 0
+    for span, (leaf, level) in product(ranges(_SMALL.root_pages), list(_leaves())):
+        tried += 1
+        right = really_crosses(leaf, span)
+        try:
+            said = crosses(leaf, span)
+            if said is ...:
+                return waiting("write crosses(leaf, span), which says whether the leaf crosses an edge.")
+            agrees = said in (True, False) and bool(said) == right
+        except Exception as error:  # a submission may raise anything; the learner is told
+            said, agrees = f"{type(error).__name__}: {error}", False
+        if not agrees:
+            layout = Layout(_SMALL, (LeafRun(leaf.gfn, level, 1, leaf.gfn),), _SMALL.root_pages)
+            truth = "it does" if right else "it does not"
+            return Verdict(
+                False,
+                f"{leaf} and range [{span.start}, {span.end}): crosses said {said!r}, and {truth}.",
+                boundary_state(Guest(layout, "plain"), span.start, span.end, "look"),
+            )
+    return Verdict(True, f"{count_of(tried, 'case')}: every leaf and every range of a machine of 16 frames.")
+
+
+# ---- the visiting order --------------------------------------------------------------------------------
+
+
+def check_order(predicted: Sequence[tuple[int, int]] | EllipsisType, call: SplitCall) -> Verdict:
+    """Compare a predicted order of visits with that of `call`.
+
+    predicted: (level, first frame) of each visit, in order, repeated visits included.
+    """
+    if isinstance(predicted, EllipsisType):
+        return waiting("list (level, first frame) of each visit, in order, such as [(3, 16), ...].")
+    try:
+        said = [(int(level), int(gfn)) for level, gfn in islice(predicted, len(call.steps) + 1)]
+    except (TypeError, ValueError):
+        return Verdict(False, f"an order is a list of pairs (level, first frame); {predicted!r} is none.")
+    visits = [at for at, step in enumerate(call.steps) if step.kind == "visit"]
+    for number in range(max(len(said), len(visits))):
+        right = visits[number] if number < len(visits) else None
+        place = (call.steps[right].level, call.steps[right].gfn) if right is not None else None
+        mine = said[number] if number < len(said) else None
+        if mine == place:
+            continue
+        you = f"you said level {mine[0]}, frame {mine[1]}" if mine else "your list ends"
+        before = visits[number - 1] if number else 0
+        then = len(call.steps) - 1 if right is None else right
+        walk = "the call is over" if right is None else f"the {name_entry(call, *place[::-1])} comes"  # type: ignore[index]
+        return Verdict(
+            False,
+            f"visit {number + 1}: {you}, but {walk}: {reason(call, before, then)}",
+            walk_state(call, before, hidden=True),
+        )
+    return Verdict(True, f"all {count_of(len(visits), 'visit')}, in order, the restarts included.")
+
+
+# ---- ranges for a number of splits ---------------------------------------------------------------------
+
+SPLIT_COUNTS = range(5)
+
+
+def check_split_counts(found: Mapping[int, Any], layout: str = "large") -> Verdict:
+    """For each number of splits from 0 to 4, a range (start, end) in frames on which patch v3 makes so many.
+
+    Ranges must not be empty.
+    """
+    for wanted in SPLIT_COUNTS:
+        pair = found.get(wanted, ...)
+        if pair is ...:
+            return waiting(
+                f"give a range, as (start, end), on which the call makes {count_of(wanted, 'split')}."
+            )
+        try:
+            start, end = pair
+            call = SplitCall(layout, start, end)
+        except (TypeError, ValueError) as error:
+            return Verdict(False, f"{pair!r}, for {count_of(wanted, 'split')}: {error}.")
+        if start == end:
+            return Verdict(False, f"{pair!r}, for {count_of(wanted, 'split')}: the range is empty.")
+        if len(call.splits) != wanted:
+            made = ", ".join(f"the {name_entry(call, *place)}" for place in call.splits) or "nothing"
+            return Verdict(
+                False,
+                f"[{start}, {end}): wanted {count_of(wanted, 'split')}, the call splits {made}.",
+                walk_state(call, len(call.steps) - 1),
+            )
+    return Verdict(
+        True,
+        "at most two splits at each edge, one per size of leaf above the smallest: two for both edges "
+        "together if they share a leaf at each level, four if they share none.",
+    )
+
+
+# ---- the empty range -----------------------------------------------------------------------------------
+
+EMPTY_AT = (0, 16, 20, 21)
+
+REASONS = {
+    "a": "an empty range is taken for one frame",
+    "b": "the walk begins with the entries that hold the start, and goes on while gfn < end",
+    "c": "the call rounds both ends out to whole leaves",
+}
+
+
+def check_empty(splits: Mapping[int, int | EllipsisType], why: str | EllipsisType) -> Verdict:
+    """Predicted splits of the call on [x, x) for each x in EMPTY_AT, on the layout "large", and the reason.
+
+    why: a key of REASONS.
+    """
+    for frame in EMPTY_AT:
+        said = splits.get(frame, ...)
+        if isinstance(said, EllipsisType):
+            return waiting(f"how many splits does the call make on [{frame}, {frame})?")
+        call = SplitCall("large", frame, frame)
+        if said != len(call.splits):
+            made = count_of(len(call.splits), "split")
+            seen = ", ".join(name_entry(call, *place) for place in call.visited()) or "none"
+            return Verdict(
+                False,
+                f"[{frame}, {frame}): you said {said}, the call makes {made}. Entries visited: {seen}.",
+                walk_state(call, len(call.steps) - 1),
+            )
+    if isinstance(why, EllipsisType):
+        listed = "; ".join(f"({key}) {text}" for key, text in REASONS.items())
+        return waiting(f"the numbers are right. And why? {listed}.")
+    if why not in REASONS:
+        return Verdict(False, f"a reason is one of {', '.join(REASONS)}; {why!r} is none.")
+    if why == "b":
+        return Verdict(
+            True,
+            "the first entries visited hold the start, so they may begin before it; then gfn < end holds, "
+            "and the leaf is not inside the range. An entry that begins at x is not visited: its gfn is not "
+            "below x.",
+        )
+    if why == "a":
+        one, none = SplitCall("large", 16, 17), SplitCall("large", 16, 16)
+        return Verdict(
+            False,
+            f"then [16, 16) would split what [16, 17) splits, {count_of(len(one.splits), 'leaf', 'leaves')}; "
+            f"it splits {len(none.splits)}.",
+            walk_state(one, len(one.steps) - 1),
+        )
+    call = SplitCall("large", 21, 21)
+    return Verdict(
+        False,
+        "then the leaf around 21 would lie inside the range and stay whole; the call splits "
+        f"{count_of(len(call.splits), 'leaf', 'leaves')}.",
+        walk_state(call, len(call.steps) - 1),
+    )
