@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,9 +20,22 @@ from tdpkit.show.explorer import BoundaryExplorer
 from tdpkit.show.markup import Drawing
 from tdpkit.show.theme import DARK, LIGHT, LIVE
 from tests.lab import byframe
+from tests.show.svgs import (
+    SVG,
+    check_alone,
+    check_form,
+    check_ids,
+    check_inside,
+    check_texts_apart,
+    check_themes,
+    check_whole_numbers,
+    drawn,
+    extent,
+    texts,
+    tree,
+)
 
 ROOT = Path(__file__).parents[2]
-SVG = "{http://www.w3.org/2000/svg}"
 SPANS = {
     "eight": [("12K", "16K"), ("0", "32K"), ("28K", "32K")],
     "toy": [("20K", "48K"), ("0", "128K"), ("68K", "76K"), ("124K", "128K")],
@@ -53,19 +66,9 @@ def states():
     return found
 
 
-def tree(svg: str) -> ElementTree.Element:
-    return ElementTree.fromstring(svg)
-
-
 @pytest.fixture(scope="module")
 def trees(states):
     return {case: tree(boundary_svg(state, LIGHT)) for case, state in states.items()}
-
-
-def drawn(svg, tag: str) -> list:
-    """Elements that are drawn at their own place: those of patterns are tiles."""
-    tiles = {id(part) for pattern in svg.iter(f"{SVG}pattern") for part in pattern}
-    return [part for part in svg.iter(f"{SVG}{tag}") if id(part) not in tiles]
 
 
 # ---- form ----------------------------------------------------------------------------------------------
@@ -73,62 +76,17 @@ def drawn(svg, tag: str) -> list:
 
 def test_a_picture_scales_with_its_container_and_is_read_out_as_an_image(states, trees):
     for case, svg in trees.items():
-        assert svg.tag == f"{SVG}svg"
-        assert re.fullmatch(r"0 0 \d+ \d+", svg.get("viewBox"))
-        assert svg.get("width") == "100%"
-        assert svg.get("height") is None, "its height follows from the viewBox"
-        assert svg.get("role") == "img"
-        title, description = svg.find(f"{SVG}title"), svg.find(f"{SVG}desc")
-        assert svg.get("aria-labelledby").split() == [title.get("id"), description.get("id")]
-        assert (title.text, description.text) == (states[case].title, states[case].answer)
-
-
-def test_every_text_keeps_its_spaces(trees):
-    for svg in trees.values():
-        texts = list(svg.iter(f"{SVG}text"))
-        assert texts
-        assert [text.text for text in texts if "white-space:pre" not in text.get("style")] == []
+        check_form(svg, states[case].title, states[case].answer)
 
 
 def test_coordinates_are_whole_numbers(trees):
-    numbers = (
-        "x",
-        "y",
-        "width",
-        "height",
-        "d",
-        "viewBox",
-        "font-size",
-        "stroke-width",
-        "points",
-        "cx",
-        "cy",
-        "r",
-    )
-    whole = re.compile(r"(?:[MLHVZ ,]|-?\d+(?![.\de]))*")
     for svg in trees.values():
-        for part in svg.iter():
-            for name in set(numbers) & set(part.keys()):
-                if part is not svg or name != "width":
-                    assert whole.fullmatch(part.get(name)), f"{part.tag} {name}={part.get(name)}"
+        check_whole_numbers(svg)
 
 
 def test_nothing_is_drawn_outside_the_picture(trees):
     for case, svg in trees.items():
-        width, height = map(int, svg.get("viewBox").split()[2:])
-        for rect in drawn(svg, "rect"):
-            x, y = int(rect.get("x", 0)), int(rect.get("y", 0))
-            w, h = int(rect.get("width")), int(rect.get("height"))
-            assert 0 <= x < x + w <= width, (case, ElementTree.tostring(rect))
-            assert 0 <= y < y + h <= height, (case, ElementTree.tostring(rect))
-        for path in drawn(svg, "path"):
-            for command, numbers in re.findall(r"([MLHV])([-\d ]+)", path.get("d")):
-                at = [int(number) for number in numbers.split()]
-                limits = {"H": [width], "V": [height]}.get(command, [width, height])
-                assert len(at) == len(limits)
-                assert all(0 <= x <= most for x, most in zip(at, limits, strict=True)), (case, path.get("d"))
-        for text in svg.iter(f"{SVG}text"):
-            assert 0 < int(text.get("y")) <= height
+        check_inside(svg, case)
 
 
 def test_boxes_stay_in_their_strip_even_those_made_wider_to_be_seen(states, trees):
@@ -151,9 +109,7 @@ def test_the_paper_covers_the_picture_and_lies_below_everything(trees):
 
 def test_a_picture_loads_nothing_and_styles_nothing_around_it(states):
     for state in states.values():
-        svg = boundary_svg(state, LIGHT)
-        assert re.findall(r"<(style|script|image|use|foreignObject|a)\b| on\w+=|href|@import", svg) == []
-        assert re.findall(r"https?:[^\"]*", svg) == ["http://www.w3.org/2000/svg"]
+        check_alone(boundary_svg(state, LIGHT))
 
 
 # ---- ids -----------------------------------------------------------------------------------------------
@@ -161,19 +117,7 @@ def test_a_picture_loads_nothing_and_styles_nothing_around_it(states):
 
 def test_ids_carry_their_prefix_are_unique_and_every_reference_resolves(states):
     for state in states.values():
-        svg = boundary_svg(state, LIGHT, "be-17")
-        ids = re.findall(r'\bid="([^"]*)"', svg)
-        assert len(ids) == len(set(ids)) >= 2
-        assert [name for name in ids if not name.startswith("be-17-")] == []
-        assert set(re.findall(r"url\(#([^)]*)\)", svg)) <= set(ids)
-        assert set(re.findall(r'aria-labelledby="([^"]*)"', svg)[0].split()) <= set(ids)
-
-
-def test_no_pattern_is_there_that_nothing_uses(trees):
-    for svg in trees.values():
-        patterns = {pattern.get("id") for pattern in svg.iter(f"{SVG}pattern")}
-        used = {part.get("fill")[5:-1] for part in drawn(svg, "rect") if part.get("fill").startswith("url(#")}
-        assert patterns == used
+        check_ids(boundary_svg(state, LIGHT, "be-17"), "be-17")
 
 
 def test_two_instances_share_no_id(states):
@@ -183,10 +127,6 @@ def test_two_instances_share_no_id(states):
 
 
 # ---- what it shows -------------------------------------------------------------------------------------
-
-
-def texts(svg) -> list[str]:
-    return [text.text for text in svg.iter(f"{SVG}text") if text.text]
 
 
 def test_title_answer_note_captions_counters_and_legend_are_all_written_out(states, trees):
@@ -251,18 +191,7 @@ def test_runs_are_merged_so_that_a_picture_of_4_billion_frames_is_a_few_dozen_bo
 
 def test_the_two_themes_differ_in_colours_alone(states):
     for state in states.values():
-        light, dark = (boundary_svg(state, palette) for palette in (LIGHT, DARK))
-        assert light != dark
-        colour = re.compile("#[0-9a-f]{6}")
-        assert colour.sub("#", light) == colour.sub("#", dark)
-        assert set(colour.findall(light)) <= set(LIGHT.values())
-        assert set(colour.findall(dark)) <= set(DARK.values())
-
-
-def test_the_live_picture_is_the_light_one_with_variables_for_its_colours(states):
-    for state in states.values():
-        live = boundary_svg(state, LIVE)
-        assert re.sub(r"var\(--tdp-[a-z0-9-]+, (#[0-9a-f]{6})\)", r"\1", live) == boundary_svg(state, LIGHT)
+        check_themes(*(boundary_svg(state, palette) for palette in (LIGHT, DARK, LIVE)))
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", "a \"b\" & 'c' > d", "]]>", "&amp;", "a  b"])
@@ -276,19 +205,6 @@ def test_special_characters_are_text(text):
 # ---- room for the words --------------------------------------------------------------------------------
 
 
-def extent(text) -> tuple[float, float]:
-    """Where a text begins and ends, about: letter widths fitted to what Chromium measured on Debian."""
-    size, bold, words = int(text.get("font-size")), int(text.get("font-weight")) >= 600, text.text or ""
-    wide = sum(letter.isupper() or letter.isdigit() or letter == "+" for letter in words)
-    if "mono" in text.get("font-family"):
-        ems = 0.602 * len(words)
-    else:
-        ems = (0.68 if bold else 0.60) * wide + (0.55 if bold else 0.51) * (len(words) - wide)
-    width, x = ems * size, int(text.get("x"))
-    left = {"start": x, "middle": x - width / 2, "end": x - width}[text.get("text-anchor")]
-    return left, left + width
-
-
 def test_no_line_of_the_answer_is_longer_than_the_picture(states, trees):
     for case, state in states.items():
         lines = [text for text in trees[case].iter(f"{SVG}text") if text.text and text.text in state.answer]
@@ -298,28 +214,9 @@ def test_no_line_of_the_answer_is_longer_than_the_picture(states, trees):
         assert [line.text for line in lines if extent(line)[1] > 976] == []
 
 
-def test_every_text_lies_inside_the_picture(trees):
-    beyond = []
-    for case, svg in trees.items():
-        width = int(svg.get("viewBox").split()[2])
-        for text in svg.iter(f"{SVG}text"):
-            left, right = extent(text)
-            if left < 0 or right > width:
-                beyond.append((case, text.text, round(left), round(right)))
-    assert beyond == []
-
-
 def test_no_two_texts_of_a_line_run_into_each_other(trees):
-    met = []
     for case, svg in trees.items():
-        lines = {}
-        for text in svg.iter(f"{SVG}text"):
-            lines.setdefault(text.get("y"), []).append(text)
-        for line in lines.values():
-            for one, after in pairwise(sorted(line, key=extent)):
-                if extent(one)[1] > extent(after)[0]:
-                    met.append((case, one.text, after.text, round(extent(one)[1]), round(extent(after)[0])))
-    assert met == []
+        check_texts_apart(svg, case)
 
 
 # ---- the same in every run -----------------------------------------------------------------------------

@@ -1,0 +1,153 @@
+"""What every picture of the kit is held to: form, ids, its place, its two themes, room for its words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+from xml.etree import ElementTree
+
+from tdpkit.show.theme import DARK, LIGHT
+
+SVG = "{http://www.w3.org/2000/svg}"
+NUMBERS = (
+    "x",
+    "y",
+    "width",
+    "height",
+    "d",
+    "viewBox",
+    "font-size",
+    "stroke-width",
+    "points",
+    "cx",
+    "cy",
+    "r",
+)
+WHOLE = re.compile(r"(?:[MLHVZ ,]|-?\d+(?![.\de]))*")
+
+
+def tree(svg: str) -> ElementTree.Element:
+    return ElementTree.fromstring(svg)
+
+
+def drawn(svg: ElementTree.Element, tag: str) -> list[ElementTree.Element]:
+    """Elements that are drawn at their own place: those of patterns are tiles."""
+    tiles = {id(part) for pattern in svg.iter(f"{SVG}pattern") for part in pattern}
+    return [part for part in svg.iter(f"{SVG}{tag}") if id(part) not in tiles]
+
+
+def texts(svg: ElementTree.Element) -> list[str]:
+    return [text.text for text in svg.iter(f"{SVG}text") if text.text]
+
+
+def extent(text: ElementTree.Element) -> tuple[float, float]:
+    """Where a text begins and ends, about: letter widths fitted to what Chromium measured on Debian."""
+    size, bold, words = int(text.get("font-size")), int(text.get("font-weight")) >= 600, text.text or ""
+    wide = sum(letter.isupper() or letter.isdigit() or letter == "+" for letter in words)
+    if "mono" in text.get("font-family"):
+        ems = 0.602 * len(words)
+    else:
+        ems = (0.68 if bold else 0.60) * wide + (0.55 if bold else 0.51) * (len(words) - wide)
+    width, x = ems * size, int(text.get("x"))
+    left = {"start": x, "middle": x - width / 2, "end": x - width}[text.get("text-anchor")]
+    return left, left + width
+
+
+# ---- what holds for each -------------------------------------------------------------------------------
+
+
+def check_form(svg: ElementTree.Element, title: str, description: str) -> None:
+    """It scales with its container, and is read out as an image."""
+    assert svg.tag == f"{SVG}svg"
+    assert re.fullmatch(r"0 0 \d+ \d+", svg.get("viewBox"))
+    assert svg.get("width") == "100%"
+    assert svg.get("height") is None, "its height follows from the viewBox"
+    assert svg.get("role") == "img"
+    found = svg.find(f"{SVG}title"), svg.find(f"{SVG}desc")
+    assert svg.get("aria-labelledby").split() == [part.get("id") for part in found]
+    assert [part.text for part in found] == [title, description]
+    written = list(svg.iter(f"{SVG}text"))
+    assert written
+    assert [text.text for text in written if "white-space:pre" not in text.get("style")] == []
+
+
+def check_whole_numbers(svg: ElementTree.Element) -> None:
+    for part in svg.iter():
+        for name in set(NUMBERS) & set(part.keys()):
+            if part is not svg or name != "width":
+                assert WHOLE.fullmatch(part.get(name)), f"{part.tag} {name}={part.get(name)}"
+
+
+def check_inside(svg: ElementTree.Element, case: object = None) -> None:
+    """Nothing is drawn outside the picture."""
+    width, height = map(int, svg.get("viewBox").split()[2:])
+    for rect in drawn(svg, "rect"):
+        x, y = int(rect.get("x", 0)), int(rect.get("y", 0))
+        w, h = int(rect.get("width")), int(rect.get("height"))
+        assert 0 <= x < x + w <= width, (case, ElementTree.tostring(rect))
+        assert 0 <= y < y + h <= height, (case, ElementTree.tostring(rect))
+    for path in drawn(svg, "path"):
+        for command, numbers in re.findall(r"([MLHV])([-\d ]+)", path.get("d")):
+            at = [int(number) for number in numbers.split()]
+            limits = {"H": [width], "V": [height]}.get(command, [width, height])
+            assert len(at) == len(limits)
+            assert all(0 <= x <= most for x, most in zip(at, limits, strict=True)), (case, path.get("d"))
+    for text in svg.iter(f"{SVG}text"):
+        assert 0 < int(text.get("y")) <= height
+        left, right = extent(text)
+        assert 0 <= left <= right <= width, (case, text.text, round(left), round(right))
+
+
+def check_ids(svg: str, prefix: str) -> None:
+    """Ids carry their prefix, are unique, and every reference resolves; no pattern is left unused."""
+    ids = re.findall(r'\bid="([^"]*)"', svg)
+    assert len(ids) == len(set(ids)) >= 2
+    assert [name for name in ids if not name.startswith(f"{prefix}-")] == []
+    used = set(re.findall(r"url\(#([^)]*)\)", svg))
+    assert used <= set(ids)
+    assert set(re.findall(r'aria-labelledby="([^"]*)"', svg)[0].split()) <= set(ids)
+    assert set(re.findall(r'<pattern id="([^"]*)"', svg)) == used
+
+
+def check_alone(svg: str) -> None:
+    """It loads nothing and styles nothing around it."""
+    assert re.findall(r"<(style|script|image|use|foreignObject|a)\b| on\w+=|href|@import", svg) == []
+    assert re.findall(r"https?:[^\"]*", svg) == ["http://www.w3.org/2000/svg"]
+
+
+def check_themes(light: str, dark: str, live: str) -> None:
+    """The three differ in colours alone, and those are the palettes' own."""
+    assert light != dark
+    colour = re.compile("#[0-9a-f]{6}")
+    assert colour.sub("#", light) == colour.sub("#", dark)
+    assert set(colour.findall(light)) <= set(LIGHT.values())
+    assert set(colour.findall(dark)) <= set(DARK.values())
+    assert re.sub(r"var\(--tdp-[a-z0-9-]+, (#[0-9a-f]{6})\)", r"\1", live) == light
+
+
+def check_texts_apart(svg: ElementTree.Element, case: object = None) -> None:
+    """No two texts of a line run into each other."""
+    lines: dict[str, list[ElementTree.Element]] = {}
+    for text in svg.iter(f"{SVG}text"):
+        lines.setdefault(text.get("y"), []).append(text)
+    for line in lines.values():
+        for one, after in pairwise(sorted(line, key=extent)):
+            assert extent(one)[1] <= extent(after)[0], (case, one.text, after.text)
+
+
+def check_lines_apart(svg: ElementTree.Element, case: object = None) -> None:
+    """No text runs into one on another line: their heights are those of their letters."""
+    boxes = []
+    for text in svg.iter(f"{SVG}text"):
+        y, size = int(text.get("y")), int(text.get("font-size"))
+        if text.text:
+            boxes.append((*extent(text), y - 0.75 * size, y + 0.2 * size, text.text))
+    for at, (left, right, top, bottom, one) in enumerate(boxes):
+        for low, high, above, below, other in boxes[at + 1 :]:
+            apart = right <= low or high <= left or bottom <= above or below <= top
+            assert apart, (case, one, other)
+
+
+def ids_of(svgs: Iterable[str]) -> list[set[str]]:
+    return [set(re.findall(r'\bid="([^"]*)"', svg)) for svg in svgs]
