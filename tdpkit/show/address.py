@@ -13,9 +13,9 @@ from .theme import LIGHT, Palette
 
 _WIDTH, _LEFT, _RIGHT = 1000, 24, 976
 _TOP, _BOX, _GAP = 78, 26, 8
-_WIDEST = 26
-"""Width of a bit's box at most."""
-_ROW, _ROW_OF_HALF = 96, 122
+_WIDEST, _NAME = 26, 52
+"""Width of a bit's box at most, and of a group of them at least."""
+_ROW, _ROW_OF_HALF = 110, 136
 
 
 class AddressPicture:
@@ -93,7 +93,8 @@ def _offset_line() -> str:
 
 def _draw_path(drawing: Drawing, path: AddressPath, top: int, picture: AddressPicture) -> None:
     gaps = len(path.steps) * _GAP
-    width = min((_RIGHT - _LEFT - gaps) // path.address_bits, _WIDEST)
+    widest = max(_WIDEST, _NAME // path.geometry.index_bits)
+    width = min((_RIGHT - _LEFT - gaps) // path.address_bits, widest)
     left = _LEFT
     if picture.shared:
         role = "shared" if path.shared_bit else "private"
@@ -104,14 +105,18 @@ def _draw_path(drawing: Drawing, path: AddressPath, top: int, picture: AddressPi
         _draw_index(drawing, path, step, left, top, width)
         if picture.shared:
             _mark_shared_bit(drawing, picture, path, step, (left, top, width))
-        _name_group(drawing, left, top, size, f"{step.index}", f"level {step.level} · {step.label}")
+        middle = left + size // 2
+        drawing.text(middle, top + 62, f"{step.index}", size=20, weight=700, anchor="middle")
+        drawing.text(middle, top + 80, f"level {step.level}", anchor="middle", size=11)
+        drawing.text(middle, top + 94, step.label, "muted", anchor="middle", size=11)
         left += size + _GAP
     for at in range(PAGE_SHIFT):
         drawing.rect(left + at * width, top + 12, width, _BOX, drawing.palette["hole"], "line")
         drawing.text(left + at * width + width // 2, top + 30, "0", "muted", anchor="middle", mono=True)
     _number(drawing, left, top, width, PAGE_SHIFT - 1)
     _number(drawing, left + (PAGE_SHIFT - 1) * width, top, width, 0)
-    _name_group(drawing, left, top, PAGE_SHIFT * width, "", "offset in the frame")
+    middle = left + PAGE_SHIFT * width // 2
+    drawing.text(middle, top + 80, "offset in the frame", anchor="middle", size=11)
 
 
 def _draw_index(drawing: Drawing, path: AddressPath, step: Step, left: int, top: int, width: int) -> None:
@@ -136,13 +141,6 @@ def _mark_shared_bit(
     x, role = left + (step.high - bit) * width, "shared" if path.shared_bit else "private"
     drawing.path(f"M{x} {top + 12} H{x + width} V{top + 12 + _BOX} H{x} Z", role, width=3)
     drawing.text(x + width // 2, top + 52, "S", role, anchor="middle", size=12, weight=700)
-
-
-def _name_group(drawing: Drawing, left: int, top: int, size: int, index: str, name: str) -> None:
-    middle = left + size // 2
-    if index:
-        drawing.text(middle, top + 62, index, size=20, weight=700, anchor="middle")
-    drawing.text(middle, top + 80, name, "muted", anchor="middle", size=11)
 
 
 def _number(drawing: Drawing, left: int, top: int, width: int, bit: int) -> None:

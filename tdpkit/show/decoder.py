@@ -60,7 +60,6 @@ class Machine(NamedTuple):
 MACHINES = {
     "mixed": Machine("4 GiB of mixed leaves", "2G+512M"),
     "one-1G": Machine("one 1G leaf at 1G", "1G"),
-    "two-1G": Machine("two 1G leaves from 1G on", "2G"),
     "16T": Machine("16 TiB of 2M leaves", "2T+4K"),
 }
 """Machines by the name of their layout (tdpkit.lab.guest.LAYOUTS)."""

@@ -186,7 +186,7 @@ def _draw_legend(drawing: Drawing, state: EntryState, top: int) -> None:
 def _draw_list(drawing: Drawing, state: EntryState, top: int) -> None:
     columns = {name: x for name, x in _COLUMNS.items() if state.child or name != "child"}
     if not state.child:
-        columns["meaning"] = _COLUMNS["child"]
+        columns["meaning"] = _COLUMNS["child"] + 16
     heads = {"label": "", "child": "in the child"}
     for name, x in columns.items():
         drawing.text(x, top, heads.get(name, name), "muted", size=11, weight=600)
