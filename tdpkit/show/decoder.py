@@ -18,7 +18,7 @@ from tdpkit.lab.guest import Guest
 from .entry import EntryState, entry_state
 from .entry_svg import entry_svg, entry_table, entry_text
 from .entry_words import way_note
-from .exhibit import Exhibit, as_frame, line
+from .exhibit import Exhibit, address_field, as_frame, line
 from .theme import Palette
 
 _GEOMETRY = X86_5LEVEL
@@ -214,12 +214,7 @@ class EntryDecoder(Exhibit):
             layout={"width": "320px"},
             style=label,
         )
-        self.at_text = ipywidgets.Text(
-            placeholder="2G+512M",
-            tooltip="the way to this address: a frame number (0x200) or a size (2M+4K)",
-            continuous_update=False,
-            layout={"width": "170px"},
-        )
+        self.at_text = address_field("the way to this address", "2G+512M")
         self.index_slider = ipywidgets.IntSlider(
             description="child", max=_GEOMETRY.entries - 1, layout=wide, style=label
         )
