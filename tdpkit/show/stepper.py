@@ -161,6 +161,8 @@ class WalkStepper(Exhibit):
 
     def _stand(self, setup: Setup, call: SplitCall, at: int, quiz: Quiz | None) -> None:
         check_unit(call.geometry, setup.unit_level)
+        if at >= len(call.steps):
+            raise InvalidValueError(f"this call has steps 1 to {len(call.steps)}; {at + 1} is none")
         self.state: WalkState = walk_state(call, at, hidden=quiz is not None)
         self.setup, self.call, self.quiz = setup, call, quiz
         self._sync()

@@ -39,7 +39,7 @@ def walk_svg(state: WalkState, palette: Palette, ids: str = "") -> str:
     rail = max(tree + 22, _TOP + len(state.code) * _CODE_LINE + 40)
     drawing = Drawing(_WIDTH, rail + 236, palette, ids)
     drawing.text(_LEFT, 32, state.title, size=18, weight=700)
-    for number, text in enumerate(textwrap.wrap(state.answer, _ANSWER_CHARACTERS)):
+    for number, text in enumerate(textwrap.wrap(state.answer, _ANSWER_CHARACTERS, break_on_hyphens=False)):
         drawing.text(_LEFT, 56 + 18 * number, text, state.role, size=13, weight=600)
     if state.whole:
         _icicle(drawing, state)
@@ -172,10 +172,17 @@ def _axis(drawing: Drawing, state: WalkState, y: int) -> None:
     low, high = x(state.span.start), max(x(state.span.end), x(state.span.start) + 2)
     drawing.path(f"M{low} {y - 6} V{y} H{high} V{y - 6}", "range", width=3)
     taken = [x(min(edge, strip.last)) for edge in (state.span.start, state.span.end)]
-    for at, name in zip(taken, state.span_names, strict=True):
-        drawing.text(at, y + 18, name, "range", anchor="middle", weight=700, mono=True)
+    names, anchors = state.span_names, ("middle", "middle")
+    if taken[0] == taken[1]:
+        taken, names = taken[:1], names[:1]
+    elif taken[1] - taken[0] < 5 * sum(map(len, names)):
+        anchors = ("end", "start")
+    for at, name, anchor in zip(taken, names, anchors, strict=False):
+        if at + 8 * len(name) > _TREE_RIGHT and anchor != "end":
+            at, anchor = _TREE_RIGHT, "end"
+        drawing.text(at, y + 18, name, "range", anchor=anchor, weight=700, mono=True)
     for at in range(0, strip.last + 1, strip.last // 4):
-        if all(abs(x(at) - other) > 28 for other in taken):
+        if all(abs(x(at) - other) > 40 for other in taken):
             anchor = "end" if at == strip.last else "start" if at == 0 else "middle"
             drawing.text(x(at), y + 18, f"{at}", "muted", anchor=anchor, mono=True)
     at = x(min(state.goal, strip.last))
@@ -309,7 +316,7 @@ def _rail(drawing: Drawing, state: WalkState, top: int) -> None:
     for text, role in state.pills:
         width = 7 * len(text) + 24
         drawing.path(
-            f"M{left + 12} {top + 120} h{width - 24} a12 12 0 0 1 0 24 h{24 - width} a12 12 0 0 1 0 -24 Z",
+            f"M{left} {top + 120} H{left + width} V{top + 144} H{left} Z",
             role,
             dash="" if role in ("ink", "split-mark") else "4 3",
         )
@@ -327,23 +334,27 @@ def _dash(drawing: Drawing, x: int, y: int) -> None:
 
 
 def _sheet(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(f"M{x - 3} {y - 5} h7 v10 h-7 Z", "crossing-mark", width=2)
+    drawing.path(f"M{x - 3} {y - 5} H{x + 4} V{y + 5} H{x - 3} Z", "crossing-mark", width=2)
 
 
 def _arrow(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(f"M{x + 4} {y - 3} a5 5 0 1 0 1 4 M{x + 5} {y - 7} v4 h-4", "ink", width=2)
+    drawing.path(
+        f"M{x - 2} {y - 6} L{x - 6} {y - 2} L{x - 2} {y + 2} M{x - 6} {y - 2} H{x + 4} V{y + 5} H{x - 3}",
+        "ink",
+        width=2,
+    )
 
 
 def _diamond(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(f"M{x} {y - 6} l6 6 l-6 6 l-6 -6 Z", fill="split-mark")
+    drawing.path(f"M{x} {y - 6} L{x + 6} {y} L{x} {y + 6} L{x - 6} {y} Z", fill="split-mark")
 
 
 def _open_diamond(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(f"M{x} {y - 5} l5 5 l-5 5 l-5 -5 Z", "split-mark", width=2)
+    drawing.path(f"M{x} {y - 5} L{x + 5} {y} L{x} {y + 5} L{x - 5} {y} Z", "split-mark", width=2)
 
 
 def _cross(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(f"M{x - 4} {y - 4} l8 8 M{x + 4} {y - 4} l-8 8", "bad", width=3)
+    drawing.path(f"M{x - 4} {y - 4} L{x + 4} {y + 4} M{x + 4} {y - 4} L{x - 4} {y + 4}", "bad", width=3)
 
 
 def _bar(drawing: Drawing, x: int, y: int) -> None:

@@ -61,13 +61,11 @@ def title(call: SplitCall) -> str:
     return f"{what}: {name_span(call)}, mmu_lock {'shared' if call.shared else 'exclusive'}"
 
 
-def _edges(call: SplitCall, step: Step) -> str:
+def _edges(call: SplitCall, step: Step) -> list[str]:
+    """Names of the edges that the entry crosses."""
     last = step.gfn + call.geometry.pages(step.level)
     edges = (("start", call.span.start), ("end", call.span.end))
-    crossed = [name for name, edge in edges if step.gfn < edge < last]
-    if call.span.start == call.span.end:
-        return "both edges, which are one,"
-    return " and the ".join(crossed)
+    return [name for name, edge in edges if step.gfn < edge < last]
 
 
 class Found(NamedTuple):
@@ -91,10 +89,14 @@ def found(call: SplitCall, step: Step) -> Found:
         return Found("huge leaf", "is a huge leaf above the target level: to be split", "skip")
     if not call.would_split(step.gfn, step.level, step.old_spte):
         return Found("leaf inside", "is a leaf that lies inside the range: it stays whole", "inside")
-    edges = _edges(call, step)
-    return Found(
-        f"crosses {edges.replace(' and the ', ', ')}", f"is a leaf that crosses the {edges}", "inside"
-    )
+    first, *more = _edges(call, step)
+    if call.span.start == call.span.end:
+        return Found(
+            "crosses start = end", "is a leaf that crosses the start, which is the end too", "inside"
+        )
+    both = "".join(f" and the {edge}" for edge in more)
+    short = ", ".join((first, *more))
+    return Found(f"crosses {short}", f"is a leaf that crosses the {first}{both}", "inside")
 
 
 def _is_split_next(call: SplitCall, at: int) -> bool:
