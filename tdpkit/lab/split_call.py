@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, SupportsIndex
 
 from tdpkit.engine.events import ENOMEM, FreeTable, Lock, SetSpte, Trace, Unlock, Visit, run
-from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, parse_gfn
+from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, as_integer, parse_gfn
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.spte import is_large_pte, is_shadow_present_pte
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
@@ -114,14 +114,14 @@ class SplitCall:
         shared: bool = True,
         faults: Faults | None = None,
     ) -> None:
-        if isinstance(layout, str) and layout not in CALL_LAYOUTS:
+        if not isinstance(layout, Layout) and layout not in [*CALL_LAYOUTS]:
             raise InvalidValueError(f"a layout is one of {', '.join(CALL_LAYOUTS)}; {layout!r} is none")
         faults = faults or Faults()
         if faults.race.startswith("cas") and not shared:
             raise InvalidValueError(
                 "a compare-and-exchange can be lost only under the shared lock; here mmu_lock is exclusive"
             )
-        self.layout = CALL_LAYOUTS[layout] if isinstance(layout, str) else layout
+        self.layout = layout if isinstance(layout, Layout) else CALL_LAYOUTS[layout]
         self.target_level = target_level
         self.only_cross_boundary = only_cross_boundary
         self.shared = shared
@@ -169,11 +169,13 @@ class SplitCall:
         steps = self.steps if upto is None else self.steps[: upto + 1]
         return ((step.gfn, step.level) for step in steps if step.kind == "visit")
 
-    def go(self, at: int) -> Step:
+    def go(self, at: SupportsIndex) -> Step:
         """Bring the tables to step `at` (from 0), and return it.
 
-        Raises InvalidValueError for a step that the call does not have.
+        Raises InvalidValueError for a step that the call does not have, InvalidTypeError for what is no
+        integer; nothing moves then.
         """
+        at = as_integer(at, "a step")
         if not 0 <= at < len(self.steps):
             raise InvalidValueError(f"this call has steps 0 to {len(self.steps) - 1}; {at} is none")
         table = self.root.pool.table
