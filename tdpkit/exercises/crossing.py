@@ -1,10 +1,12 @@
-"""The exercises of notebook 02. A check runs the submission and answers a wrong one with a counterexample."""
+"""The exercises of notebook 02. A check runs the submission and answers a wrong one with a counterexample.
+
+A submission may be anything at all: what is of the wrong kind is answered in words, and never raises.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import islice, product
-from types import EllipsisType
 from typing import Any, NamedTuple
 
 from tdpkit.engine.gfn import Geometry, GfnRange
@@ -17,7 +19,25 @@ from tdpkit.show.predict import reason
 from tdpkit.show.walk import walk_state
 from tdpkit.show.walk_words import name_entry
 
+from .frames import _cut, _shown, _whole
 from .verdict import Verdict, waiting
+
+
+def _answer_for(submitted: Any, number: int) -> Any:
+    """What a dict says of `number`; ... where it says nothing."""
+    try:
+        return submitted.get(number, ...)
+    except Exception:  # no dict
+        return ...
+
+
+def _told(error: Exception) -> str:
+    """An error in its own words."""
+    try:
+        return _cut(str(error))
+    except Exception:  # its __str__ may raise anything
+        return f"a {type(error).__name__}"
+
 
 # ---- crosses(leaf, span) -------------------------------------------------------------------------------
 
@@ -51,12 +71,16 @@ def really_crosses(leaf: SomeLeaf, span: GfnRange) -> bool:
     return any(edge - 1 in frames and edge in frames for edge in (span.start, span.end))
 
 
-def check_crosses(crosses: Callable[[SomeLeaf, GfnRange], Any]) -> Verdict:
+def check_crosses(crosses: Any) -> Verdict:
     """Attack ``crosses(leaf, span)`` with every leaf and every range of a machine of 16 frames.
 
     leaf: `gfn` and `pages`, in frames; span: `start` and `end`, not empty. The first difference from the
     definition, on the shortest range and the smallest leaf, is the counterexample.
     """
+    if crosses is ...:
+        return _write_crosses()
+    if not callable(crosses):
+        return Verdict(False, f"crosses is a function of a leaf and a range; {_shown(crosses)} is none.")
     tried = 0
     for span, (leaf, level) in product(ranges(_SMALL.root_pages), list(_leaves())):
         tried += 1
@@ -64,35 +88,41 @@ def check_crosses(crosses: Callable[[SomeLeaf, GfnRange], Any]) -> Verdict:
         try:
             said = crosses(leaf, span)
             if said is ...:
-                return waiting("write crosses(leaf, span), which says whether the leaf crosses an edge.")
+                return _write_crosses()
             agrees = said in (True, False) and bool(said) == right
+            did = f"said {_shown(said)}"
         except Exception as error:  # a submission may raise anything; the learner is told
-            said, agrees = f"{type(error).__name__}: {error}", False
+            did, agrees = f"raised {type(error).__name__}: {_told(error)}", False
         if not agrees:
             layout = Layout(_SMALL, (LeafRun(leaf.gfn, level, 1, leaf.gfn),), _SMALL.root_pages)
             truth = "it does" if right else "it does not"
             return Verdict(
                 False,
-                f"{leaf} and range [{span.start}, {span.end}): crosses said {said!r}, and {truth}.",
+                f"{leaf} and range [{span.start}, {span.end}): crosses {did}, and {truth}.",
                 boundary_state(Guest(layout, "plain"), span.start, span.end, "look"),
             )
     return Verdict(True, f"{count_of(tried, 'case')}: every leaf and every range of a machine of 16 frames.")
 
 
+def _write_crosses() -> Verdict:
+    return waiting("write crosses(leaf, span), which says whether the leaf crosses an edge.")
+
+
 # ---- the visiting order --------------------------------------------------------------------------------
 
 
-def check_order(predicted: Sequence[tuple[int, int]] | EllipsisType, call: SplitCall) -> Verdict:
+def check_order(predicted: Any, call: SplitCall) -> Verdict:
     """Compare a predicted order of visits with that of `call`.
 
     predicted: (level, first frame) of each visit, in order, repeated visits included.
     """
-    if isinstance(predicted, EllipsisType):
+    if predicted is ...:
         return waiting("list (level, first frame) of each visit, in order, such as [(3, 16), ...].")
-    try:
-        said = [(int(level), int(gfn)) for level, gfn in islice(predicted, len(call.steps) + 1)]
-    except (TypeError, ValueError):
-        return Verdict(False, f"an order is a list of pairs (level, first frame); {predicted!r} is none.")
+    said = _pairs(predicted, len(call.steps) + 1)
+    if said is None:
+        return Verdict(
+            False, f"an order is a list of pairs (level, first frame); {_shown(predicted)} is none."
+        )
     visits = [at for at, step in enumerate(call.steps) if step.kind == "visit"]
     for number in range(max(len(said), len(visits))):
         right = visits[number] if number < len(visits) else None
@@ -100,7 +130,7 @@ def check_order(predicted: Sequence[tuple[int, int]] | EllipsisType, call: Split
         mine = said[number] if number < len(said) else None
         if mine == place:
             continue
-        you = f"you said level {mine[0]}, frame {mine[1]}" if mine else "your list ends"
+        you = f"you said level {_shown(mine[0])}, frame {_shown(mine[1])}" if mine else "your list ends"
         before = visits[number - 1] if number else 0
         then = len(call.steps) - 1 if right is None else right
         walk = "the call is over" if right is None else f"the {name_entry(call, *place[::-1])} comes"  # type: ignore[index]
@@ -112,34 +142,52 @@ def check_order(predicted: Sequence[tuple[int, int]] | EllipsisType, call: Split
     return Verdict(True, f"all {count_of(len(visits), 'visit')}, in order, the restarts included.")
 
 
+def _pairs(predicted: Any, most: int) -> list[tuple[int, int]] | None:
+    """The first `most` pairs of whole numbers in `predicted`; None if anything else is among them."""
+    pairs = []
+    try:
+        for level, gfn in islice(predicted, most):
+            whole = _whole(level), _whole(gfn)
+            if whole[0] is None or whole[1] is None:
+                return None
+            pairs.append((whole[0], whole[1]))
+    except Exception:  # no pairs, or its __iter__ raises
+        return None
+    return pairs
+
+
 # ---- ranges for a number of splits ---------------------------------------------------------------------
 
 SPLIT_COUNTS = range(5)
 
 
-def check_split_counts(found: Mapping[int, Any], layout: str = "large") -> Verdict:
+def check_split_counts(found: Any, layout: str = "large") -> Verdict:
     """For each number of splits from 0 to 4, a range (start, end) in frames on which patch v3 makes so many.
 
-    Ranges must not be empty.
+    Ranges must not be empty and must lie in the machine.
     """
     for wanted in SPLIT_COUNTS:
-        pair = found.get(wanted, ...)
+        pair = _answer_for(found, wanted)
         if pair is ...:
             return waiting(
                 f"give a range, as (start, end), on which the call makes {count_of(wanted, 'split')}."
             )
+        asked = f"{_shown(pair)}, for {count_of(wanted, 'split')}"
         try:
             start, end = pair
             call = SplitCall(layout, start, end)
-        except (TypeError, ValueError) as error:
-            return Verdict(False, f"{pair!r}, for {count_of(wanted, 'split')}: {error}.")
-        if start == end:
-            return Verdict(False, f"{pair!r}, for {count_of(wanted, 'split')}: the range is empty.")
+        except Exception as error:  # no pair, no range, or an object that raises when it is asked
+            return Verdict(False, f"{asked}: {_told(error)}.")
+        span, frames = call.span, call.layout.frames
+        if span.start == span.end:
+            return Verdict(False, f"{asked}: the range is empty.")
+        if span.end > frames:
+            return Verdict(False, f"{asked}: the machine has the frames 0 to {frames - 1}.")
         if len(call.splits) != wanted:
             made = ", ".join(f"the {name_entry(call, *place)}" for place in call.splits) or "nothing"
             return Verdict(
                 False,
-                f"[{start}, {end}): wanted {count_of(wanted, 'split')}, the call splits {made}.",
+                f"[{span.start}, {span.end}): wanted {count_of(wanted, 'split')}, the call splits {made}.",
                 walk_state(call, len(call.steps) - 1),
             )
     return Verdict(
@@ -160,29 +208,29 @@ REASONS = {
 }
 
 
-def check_empty(splits: Mapping[int, int | EllipsisType], why: str | EllipsisType) -> Verdict:
+def check_empty(splits: Any, why: Any) -> Verdict:
     """Predicted splits of the call on [x, x) for each x in EMPTY_AT, on the layout "large", and the reason.
 
     why: a key of REASONS.
     """
     for frame in EMPTY_AT:
-        said = splits.get(frame, ...)
-        if isinstance(said, EllipsisType):
+        said = _answer_for(splits, frame)
+        if said is ...:
             return waiting(f"how many splits does the call make on [{frame}, {frame})?")
         call = SplitCall("large", frame, frame)
-        if said != len(call.splits):
-            made = count_of(len(call.splits), "split")
+        if _whole(said) != len(call.splits):
+            you = f"you said {_shown(said)}, the call makes {count_of(len(call.splits), 'split')}"
             seen = ", ".join(name_entry(call, *place) for place in call.visited()) or "none"
             return Verdict(
                 False,
-                f"[{frame}, {frame}): you said {said}, the call makes {made}. Entries visited: {seen}.",
+                f"[{frame}, {frame}): {you}. Entries visited: {seen}.",
                 walk_state(call, len(call.steps) - 1),
             )
-    if isinstance(why, EllipsisType):
+    if why is ...:
         listed = "; ".join(f"({key}) {text}" for key, text in REASONS.items())
         return waiting(f"the numbers are right. And why? {listed}.")
-    if why not in REASONS:
-        return Verdict(False, f"a reason is one of {', '.join(REASONS)}; {why!r} is none.")
+    if not isinstance(why, str) or why not in REASONS:
+        return Verdict(False, f"a reason is one of {', '.join(REASONS)}; {_shown(why)} is none.")
     if why == "b":
         return Verdict(
             True,
