@@ -172,7 +172,8 @@ def _axis(drawing: Drawing, state: WalkState, y: int) -> None:
     low, high = x(state.span.start), max(x(state.span.end), x(state.span.start) + 2)
     drawing.path(f"M{low} {y - 6} V{y} H{high} V{y - 6}", "range", width=3)
     taken = [x(min(edge, strip.last)) for edge in (state.span.start, state.span.end)]
-    names, anchors = state.span_names, ("middle", "middle")
+    names: tuple[str, ...] = state.span_names
+    anchors = ("middle", "middle")
     if taken[0] == taken[1]:
         taken, names = taken[:1], names[:1]
     elif taken[1] - taken[0] < 5 * sum(map(len, names)):

@@ -82,6 +82,11 @@ class Server(NamedTuple):
         """The address at which JupyterLab opens the notebook `path` of its folder."""
         return f"{self.url}lab/tree/{quote(path)}?reset&token={self.token}"
 
+    def find(self, number: str) -> str:
+        """The path of the notebook of this number, below the folder."""
+        [path] = (self.folder / "notebooks").glob(f"{number}*.ipynb")
+        return str(path.relative_to(self.folder))
+
     def ask(self, path: str, method: str = "GET") -> bytes:
         """What the server answers to a request."""
         headers = {"Authorization": f"token {self.token}"}
@@ -261,10 +266,15 @@ class Notebook:
         return [o for cell in cells for o in cell.get("outputs", ()) if o["output_type"] == kind]
 
     def set_theme(self, name: str) -> None:
-        """Change JupyterLab's theme, as its Settings menu does."""
+        """Change JupyterLab's theme, as its Settings menu does.
+
+        It covers the page with a splash meanwhile, which must be gone before the next change: JupyterLab
+        takes it away once for each change, and complains on the console if it is not there.
+        """
         self.command("apputils:change-theme", theme=name)
         light = "true" if "Light" in name else "false"
         self.page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
 
 
 @contextmanager

@@ -6,7 +6,6 @@ before the start, the leaf at 8 four after the end.
 """
 
 import re
-from typing import NamedTuple
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -71,40 +70,11 @@ class Explorer:
         return self.picture.locator("> rect").first.evaluate("paper => getComputedStyle(paper).fill")
 
 
-class FirstSight(NamedTuple):
-    """What the notebook showed before any of it was run."""
-
-    markup: str
-    width: int
-    """Of the first picture, in pixels."""
-    text: str
-    complaints: list[str]
-
-
 @pytest.fixture(scope="module")
-def unrun(browser, server):
-    [path] = (server.folder / "notebooks").glob("00*.ipynb")
-    with open_notebook(browser, server, str(path.relative_to(server.folder))) as notebook:
+def notebook(browser, server):
+    with open_notebook(browser, server, server.find("00")) as notebook:
+        notebook.run_all()
         yield notebook
-
-
-@pytest.fixture(scope="module")
-def first_sight(unrun):
-    picture = unrun.page.locator(".jp-OutputArea-output img").first
-    picture.scroll_into_view_if_needed()
-    picture.evaluate("image => image.decode()")  # raises if the markup is no image
-    return FirstSight(
-        markup=picture.evaluate("image => decodeURIComponent(image.src)"),
-        width=picture.evaluate("image => image.clientWidth"),
-        text=unrun.page.locator(".jp-Notebook").evaluate("notebook => notebook.textContent"),
-        complaints=list(unrun.complaints),
-    )
-
-
-@pytest.fixture(scope="module")
-def notebook(unrun, first_sight):
-    unrun.run_all()
-    return unrun
 
 
 @pytest.fixture
@@ -118,22 +88,6 @@ def toy(notebook):
 def rgb(colour: str) -> str:
     """``#rrggbb`` as the browser writes it."""
     return f"rgb({', '.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))})"
-
-
-# ---- before and after running --------------------------------------------------------------------------
-
-
-def test_the_first_picture_is_there_before_any_cell_is_run(first_sight):
-    """Someone who only reads must see the exhibit, not "Error displaying widget"."""
-    assert OPENING in first_sight.markup
-    assert first_sight.width > 500
-    assert "Error displaying widget" not in first_sight.text
-    assert first_sight.complaints == []
-
-
-def test_every_cell_runs_and_says_nothing_on_stderr(notebook):
-    assert notebook.outputs("error") == []
-    assert [output for output in notebook.outputs("stream") if output["name"] == "stderr"] == []
 
 
 def test_exhibits_on_one_page_share_no_id(notebook):
