@@ -641,8 +641,8 @@ def test_a_step_that_is_no_whole_number_is_refused_and_nothing_moves(junk):
 def test_faults_count_in_whole_numbers_from_0(name):
     assert getattr(Faults(**{name: np.int8(3)}), name) == 3
     assert type(getattr(Faults(**{name: np.int8(3)}), name)) is int
-    with pytest.raises(InvalidValueError, match=f"{name} counts from 1, and 0 is never; -2"):
-        Faults(**{name: -2})
+    with pytest.raises(InvalidValueError, match=f"{name} counts from 1, and 0 is never; -1"):
+        Faults(**{name: -1})
     for junk in (True, False, 1.0, "1", None, float("nan"), [1]):
         with pytest.raises(InvalidTypeError, match=name):
             Faults(**{name: junk})
