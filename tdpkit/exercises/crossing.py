@@ -6,7 +6,7 @@ A submission may be anything at all: what is of the wrong kind is answered in wo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice, product
+from itertools import product
 from typing import Any, NamedTuple
 
 from tdpkit.engine.gfn import Geometry, GfnRange
@@ -19,25 +19,8 @@ from tdpkit.show.predict import reason
 from tdpkit.show.walk import walk_state
 from tdpkit.show.walk_words import name_entry
 
-from .frames import _cut, _shown, _whole
+from .submission import answer_to, items, ranges, shown, told, whole
 from .verdict import Verdict, waiting
-
-
-def _answer_for(submitted: Any, number: int) -> Any:
-    """What a dict says of `number`; ... where it says nothing."""
-    try:
-        return submitted.get(number, ...)
-    except Exception:  # no dict
-        return ...
-
-
-def _told(error: Exception) -> str:
-    """An error in its own words."""
-    try:
-        return _cut(str(error))
-    except Exception:  # its __str__ may raise anything
-        return f"a {type(error).__name__}"
-
 
 # ---- crosses(leaf, span) -------------------------------------------------------------------------------
 
@@ -58,13 +41,6 @@ def _leaves() -> Iterator[tuple[SomeLeaf, int]]:
         yield from ((SomeLeaf(gfn, pages), level) for gfn in range(0, _SMALL.root_pages, pages))
 
 
-def ranges(frames: int) -> Iterator[GfnRange]:
-    """Every range of a machine of `frames` frames but the empty ones, shortest first."""
-    for length in range(1, frames + 1):
-        for start in range(frames - length + 1):
-            yield GfnRange(start, start + length)
-
-
 def really_crosses(leaf: SomeLeaf, span: GfnRange) -> bool:
     """By the definition, frame by frame: the leaf maps the frames on both sides of an edge."""
     frames = range(leaf.gfn, leaf.gfn + leaf.pages)
@@ -80,7 +56,7 @@ def check_crosses(crosses: Any) -> Verdict:
     if crosses is ...:
         return _write_crosses()
     if not callable(crosses):
-        return Verdict(False, f"crosses is a function of a leaf and a range; {_shown(crosses)} is none.")
+        return Verdict(False, f"crosses is a function of a leaf and a range; {shown(crosses)} is none.")
     tried = 0
     for span, (leaf, level) in product(ranges(_SMALL.root_pages), list(_leaves())):
         tried += 1
@@ -90,9 +66,9 @@ def check_crosses(crosses: Any) -> Verdict:
             if said is ...:
                 return _write_crosses()
             agrees = said in (True, False) and bool(said) == right
-            did = f"said {_shown(said)}"
+            did = f"said {shown(said)}"
         except Exception as error:  # a submission may raise anything; the learner is told
-            did, agrees = f"raised {type(error).__name__}: {_told(error)}", False
+            did, agrees = f"raised {type(error).__name__}: {told(error)}", False
         if not agrees:
             layout = Layout(_SMALL, (LeafRun(leaf.gfn, level, 1, leaf.gfn),), _SMALL.root_pages)
             truth = "it does" if right else "it does not"
@@ -121,7 +97,7 @@ def check_order(predicted: Any, call: SplitCall) -> Verdict:
     said = _pairs(predicted, len(call.steps) + 1)
     if said is None:
         return Verdict(
-            False, f"an order is a list of pairs (level, first frame); {_shown(predicted)} is none."
+            False, f"an order is a list of pairs (level, first frame); {shown(predicted)} is none."
         )
     visits = [at for at, step in enumerate(call.steps) if step.kind == "visit"]
     for number in range(max(len(said), len(visits))):
@@ -130,7 +106,7 @@ def check_order(predicted: Any, call: SplitCall) -> Verdict:
         mine = said[number] if number < len(said) else None
         if mine == place:
             continue
-        you = f"you said level {_shown(mine[0])}, frame {_shown(mine[1])}" if mine else "your list ends"
+        you = f"you said level {shown(mine[0])}, frame {shown(mine[1])}" if mine else "your list ends"
         before = visits[number - 1] if number else 0
         then = len(call.steps) - 1 if right is None else right
         walk = "the call is over" if right is None else f"the {name_entry(call, *place[::-1])} comes"  # type: ignore[index]
@@ -144,15 +120,15 @@ def check_order(predicted: Any, call: SplitCall) -> Verdict:
 
 def _pairs(predicted: Any, most: int) -> list[tuple[int, int]] | None:
     """The first `most` pairs of whole numbers in `predicted`; None if anything else is among them."""
-    pairs = []
-    try:
-        for level, gfn in islice(predicted, most):
-            whole = _whole(level), _whole(gfn)
-            if whole[0] is None or whole[1] is None:
-                return None
-            pairs.append((whole[0], whole[1]))
-    except Exception:  # no pairs, or its __iter__ raises
+    listed = items(predicted, most)
+    if listed is None:
         return None
+    pairs = []
+    for pair in listed:
+        numbers = [whole(number) for number in items(pair) or []]
+        if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
+            return None
+        pairs.append((numbers[0], numbers[1]))
     return pairs
 
 
@@ -167,17 +143,17 @@ def check_split_counts(found: Any, layout: str = "large") -> Verdict:
     Ranges must not be empty and must lie in the machine.
     """
     for wanted in SPLIT_COUNTS:
-        pair = _answer_for(found, wanted)
+        pair = answer_to(found, wanted)
         if pair is ...:
             return waiting(
                 f"give a range, as (start, end), on which the call makes {count_of(wanted, 'split')}."
             )
-        asked = f"{_shown(pair)}, for {count_of(wanted, 'split')}"
+        asked = f"{shown(pair)}, for {count_of(wanted, 'split')}"
         try:
             start, end = pair
             call = SplitCall(layout, start, end)
         except Exception as error:  # no pair, no range, or an object that raises when it is asked
-            return Verdict(False, f"{asked}: {_told(error)}.")
+            return Verdict(False, f"{asked}: {told(error)}.")
         span, frames = call.span, call.layout.frames
         if span.start == span.end:
             return Verdict(False, f"{asked}: the range is empty.")
@@ -214,12 +190,12 @@ def check_empty(splits: Any, why: Any) -> Verdict:
     why: a key of REASONS.
     """
     for frame in EMPTY_AT:
-        said = _answer_for(splits, frame)
+        said = answer_to(splits, frame)
         if said is ...:
             return waiting(f"how many splits does the call make on [{frame}, {frame})?")
         call = SplitCall("large", frame, frame)
-        if _whole(said) != len(call.splits):
-            you = f"you said {_shown(said)}, the call makes {count_of(len(call.splits), 'split')}"
+        if whole(said) != len(call.splits):
+            you = f"you said {shown(said)}, the call makes {count_of(len(call.splits), 'split')}"
             seen = ", ".join(name_entry(call, *place) for place in call.visited()) or "none"
             return Verdict(
                 False,
@@ -230,7 +206,7 @@ def check_empty(splits: Any, why: Any) -> Verdict:
         listed = "; ".join(f"({key}) {text}" for key, text in REASONS.items())
         return waiting(f"the numbers are right. And why? {listed}.")
     if not isinstance(why, str) or why not in REASONS:
-        return Verdict(False, f"a reason is one of {', '.join(REASONS)}; {_shown(why)} is none.")
+        return Verdict(False, f"a reason is one of {', '.join(REASONS)}; {shown(why)} is none.")
     if why == "b":
         return Verdict(
             True,

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import Any
 
-from tdpkit.engine.gfn import X86_4LEVEL, Geometry, as_integer, format_gfn, name_gfn, parse_gfn
+from tdpkit.engine.gfn import X86_4LEVEL, Geometry, format_gfn, name_gfn, parse_gfn
 from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
 from tdpkit.engine.spte import is_shadow_present_pte
 from tdpkit.engine.tree import map_leaf, map_run, tables_per_level
@@ -18,45 +17,8 @@ from tdpkit.lab.address import address_path, join_indices
 from tdpkit.lab.entry import bit_numbers, child_of, read_entry
 from tdpkit.lab.words import count_of
 
+from .submission import answer_to, items, shown, told, whole
 from .verdict import Verdict, waiting
-
-
-def _whole(value: Any) -> int | None:
-    """`value` as an integer, or None for what is none (booleans too)."""
-    try:
-        return as_integer(value, "a number")
-    except Exception:  # its __index__ may raise anything
-        return None
-
-
-def _shown(value: Any) -> str:
-    """What was submitted, as far as it can be written."""
-    try:
-        text = repr(value)
-    except Exception:  # its __repr__ may raise anything
-        text = f"a {type(value).__name__}"
-    return _cut(text, 60)
-
-
-def _cut(text: str, most: int = 200) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def _items(value: Any) -> list[Any] | None:
-    """The items of a list, tuple, set or the like; None for text and what has no items."""
-    try:
-        return None if isinstance(value, str | bytes) else list(islice(value, 65))
-    except Exception:  # its __iter__ may raise anything
-        return None
-
-
-def _answer_to(submitted: Any, question: str) -> Any:
-    """What a dict says to `question`; ... where it says nothing."""
-    try:
-        return submitted.get(question, ...)
-    except Exception:  # no dict
-        return ...
-
 
 # ---- a TD's shared frame -------------------------------------------------------------------------------
 
@@ -75,9 +37,9 @@ def check_shared(mirror: Any, direct: Any) -> Verdict:
     for root in kvm.tdp_mmu_roots:
         name, said = ("mirror", mirror) if root.is_mirror else ("direct", direct)
         map_leaf(root, gfn, 1, gfn)
-        index = _whole(said)
+        index = whole(said)
         if index is None or not 0 <= index < X86_4LEVEL.entries:
-            return Verdict(False, f"an index is a number from 0 to {_LAST}; {_shown(said)} is none.")
+            return Verdict(False, f"an index is a number from 0 to {_LAST}; {shown(said)} is none.")
         spte = kvm.pool.table(root.row)[index]
         if not is_shadow_present_pte(spte):
             return Verdict(False, f"{name} root, index {index}: the entry is {spte:#018x}, nothing is there.")
@@ -97,18 +59,16 @@ def check_by_hand(indices: Any, address: Any) -> Verdict:
     """
     if indices is ... or address is ...:
         return waiting(f"give the four indices of {ADDRESS}, and the address with the indices {INDICES}.")
-    numbers = [_whole(item) for item in _items(indices) or []]
+    numbers = [whole(item) for item in items(indices) or []]
     if len(numbers) != X86_4LEVEL.root_level or None in numbers:
-        return Verdict(False, f"four indices are four numbers, the root's first; {_shown(indices)} is not.")
+        return Verdict(False, f"four indices are four numbers, the root's first; {shown(indices)} is not.")
     try:
         arrived = join_indices([number for number in numbers if number is not None])
         path = address_path(address)
     except Exception as error:  # no such index, no address, or an object that raises when it is asked
-        return Verdict(False, f"{_cut(str(error))}.")
+        return Verdict(False, f"{told(error)}.")
     if arrived != parse_gfn(ADDRESS):
-        text = (
-            f"a walk with the indices {_shown(indices)} arrives at {format_gfn(arrived)}, not at {ADDRESS}."
-        )
+        text = f"a walk with the indices {shown(indices)} arrives at {format_gfn(arrived)}, not at {ADDRESS}."
         return Verdict(False, text)
     if path.indices != INDICES:
         return Verdict(False, f"{format_gfn(path.gfn)} has the indices {path.indices}, not {INDICES}.")
@@ -130,7 +90,7 @@ def check_index(index: Any) -> Verdict:
     counterexample.
     """
     if not callable(index):
-        return Verdict(False, f"index is a function of gfn, level and bits; {_shown(index)} is none.")
+        return Verdict(False, f"index is a function of gfn, level and bits; {shown(index)} is none.")
     tried = 0
     for gfn, level, geometry in _index_cases():
         tried += 1
@@ -139,13 +99,13 @@ def check_index(index: Any) -> Verdict:
         try:
             said = index(gfn, level, bits)
         except Exception as error:  # a submission may raise anything; the learner is told
-            return Verdict(False, f"{call} raised {type(error).__name__}: {_shown(error)}.")
+            return Verdict(False, f"{call} raised {type(error).__name__}: {shown(error)}.")
         if said is ... or said is None:
             return waiting("let index return a number.")
         right = _digits(gfn, geometry)[level - 1]
-        if _whole(said) != right:
+        if whole(said) != right:
             where = f"index {right} of a table of {geometry.entries} entries at level {level}"
-            return Verdict(False, f"{call} is {_shown(said)}; frame {name_gfn(gfn)} lies at {where}.")
+            return Verdict(False, f"{call} is {shown(said)}; frame {name_gfn(gfn)} lies at {where}.")
     return Verdict(True, f"{tried} indices: every frame of a toy, and addresses of x86, at each level.")
 
 
@@ -183,23 +143,21 @@ MAPPINGS = {
 def check_tables(tables: Any) -> Verdict:
     """Compare predicted numbers of tables, the root included, with those of each mapping of MAPPINGS."""
     if not isinstance(tables, Mapping):
-        return Verdict(False, f"the answers are a dict, a number for each mapping; {_shown(tables)} is none.")
+        return Verdict(False, f"the answers are a dict, a number for each mapping; {shown(tables)} is none.")
     for question, (at, level, count) in MAPPINGS.items():
-        said = _answer_to(tables, question)
+        said = answer_to(tables, question)
         if said is ...:
             return waiting(f"how many tables, the root included, hold {question}? (Four levels.)")
         root = Kvm(KVM_X86_DEFAULT_VM, X86_4LEVEL).direct_root
         map_run(root, parse_gfn(at), level, count, 0)
-        found, number = tables_per_level(root), _whole(said)
+        found, number = tables_per_level(root), whole(said)
         if number is None:
-            return Verdict(
-                False, f"{question}: a number of tables is a whole number; {_shown(said)} is none."
-            )
+            return Verdict(False, f"{question}: a number of tables is a whole number; {shown(said)} is none.")
         if number != sum(found):
             lowest = f"at level {level}, where the leaves are, {_are(found[level - 1])}"
             few = "too few" if number < sum(found) else "too many"
             return Verdict(
-                False, f"{question}: {_shown(number)} is {few}; {lowest}. Go on from there, up to the root."
+                False, f"{question}: {shown(number)} is {few}; {lowest}. Go on from there, up to the root."
             )
     return Verdict(True, "a table for each stretch that holds something, at each level, and one root.")
 
@@ -221,17 +179,15 @@ PARENTS = {
 def check_child_bits(differ: Any) -> Verdict:
     """Compare predicted sets of bits, those of the frame left out, with a child's and its parent's."""
     if not isinstance(differ, Mapping):
-        return Verdict(False, f"the answers are a dict, a set for each parent; {_shown(differ)} is none.")
+        return Verdict(False, f"the answers are a dict, a set for each parent; {shown(differ)} is none.")
     for question, (spte, level, nx) in PARENTS.items():
-        said = _answer_to(differ, question)
+        said = answer_to(differ, question)
         if said is ...:
             return waiting(f"which bits, besides the frame's, differ in a child of the {question}?")
-        items = _items(said)
-        numbers = [_whole(item) for item in items or []]
-        if items is None or any(number is None or not 0 <= number < 64 for number in numbers):
-            return Verdict(
-                False, f"{question}: a set of bit numbers, 0 to 63, is wanted; not {_shown(said)}."
-            )
+        bits = items(said)
+        numbers = [whole(bit) for bit in bits or []]
+        if bits is None or any(number is None or not 0 <= number < 64 for number in numbers):
+            return Verdict(False, f"{question}: a set of bit numbers, 0 to 63, is wanted; not {shown(said)}.")
         child = child_of(read_entry(spte, level), 3, nx_huge_pages=nx)
         wrong = set(numbers) ^ set(bit_numbers(child.other_bits))
         if wrong:

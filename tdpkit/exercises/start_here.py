@@ -12,7 +12,7 @@ from tdpkit.engine.tree import LeafRun, translate
 from tdpkit.lab.guest import VM_KINDS, Guest, Layout
 from tdpkit.show.boundary import boundary_state
 
-from .crossing import ranges
+from .submission import ranges
 from .verdict import Verdict, waiting
 
 # ---- same zap, two guests ------------------------------------------------------------------------------

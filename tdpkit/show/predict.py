@@ -165,7 +165,7 @@ def reason(call: SplitCall, at: int, then: int) -> str:
         )
     if (target.gfn, target.level) == (step.gfn, step.level):
         return "the compare-and-exchange was lost, so the same entry is looked at again."
-    if target.level < step.level and "store" in between | {step.kind} and step.kind != "split":
+    if target.level < step.level and "store" in between:
         return f"the leaf is split, and the walk steps down, straight to the entry that holds frame {goal}."
     if target.level < step.level:
         return f"the entry points to a table: step down, straight to the entry that holds frame {goal}."

@@ -21,6 +21,7 @@ from tdpkit.engine.scan import populate
 from tdpkit.engine.tdp_iter import TdpIter
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
 from tdpkit.engine.tree import TdpMmuRoot, tables_per_level
+from tdpkit.show.stepper import WalkStepper
 
 from .figures import Figure
 
@@ -35,6 +36,7 @@ def engine_figures() -> Iterator[Figure]:
     yield from populate_figures()
     yield from conformance_figures()
     yield from visit_figures()
+    yield from stepper_figures()
 
 
 def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -133,3 +135,17 @@ def visit_figures(runs: int = 5) -> Iterator[Figure]:
     walk_time = min(seconds(walk, time.process_time) for _ in range(runs))
     yield Figure("split coroutine, per visit (the prototype: about 400)", 1e9 * split_time / visits, "ns")
     yield Figure("  TdpIter alone, per visit", 1e9 * walk_time / visits, "ns")
+
+
+def stepper_figures(runs: int = 5) -> Iterator[Figure]:
+    """Recording calls of about two thousand steps: mostly visits, and mostly splits."""
+    calls = {
+        "mostly visits": lambda: WalkStepper("mixed", end="3G+1022M+4K", start="4K"),
+        "mostly splits": lambda: WalkStepper(
+            "mixed", start="0", end="696M", only_cross_boundary=False, target_level=1
+        ),
+    }
+    for what, build in calls.items():
+        steps = len(build().call.steps)
+        took = median(seconds(build) for _ in range(runs))
+        yield Figure(f"a walk stepper of {steps} steps, {what}", 1e3 * took, "ms", limit=500)

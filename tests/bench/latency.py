@@ -54,10 +54,16 @@ def strips(start):
     plt.show()
 """
 
+# Calls long enough for the presses: a toy with all its leaves split, and a thousand steps seen by the lens.
+STEPPERS = {
+    "toy of 64 frames": 'WalkStepper("large", start=0, end=64, only_cross_boundary=False, step=70)',
+    "mixed guest": 'WalkStepper("mixed", step=600)',
+}
+
 # Presses `key` again and again, each time when the page and the kernel have come to rest.
 PRESS = """
-async (exhibit, {key, count, picture, container}) => {
-    const handle = exhibit.querySelector('[role=slider]');
+async (exhibit, {key, count, picture, container, slider}) => {
+    const handle = exhibit.querySelectorAll('[role=slider]')[slider];
     const watched = exhibit.querySelector(picture).closest(container);
     const shown = () => { const e = watched.querySelector(picture); return e && (e.src || e.textContent); };
     const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
@@ -82,8 +88,8 @@ async (exhibit, {key, count, picture, container}) => {
 
 # `count` presses evenly in one second, whether the page keeps up or not; then a second without a change.
 BURST = """
-async (exhibit, {key, count, picture, container}) => {
-    const handle = exhibit.querySelector('[role=slider]');
+async (exhibit, {key, count, picture, container, slider}) => {
+    const handle = exhibit.querySelectorAll('[role=slider]')[slider];
     const watched = exhibit.querySelector(picture).closest(container);
     const shown = () => watched.querySelector(picture)?.textContent;
     let changed = 0, pictures = 0, text = shown();
@@ -104,8 +110,10 @@ async (exhibit, {key, count, picture, container}) => {
     return {lag: changed - last, spent: last - begin, pictures, shown: shown()};
 }"""
 
-EXPLORER = {"picture": "svg > title", "container": ".widget-html-content"}
-INTERACT = {"picture": "img", "container": ".widget-interact"}
+EXPLORER = {"picture": "svg > title", "container": ".widget-html-content", "slider": 0}
+STEPPER = {"picture": "svg > desc", "container": ".widget-html-content", "slider": 2}
+DECODER = {"picture": "svg", "container": ".widget-html-content", "slider": 0}
+INTERACT = {"picture": "img", "container": ".widget-interact", "slider": 0}
 
 
 @dataclass(frozen=True)
@@ -138,15 +146,19 @@ def _notebook() -> nbformat.NotebookNode:
         f"from tdpkit.show.explorer import BoundaryExplorer\nBoundaryExplorer({preset!r})"
         for preset in GUESTS
     ]
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in (*explorers, IMSHOW)]
+    steppers = [f"from tdpkit.show.stepper import WalkStepper\n{stepper}" for stepper in STEPPERS.values()]
+    decoder = 'from tdpkit.show.decoder import EntryDecoder\nEntryDecoder("2M")'
+    sources = (*explorers, *steppers, decoder, IMSHOW)
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
     return nbformat.v4.new_notebook(cells=cells, metadata=kernel)
 
 
 def _figures(notebook: Notebook) -> Iterator[Figure]:
     exhibits = notebook.page.locator(".jp-OutputArea-output:has([role=slider])")
-    expect(exhibits).to_have_count(len(GUESTS) + 1, timeout=PATIENCE)
-    *explorers, interact = exhibits.all()
+    expect(exhibits).to_have_count(len(GUESTS) + len(STEPPERS) + 2, timeout=PATIENCE)
+    *others, decoder, interact = exhibits.all()
+    explorers, steppers = others[: len(GUESTS)], others[len(GUESTS) :]
     for exhibit in explorers:
         exhibit.get_by_label("slider unit").select_option(
             "4K"
@@ -159,8 +171,10 @@ def _figures(notebook: Notebook) -> Iterator[Figure]:
             if (preset, action) == ("mixed", "look"):
                 svg = percentile(times, 50)
             name = f"slider key to picture, {guest}, {action}"
-            yield Figure(f"{name}, p50", percentile(times, 50), "ms")
-            yield Figure(f"{name}, p95", percentile(times, 95), "ms", limit=50)
+            yield from _key_figures(name, times)
+    for name, exhibit in zip(STEPPERS, steppers, strict=True):
+        yield from _key_figures(f"step key to picture, {name}", _presses(exhibit, **STEPPER))
+    yield from _key_figures("child key to picture, entry decoder", _presses(decoder, **DECODER))
     expect(interact.locator("img")).to_be_visible()
     times = _presses(interact, **INTERACT)
     yield Figure("the same strips by interact and imshow, p50", percentile(times, 50), "ms")
@@ -172,6 +186,11 @@ def _figures(notebook: Notebook) -> Iterator[Figure]:
             yield _burst_figure(exhibit, preset, guest, action)
 
 
+def _key_figures(name: str, times: list[float]) -> Iterator[Figure]:
+    yield Figure(f"{name}, p50", percentile(times, 50), "ms")
+    yield Figure(f"{name}, p95", percentile(times, 95), "ms", limit=50)
+
+
 def _act(exhibit: Locator, action: str, button: str) -> None:
     exhibit.scroll_into_view_if_needed()
     exhibit.get_by_role("button", name=button, exact=True).click()
@@ -179,7 +198,7 @@ def _act(exhibit: Locator, action: str, button: str) -> None:
     expect(exhibit.locator("svg > title")).to_contain_text(word, timeout=PATIENCE)
 
 
-def _presses(exhibit: Locator, **where: str) -> list[float]:
+def _presses(exhibit: Locator, **where: str | int) -> list[float]:
     """Milliseconds of each press, half of them up and half down."""
     exhibit.scroll_into_view_if_needed()
     times: list[float] = []
