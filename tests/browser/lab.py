@@ -68,6 +68,11 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = START_SECON
     return answer
 
 
+def rgb(colour: str) -> str:
+    """``#rrggbb`` as the browser writes it."""
+    return f"rgb({', '.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))})"
+
+
 # ---- JupyterLab ----------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import LOOPBACK, Notebook, open_notebook
+from tests.browser.lab import LOOPBACK, Notebook, open_notebook, rgb
 
 EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
 TOY = "toy: 32 frames, every byte visible"
@@ -83,11 +83,6 @@ def toy(notebook):
     explorer = Explorer(notebook, notebook.page.locator(EXHIBIT).first)
     explorer.open(TOY, OPENING)
     return explorer
-
-
-def rgb(colour: str) -> str:
-    """``#rrggbb`` as the browser writes it."""
-    return f"rgb({', '.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))})"
 
 
 def test_exhibits_on_one_page_share_no_id(notebook):

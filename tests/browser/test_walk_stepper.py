@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import LOOPBACK, Notebook, open_notebook
+from tests.browser.lab import LOOPBACK, Notebook, open_notebook, rgb
 
 EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
 TOY = "toy of 64 frames, leaves of three sizes"
@@ -64,11 +64,6 @@ def stepper(notebook):
     notebook.settle()
     found.at(1, 29)
     return found
-
-
-def rgb(colour: str) -> str:
-    """``#rrggbb`` as the browser writes it."""
-    return f"rgb({', '.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))})"
 
 
 def test_keys_on_the_slider_go_through_the_call(stepper):

@@ -1,0 +1,170 @@
+"""Notebook 01's entry decoder in JupyterLab: every control used, by mouse and by key.
+
+Expected values are worked out from kernel-facts 2: the leaf 0x80a0...fb7 of section 2.1b, FROZEN_SPTE (2.4);
+a child's frame is its parent's plus its index, and bit 7 goes at 4K (2.6).
+"""
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tdpkit.show.theme import DARK, LIGHT
+from tests.browser.lab import LOOPBACK, Notebook, open_notebook, rgb
+
+EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
+LEAF = "0x80a00001c8a00fb7"
+TITLE = f"{LEAF} at level 2 (2M per entry)"
+
+
+class Decoder:
+    """The exhibit on the page, found as a reader finds it: by roles and words."""
+
+    def __init__(self, notebook: Notebook, box: Locator):
+        self.notebook = notebook
+        self.box = box
+        self.picture = box.get_by_role("img")
+        self.title = self.picture.locator("> title")
+        self.message = box.get_by_role("status")
+        self.entry = box.get_by_label("entry", exact=True)
+        self.level = box.get_by_label("at level", exact=True)
+        self.example = box.get_by_label("example", exact=True)
+        self.machine = box.get_by_label("pick from", exact=True)
+        self.at = box.get_by_role("textbox").nth(1)
+        self.child = box.get_by_role("slider")
+        self.nx = box.get_by_label("NX huge pages", exact=True)
+        self.access = box.get_by_label("role.access has x", exact=True)
+
+    def type(self, field: Locator, text: str) -> None:
+        field.fill(text)
+        field.press("Enter")
+
+
+@pytest.fixture(scope="module")
+def notebook(browser, server):
+    with open_notebook(browser, server, server.find("01")) as notebook:
+        notebook.run_all()
+        yield notebook
+
+
+@pytest.fixture
+def decoder(notebook):
+    """The exhibit on the 2M leaf's first child, the NX rule off."""
+    found = Decoder(notebook, notebook.page.locator(EXHIBIT).first)
+    found.box.scroll_into_view_if_needed()
+    found.nx.uncheck()
+    found.access.check()
+    found.example.select_option("empty")
+    expect(found.title).to_contain_text("0x8000000000000000")
+    found.example.select_option("2M leaf")
+    expect(found.title).to_have_text(TITLE)
+    found.child.press("Home")
+    expect(found.picture).to_contain_text("Child 0 of 512 is 0x80a00001c8a00f37, a 4K leaf")
+    notebook.settle()
+    return found
+
+
+def test_the_exhibit_is_as_the_notebook_left_it(notebook):
+    """Later cells use a decoder of their own: the learner's picture stays."""
+    expect(notebook.page.locator(EXHIBIT).first.get_by_role("img").locator("> title")).to_have_text(TITLE)
+
+
+def test_keys_on_the_slider_choose_the_child(decoder):
+    for key, child in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 511), ("Home", 0)):
+        decoder.child.press(key)
+        spte = f"{0x80A00001C8A00F37 + (child << 12):#018x}"
+        expect(decoder.picture).to_contain_text(f"Child {child} of 512 is {spte}, a 4K leaf")
+
+
+@pytest.mark.parametrize(
+    ("example", "words"),
+    [
+        ("FROZEN", "0x80000000000005a0"),
+        ("MMIO", "MMIO"),
+        ("table", "A table entry"),
+        ("4K leaf", "A leaf of 4K"),
+        ("1G leaf", "A leaf of 1G"),
+    ],
+)
+def test_each_kind_of_entry_is_recognised(decoder, example, words):
+    decoder.example.select_option(example)
+    expect(decoder.picture).to_contain_text(words)
+    expect(decoder.title).not_to_have_text(TITLE)
+
+
+def test_an_entry_is_typed_in_hexadecimal_and_all_its_64_bits_are_kept(decoder):
+    """A number field of a browser would lose the lowest of them."""
+    decoder.type(decoder.entry, "80a0_0000_0012_3f37")
+    decoder.level.select_option("1: 4K per entry")
+    expect(decoder.title).to_have_text("0x80a0000000123f37 at level 1 (4K per entry)")
+    decoder.type(decoder.entry, "0x80a0000000123f36")
+    expect(decoder.title).to_have_text("0x80a0000000123f36 at level 1 (4K per entry)")
+    expect(decoder.entry).to_have_value("0x80a0000000123f36")
+
+
+def test_a_bad_entry_is_answered_in_words_until_a_good_one_comes(decoder):
+    decoder.type(decoder.entry, "banana")
+    expect(decoder.message).to_contain_text("banana")
+    expect(decoder.message).to_contain_text("The picture shows the last good entry.")
+    expect(decoder.entry).to_have_value("banana")
+    expect(decoder.title).to_have_text(TITLE)
+    decoder.type(decoder.entry, "0")
+    expect(decoder.message).to_be_empty()
+
+
+def test_an_entry_is_picked_from_a_machine(decoder):
+    """The mixed guest has a 1G leaf at 1G, on the host frames of the same numbers."""
+    decoder.machine.select_option("4 GiB of mixed leaves")
+    decoder.type(decoder.at, "1G+2M")
+    decoder.level.select_option("3: 1G per entry")
+    expect(decoder.title).to_have_text("0x80a0000040000fb7 at level 3 (1G per entry)")
+
+
+def test_the_nx_rule_gives_execution_back_at_4k(decoder):
+    decoder.example.select_option("2M leaf, not executable (NX)")
+    expect(decoder.picture).to_contain_text("NX huge pages off")
+    decoder.nx.check()
+    expect(decoder.picture).to_contain_text("bits 10, 7 and 2 differ from its parent")
+    decoder.access.uncheck()
+    expect(decoder.picture).to_contain_text("bit 7 (page size) differs from its parent")
+
+
+def test_the_table_says_what_the_picture_says(decoder):
+    decoder.box.get_by_label("the same as a table").check()
+    table = decoder.box.get_by_role("table")
+    expect(table).to_contain_text("VMX_EPT_SUPPRESS_VE_BIT")
+    expect(table).to_contain_text("SPTE_BASE_ADDR_MASK")
+    decoder.box.get_by_label("the same as a table").uncheck()
+    expect(table).to_have_count(0)
+
+
+def test_tab_reaches_every_control_in_reading_order(decoder):
+    decoder.entry.focus()
+    reached = []
+    for _ in range(10):
+        reached.append(
+            decoder.notebook.page.evaluate(
+                "() => document.activeElement.getAttribute('role') || document.activeElement.tagName"
+            )
+        )
+        decoder.notebook.page.keyboard.press("Tab")
+    # The slider's own number beside it can be typed into.
+    assert reached == [
+        *("INPUT", "SELECT", "SELECT", "SELECT", "INPUT"),
+        *("slider", "DIV", "INPUT", "INPUT", "INPUT"),
+    ]
+
+
+def test_the_picture_follows_the_theme(notebook, decoder):
+    paper = decoder.picture.locator("> rect").first
+    assert paper.evaluate("paper => getComputedStyle(paper).fill") == rgb(LIGHT["paper"])
+    notebook.set_theme("JupyterLab Dark")
+    try:
+        assert paper.evaluate("paper => getComputedStyle(paper).fill") == rgb(DARK["paper"])
+    finally:
+        notebook.set_theme("JupyterLab Light")
+
+
+def test_the_console_is_quiet_and_nothing_leaves_the_machine(notebook, decoder):
+    """Last in this file, so that it also answers for all that was done above."""
+    assert notebook.complaints == []
+    assert notebook.hosts <= LOOPBACK
+    assert notebook.hosts
