@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import ipywidgets
 
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, as_integer, parse_gfn
+from tdpkit.lab.guest import Layout
 from tdpkit.lab.split_call import SplitCall
 from tdpkit.lab.worlds import Faults
 
@@ -43,6 +44,8 @@ OPENINGS = {
 }
 """Openings by layout; source of the 1G+1M range: the review thread, M10."""
 
+_LAYOUT_OPTIONS = [(opening.title, name) for name, opening in OPENINGS.items()]
+
 RACE_LABELS = {
     "none": "keeps away",
     "drop_split": "splits the leaf while the lock is dropped, at page",
@@ -60,7 +63,7 @@ _OPTIONS = 8
 class Setup(NamedTuple):
     """What the controls say about the call."""
 
-    layout: str
+    layout: str | Layout
     start: int
     end: int
     unit_level: int
@@ -73,8 +76,10 @@ class Setup(NamedTuple):
     race_at: int = 1
 
 
-def _opening(layout: str) -> Setup:
-    if layout not in OPENINGS:
+def _opening(layout: str | Layout) -> Setup:
+    if isinstance(layout, Layout):
+        return Setup(layout, 0, layout.frames, 1)
+    if layout not in [*OPENINGS]:
         raise InvalidValueError(f"a layout is one of {', '.join(OPENINGS)}; {layout!r} is none")
     _, start, end, unit_level = OPENINGS[layout]
     return Setup(layout, parse_gfn(start), parse_gfn(end), unit_level)
@@ -116,16 +121,20 @@ def _record(setup: Setup) -> SplitCall:
 class WalkStepper(Exhibit):
     """The exhibit. Display it; or read `state` and `call`, and change it with :meth:`show`.
 
-    layout: a name in OPENINGS; further arguments as :meth:`show` takes them. Raises as :meth:`show` does.
+    layout: a name in OPENINGS, or a Layout of your own (tdpkit.lab.guest.layout_of makes one), which opens on
+    all of its frames; further arguments as :meth:`show` takes them. Raises as :meth:`show` does.
     """
 
     prefix = "ws"
     good = "call"
     least_width = 760
 
-    def __init__(self, layout: str = "steps", *, step: int = 1, predict: bool = False, **change: Any) -> None:
+    def __init__(
+        self, layout: str | Layout = "steps", *, step: int = 1, predict: bool = False, **change: Any
+    ) -> None:
         super().__init__()
         self._connect()
+        self._own: Layout | None = None
         setup = _changed(_opening(layout), change)
         call, at = _record(setup), _from_0(step)
         self._stand(setup, call, at, Quiz(call, at) if predict else None)
@@ -135,18 +144,18 @@ class WalkStepper(Exhibit):
     def show(
         self,
         *,
-        layout: str | None = None,
+        layout: str | Layout | None = None,
         step: int | None = None,
         predict: bool | None = None,
         **change: Any,
     ) -> None:
         """Go to another state; what is not named stays (a new layout opens in its own state).
 
-        step: from 1; another call opens at its first. predict: hide what is to come, and ask. Of the call:
-        start, end (frames as an integer, or text as :func:`~tdpkit.engine.gfn.parse_gfn` reads it),
-        unit_level, only_cross_boundary, target_level, shared, refuse_page, resched_at, race (of
-        tdpkit.lab.worlds.RACES), race_at (counted from 1, 0: never). Raises InvalidValueError or
-        InvalidTypeError for what breaks a rule; the state is then the one before.
+        layout: as for the class. step: from 1; another call opens at its first. predict: hide what is to
+        come, and ask. Of the call: start, end (frames as an integer, or text as
+        :func:`~tdpkit.engine.gfn.parse_gfn` reads it), unit_level, only_cross_boundary, target_level, shared,
+        refuse_page, resched_at, race (of tdpkit.lab.worlds.RACES), race_at (counted from 1, 0: never).
+        Raises InvalidValueError or InvalidTypeError for what breaks a rule; the state is then the one before.
         """
         setup = _changed(self.setup if layout is None else _opening(layout), change)
         same = setup._replace(unit_level=0) == self.setup._replace(unit_level=0)
@@ -165,6 +174,8 @@ class WalkStepper(Exhibit):
             raise InvalidValueError(f"this call has steps 1 to {len(call.steps)}; {at + 1} is none")
         self.state: WalkState = walk_state(call, at, hidden=quiz is not None)
         self.setup, self.call, self.quiz = setup, call, quiz
+        if isinstance(setup.layout, Layout):
+            self._own = setup.layout
         self._sync()
 
     # ---- moving -----------------------------------------------------------------------------------------
@@ -205,7 +216,7 @@ class WalkStepper(Exhibit):
 
     def _build_controls(self) -> Iterable[ipywidgets.Widget]:
         self.layout_menu = ipywidgets.Dropdown(
-            options=[(opening.title, name) for name, opening in OPENINGS.items()],
+            options=_LAYOUT_OPTIONS,
             description="layout",
             layout=WIDE,
             style=LABEL,
@@ -356,6 +367,8 @@ class WalkStepper(Exhibit):
         targets = range(1, call.geometry.max_leaf_level if call.geometry.max_leaf_level > 1 else 2)
         self.put(self.target_menu, options=[(call.geometry.level(n).label, n) for n in targets])
         self.put(self.target_menu, value=setup.target_level, disabled=setup.only_cross_boundary)
+        own = [("your own layout", self._own)] if self._own else []
+        self.put(self.layout_menu, options=[*_LAYOUT_OPTIONS, *own])
         self.put(self.layout_menu, value=setup.layout)
         self.put(self.form_buttons, value=setup.only_cross_boundary)
         self.put(self.lock_buttons, value=setup.shared)

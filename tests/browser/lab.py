@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 
@@ -269,6 +269,34 @@ class Notebook:
         """The outputs of this type ("error", "stream", ...) of all cells, as the file would have them."""
         cells = self.page.evaluate("() => jupyterapp.shell.currentWidget.content.model.toJSON().cells")
         return [o for cell in cells for o in cell.get("outputs", ()) if o["output_type"] == kind]
+
+    def tab_from(self, start: Locator, presses: int) -> list[str]:
+        """What Tab reaches from `start` on: role, words or tag of each, as a reader knows them apart."""
+        start.focus()
+        reached = []
+        for _ in range(presses):
+            reached.append(
+                self.page.evaluate(
+                    """() => {
+                        const at = document.activeElement;
+                        const said = at.tagName === 'SELECT' ? '' : at.innerText.trim();
+                        return at.getAttribute('role') || said || at.tagName;
+                    }"""
+                )
+            )
+            self.page.keyboard.press("Tab")
+        return reached
+
+    def papers(self, picture: Locator) -> tuple[str, str]:
+        """The colour of a picture's paper, ``rgb(...)``, in JupyterLab's light and in its dark theme."""
+        paper = picture.locator("> rect").first
+        fill = "paper => getComputedStyle(paper).fill"
+        light = paper.evaluate(fill)
+        self.set_theme("JupyterLab Dark")
+        try:
+            return light, paper.evaluate(fill)
+        finally:
+            self.set_theme("JupyterLab Light")
 
     def set_theme(self, name: str) -> None:
         """Change JupyterLab's theme, as its Settings menu does.

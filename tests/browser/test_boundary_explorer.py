@@ -239,19 +239,7 @@ def test_the_thread_s_range_of_12_tib_costs_six_million_visits(toy):
 
 
 def test_tab_reaches_every_control_in_reading_order(toy):
-    toy.guest.focus()
-    reached = []
-    for _ in range(13):
-        reached.append(
-            toy.notebook.page.evaluate(
-                """() => {
-                    const at = document.activeElement;
-                    const said = at.tagName === 'SELECT' ? '' : at.innerText.trim();
-                    return at.getAttribute('role') || said || at.tagName;
-                }"""
-            )
-        )
-        toy.notebook.page.keyboard.press("Tab")
+    reached = toy.notebook.tab_from(toy.guest, 13)
     ranges = ["slider", "INPUT", "slider", "INPUT"]
     actions = ["look", "zap without split", "split", "split, then zap"]  # back is off: nothing to go back to
     table = "INPUT"  # the box that shows it
@@ -277,13 +265,7 @@ def test_the_table_says_what_the_picture_says(toy):
 
 
 def test_the_picture_follows_the_theme(notebook, toy):
-    assert toy.paper() == rgb(LIGHT["paper"])
-    notebook.set_theme("JupyterLab Dark")
-    try:
-        assert toy.paper() == rgb(DARK["paper"])
-    finally:
-        notebook.set_theme("JupyterLab Light")
-    assert toy.paper() == rgb(LIGHT["paper"])
+    assert notebook.papers(toy.picture) == (rgb(LIGHT["paper"]), rgb(DARK["paper"]))
 
 
 # ---- at the end ----------------------------------------------------------------------------------------

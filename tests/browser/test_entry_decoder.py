@@ -137,15 +137,7 @@ def test_the_table_says_what_the_picture_says(decoder):
 
 
 def test_tab_reaches_every_control_in_reading_order(decoder):
-    decoder.entry.focus()
-    reached = []
-    for _ in range(10):
-        reached.append(
-            decoder.notebook.page.evaluate(
-                "() => document.activeElement.getAttribute('role') || document.activeElement.tagName"
-            )
-        )
-        decoder.notebook.page.keyboard.press("Tab")
+    reached = decoder.notebook.tab_from(decoder.entry, 10)
     # The slider's own number beside it can be typed into.
     assert reached == [
         *("INPUT", "SELECT", "SELECT", "SELECT", "INPUT"),
@@ -154,13 +146,7 @@ def test_tab_reaches_every_control_in_reading_order(decoder):
 
 
 def test_the_picture_follows_the_theme(notebook, decoder):
-    paper = decoder.picture.locator("> rect").first
-    assert paper.evaluate("paper => getComputedStyle(paper).fill") == rgb(LIGHT["paper"])
-    notebook.set_theme("JupyterLab Dark")
-    try:
-        assert paper.evaluate("paper => getComputedStyle(paper).fill") == rgb(DARK["paper"])
-    finally:
-        notebook.set_theme("JupyterLab Light")
+    assert notebook.papers(decoder.picture) == (rgb(LIGHT["paper"]), rgb(DARK["paper"]))
 
 
 def test_the_console_is_quiet_and_nothing_leaves_the_machine(notebook, decoder):

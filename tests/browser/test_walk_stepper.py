@@ -173,19 +173,7 @@ def test_predicting_hides_asks_and_explains(stepper):
 def test_tab_reaches_every_control_in_reading_order(stepper):
     stepper.step.press("ArrowRight")
     stepper.at(2, 29)
-    stepper.layout.focus()
-    reached = []
-    for _ in range(22):
-        reached.append(
-            stepper.notebook.page.evaluate(
-                """() => {
-                    const at = document.activeElement;
-                    const said = at.tagName === 'SELECT' ? '' : at.innerText.trim();
-                    return at.getAttribute('role') || said || at.tagName;
-                }"""
-            )
-        )
-        stepper.notebook.page.keyboard.press("Tab")
+    reached = stepper.notebook.tab_from(stepper.layout, 22)
     call = ["only what crosses (v3)", "every huge leaf", "shared", "exclusive"]
     ranges = ["slider", "INPUT", "slider", "INPUT"]
     trouble = ["INPUT", "INPUT", "SELECT"]
@@ -205,13 +193,7 @@ def test_the_table_says_what_the_picture_says(stepper):
 
 
 def test_the_picture_follows_the_theme(notebook, stepper):
-    paper = stepper.picture.locator("> rect").first
-    assert paper.evaluate("paper => getComputedStyle(paper).fill") == rgb(LIGHT["paper"])
-    notebook.set_theme("JupyterLab Dark")
-    try:
-        assert paper.evaluate("paper => getComputedStyle(paper).fill") == rgb(DARK["paper"])
-    finally:
-        notebook.set_theme("JupyterLab Light")
+    assert notebook.papers(stepper.picture) == (rgb(LIGHT["paper"]), rgb(DARK["paper"]))
 
 
 def test_the_lens_shows_a_call_of_a_thousand_steps(notebook):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 from tdpkit.show.theme import DARK, LIGHT
 
+ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 NUMBERS = (
     "x",
@@ -151,3 +157,24 @@ def check_lines_apart(svg: ElementTree.Element, case: object = None) -> None:
 
 def ids_of(svgs: Iterable[str]) -> list[set[str]]:
     return [set(re.findall(r'\bid="([^"]*)"', svg)) for svg in svgs]
+
+
+# ---- the same in every run -----------------------------------------------------------------------------
+
+
+def printed_whatever_the_hash_seed(code: str) -> list:
+    """The JSON that `code` prints, which must be the same whatever the order of sets and dicts of strings."""
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("0", "1", "4242")
+    ]
+    printed = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert printed[0] == printed[1] == printed[2]
+    return json.loads(printed[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
 
 import ipywidgets
 import pytest
@@ -17,6 +16,7 @@ from tdpkit.show.decoder import EXAMPLES, MACHINES, EntryDecoder
 from tdpkit.show.entry import entry_state
 from tdpkit.show.entry_svg import entry_svg, entry_table, entry_text
 from tdpkit.show.theme import LIGHT, LIVE, LIVE_STYLE
+from tests.show.exhibits import picture_of, words
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 LEAF_2M, LEAF_1G = 0x80A0_0001_C8A0_0FB7, 0x80A1_9DA4_C000_0FB7
@@ -59,20 +59,6 @@ def picker():
     return EntryDecoder()
 
 
-def words(decoder) -> str:
-    """The message as it is read: its markup must be well formed, and one span."""
-    element = ElementTree.fromstring(decoder.message.value)
-    assert (element.tag, list(element)) == ("span", [])
-    assert element.get("role") == "status", "it is announced when it changes"
-    return element.text or ""
-
-
-def picture(decoder) -> str:
-    """The picture without the ids of its instance."""
-    [prefix] = set(re.findall(r'<title id="([^"]*)-title">', decoder.picture.value))
-    return decoder.picture.value.replace(prefix, "ids")
-
-
 def shown(decoder, *, texts: bool = True) -> dict[str, object]:
     """All that a learner sees of a decoder."""
     seen = {
@@ -83,7 +69,7 @@ def shown(decoder, *, texts: bool = True) -> dict[str, object]:
         "index": decoder.index_slider.value,
         "nx": decoder.nx_box.value,
         "exec": decoder.exec_box.value,
-        "picture": picture(decoder),
+        "picture": picture_of(decoder),
         "table": decoder.table.value,
     }
     if texts:
@@ -462,7 +448,7 @@ def test_after_any_changes_the_state_is_what_the_last_good_ones_say(done):
     assert decoder.state == entry_state(
         read_entry(spte, level), index, nx_huge_pages=nx, exec_allowed=execute
     )
-    assert entry_svg(decoder.state, LIVE, "ids") in picture(decoder)
+    assert entry_svg(decoder.state, LIVE, "ids") in picture_of(decoder)
 
 
 # ---- the picture and the bundle ------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tdpkit.show.boundary import boundary_state
 from tdpkit.show.boundary_svg import boundary_svg, boundary_table, boundary_text
 from tdpkit.show.explorer import ACTION_LABELS, KIND_LABELS, PRESETS, BoundaryExplorer
 from tdpkit.show.theme import LIGHT, LIVE, LIVE_STYLE
+from tests.show.exhibits import picture_of, words
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 SMALL = ["toy", "one-1G"]
@@ -56,20 +57,6 @@ def span(explorer) -> tuple[int, int]:
     return explorer.state.outcome.span.start, explorer.state.outcome.span.end
 
 
-def words(explorer) -> str:
-    """The message as it is read: its markup must be well formed, and one span."""
-    element = ElementTree.fromstring(explorer.message.value)
-    assert (element.tag, list(element)) == ("span", [])
-    assert element.get("role") == "status", "it is announced when it changes"
-    return element.text or ""
-
-
-def drawn(explorer) -> str:
-    """The picture without the ids of its instance."""
-    [prefix] = set(re.findall(r'<title id="([^"]*)-title">', explorer.picture.value))
-    return explorer.picture.value.replace(prefix, "ids")
-
-
 def shown(explorer, *, texts: bool = True) -> dict[str, object]:
     """All that a learner sees of an explorer."""
     seen = {
@@ -82,7 +69,7 @@ def shown(explorer, *, texts: bool = True) -> dict[str, object]:
         "end slider": (explorer.end_slider.min, explorer.end_slider.value, explorer.end_slider.max),
         "action": explorer.action_buttons.value,
         "back": explorer.back_button.disabled,
-        "picture": drawn(explorer),
+        "picture": picture_of(explorer),
         "table": explorer.table.value,
     }
     if texts:
@@ -564,7 +551,7 @@ def test_the_picture_the_table_and_the_state_say_the_same(toy):
     toy.table_box.value = True
     for action in ACTIONS:
         toy.action_buttons.value = action
-        assert boundary_svg(toy.state, LIVE, "ids") in drawn(toy)
+        assert boundary_svg(toy.state, LIVE, "ids") in picture_of(toy)
         assert boundary_table(toy.state) in toy.table.value
         ElementTree.fromstring(toy.picture.value)
         ElementTree.fromstring(toy.table.value)

@@ -3,11 +3,11 @@
 import re
 from itertools import pairwise
 from random import Random
-from xml.etree import ElementTree
 
 import pytest
 
-from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
+from tdpkit.engine.gfn import X86_5LEVEL, Geometry, InvalidTypeError, InvalidValueError
+from tdpkit.lab.guest import layout_of
 from tdpkit.lab.split_call import CALL_LAYOUTS
 from tdpkit.lab.worlds import RACES
 from tdpkit.show.predict import options_at
@@ -15,6 +15,7 @@ from tdpkit.show.stepper import OPENINGS, RACE_LABELS, WalkStepper
 from tdpkit.show.theme import LIGHT, LIVE_STYLE
 from tdpkit.show.walk import walk_state
 from tdpkit.show.walk_svg import walk_svg, walk_text
+from tests.show.exhibits import picture_of, status, words
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 BAD_TEXTS = [
@@ -35,27 +36,16 @@ def stepper():
     return WalkStepper("steps")
 
 
-def words(stepper) -> str:
-    """The message as it is read: its markup must be well formed, and one span."""
-    element = ElementTree.fromstring(stepper.message.value)
-    assert (element.tag, list(element)) == ("span", [])
-    assert element.get("role") == "status", "it is announced when it changes"
-    return element.text or ""
-
-
 def said(stepper) -> str:
-    element = ElementTree.fromstring(stepper.said.value)
-    assert element.get("role") == "status"
-    return element.text or ""
+    return status(stepper.said.value)
 
 
 def shown(stepper) -> dict[str, object]:
     """All that a learner sees of a stepper, but for a refusal."""
-    [prefix] = set(re.findall(r'<title id="([^"]*)-title">', stepper.picture.value))
     return {
         "setup": stepper.setup,
         "state": stepper.state,
-        "picture": stepper.picture.value.replace(prefix, "ids"),
+        "picture": picture_of(stepper),
         "table": stepper.table.value,
         "slider": (stepper.step_slider.value, stepper.step_slider.max),
         "controls": [
@@ -246,6 +236,37 @@ def test_a_layout_opens_in_its_own_state_whatever_was_before(stepper):
     assert shown(stepper) == shown(WalkStepper("toy"))
     stepper.layout_menu.value = "steps"
     assert shown(stepper) == shown(WalkStepper("steps"))
+
+
+def test_a_layout_of_ones_own_can_be_stepped_through_and_come_back_to():
+    """Any toy: here 32 frames in five levels of two entries, one leaf over all of the upper half."""
+    own = layout_of(Geometry(1, 5, 5), 32, (16, 5, 1))
+    stepper = WalkStepper(own, start=17, end=32)
+    # By hand: the leaf of 16 frames crosses the start, then the halves that hold it, 8, 4 and 2 frames.
+    assert stepper.call.splits == [(16, 5), (16, 4), (16, 3), (16, 2)]
+    assert stepper.state.whole
+    assert stepper.layout_menu.label == "your own layout"
+    for step in range(1, len(stepper.call.steps) + 1):
+        stepper.show(step=step)
+        assert f"Step {step} of {len(stepper.call.steps)}" in stepper.picture.value
+    stepper.layout_menu.value = "toy"
+    stepper.layout_menu.value = own
+    assert (stepper.call.span.start, stepper.call.span.end, stepper.call.layout) == (0, 32, own)
+
+
+def test_a_layout_of_ones_own_may_be_too_large_to_draw_whole():
+    own = layout_of(X86_5LEVEL, 1 << 28, (0, 3, 1 << 10))
+    stepper = WalkStepper(own, start="1G+4K", end="2G")
+    assert not stepper.state.whole
+    assert len(stepper.state.strips) == 5
+    assert stepper.call.splits == [(1 << 18, 3), (1 << 18, 2)]
+
+
+@pytest.mark.parametrize("layout", ["nope", 7, [], None.__class__])
+def test_what_is_no_layout_is_refused_with_the_names_there_are(layout):
+    with pytest.raises(InvalidValueError) as refused:
+        WalkStepper(layout)
+    assert [name for name in OPENINGS if name not in str(refused.value)] == []
 
 
 @pytest.mark.parametrize("race", RACES[1:])

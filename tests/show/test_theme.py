@@ -154,6 +154,25 @@ def test_a_hatched_kind_is_filled_by_its_own_pattern(kind):
         assert needed in pattern
 
 
+@pytest.mark.parametrize("palette", THEMES)
+@pytest.mark.parametrize(
+    ("text", "ground"),
+    [
+        ("ink", "hole"),  # the stepper's pseudo-code
+        ("ink", "leaf1"),  # and the line at which it is, and the newest of its log
+        ("paper", "ink"),  # the number of the latest visit
+    ],
+)
+def test_words_on_another_ground_than_paper_can_be_read(palette, text, ground):
+    assert contrast(palette[text], palette[ground]) >= 4.5
+
+
+@pytest.mark.parametrize("palette", THEMES)
+@pytest.mark.parametrize("mark", ["ink", "muted", "crossing-mark", "split-mark", "bad", "range"])
+def test_the_marks_of_the_rail_stand_out_from_the_paper(palette, mark):
+    assert contrast(palette[mark], palette["paper"]) >= 3
+
+
 # ---- in a page -----------------------------------------------------------------------------------------
 
 
