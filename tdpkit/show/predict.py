@@ -22,7 +22,7 @@ class Option(NamedTuple):
     why: str
 
 
-_MOST_ENTRIES = 7
+MOST_ENTRIES = 7
 """So many entries are offered, the likeliest, besides "the call is over"."""
 
 
@@ -55,7 +55,7 @@ def _candidates(call: SplitCall, at: int) -> dict[tuple[int, int] | None, str]:
 
     def offer(gfn: int, level: int, why_not: str) -> None:
         inside = 0 <= gfn < geometry.root_pages
-        if inside and geometry.root_level >= level >= PG_LEVEL_4K and len(found) < _MOST_ENTRIES:
+        if inside and geometry.root_level >= level >= PG_LEVEL_4K and len(found) < MOST_ENTRIES:
             found.setdefault((geometry.gfn_round_for_level(gfn, level), level), _over(call, at) or why_not)
 
     if target.kind == "visit":

@@ -8,41 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import ipywidgets
 
-from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, as_integer, parse_gfn
+from tdpkit.engine.gfn import InvalidValueError, as_integer
 from tdpkit.lab.guest import Layout
 from tdpkit.lab.split_call import SplitCall
-from tdpkit.lab.worlds import Faults
 
-from .exhibit import LABEL, WIDE, Exhibit, RangeControls, as_frame, check_unit, line
-from .predict import Quiz, options_at
+from .call_setup import OPENINGS, Setup, changed, opening_of, record_call
+from .exhibit import LABEL, WIDE, Exhibit, RangeControls, check_unit, line
+from .predict import MOST_ENTRIES, Quiz, options_at
 from .theme import Palette
 from .walk import WalkState, walk_state
 from .walk_svg import walk_svg, walk_text
 from .walk_words import name_frame, walk_table
-
-
-class Opening(NamedTuple):
-    """A layout of tdpkit.lab.split_call.CALL_LAYOUTS in the menu: its name, its opening range, its unit."""
-
-    title: str
-    start: str
-    end: str
-    unit_level: int
-
-
-OPENINGS = {
-    "steps": Opening("toy of 64 frames, leaves of three sizes", "6", "34", 1),
-    "large": Opening("toy of 64 frames, four large leaves", "1", "35", 1),
-    "toy": Opening("toy of 32 frames, two levels", "5", "12", 1),
-    "one-1G": Opening("x86: one 1G leaf, Kai's [1G+1M, 2G)", "1G+1M", "2G", 2),
-    "two-1G": Opening("x86: two 1G leaves, 8 KiB across both", "2G-4K", "2G+4K", 1),
-    "mixed": Opening("x86: 4 GiB of mixed leaves", "6M+12K", "3G+513M", 2),
-}
-"""Openings by layout; source of the 1G+1M range: the review thread, M10."""
 
 _LAYOUT_OPTIONS = [(opening.title, name) for name, opening in OPENINGS.items()]
 
@@ -56,41 +36,8 @@ RACE_LABELS = {
 }
 """The other thread, in the menu; the number follows in a field of its own."""
 
-_OPTIONS = 8
-"""At most so many answers are offered; a walk's next entry has fewer candidates."""
-
-
-class Setup(NamedTuple):
-    """What the controls say about the call."""
-
-    layout: str | Layout
-    start: int
-    end: int
-    unit_level: int
-    only_cross_boundary: bool = True
-    target_level: int = 1
-    shared: bool = True
-    refuse_page: int = 0
-    resched_at: int = 0
-    race: str = "none"
-    race_at: int = 1
-
-
-def _opening(layout: str | Layout) -> Setup:
-    if isinstance(layout, Layout):
-        return Setup(layout, 0, layout.frames, 1)
-    if layout not in [*OPENINGS]:
-        raise InvalidValueError(f"a layout is one of {', '.join(OPENINGS)}; {layout!r} is none")
-    _, start, end, unit_level = OPENINGS[layout]
-    return Setup(layout, parse_gfn(start), parse_gfn(end), unit_level)
-
-
-def _changed(setup: Setup, change: dict[str, Any]) -> Setup:
-    for name in change:
-        if name not in Setup._fields:
-            raise InvalidTypeError(f"a call has {', '.join(Setup._fields)}; it has no {name!r}")
-    setup = setup._replace(**change)
-    return setup._replace(start=as_frame(setup.start), end=as_frame(setup.end))
+_OPTIONS = MOST_ENTRIES + 1
+"""Buttons to answer with: an entry each, and that the call is over."""
 
 
 def _from_0(step: int) -> int:
@@ -98,24 +45,6 @@ def _from_0(step: int) -> int:
     if number < 1:
         raise InvalidValueError(f"steps count from 1; {number} is none")
     return number - 1
-
-
-def _record(setup: Setup) -> SplitCall:
-    faults = Faults(
-        refuse_page=setup.refuse_page,
-        resched_at=setup.resched_at,
-        race=setup.race,
-        race_at=setup.race_at if setup.race != "none" else 0,
-    )
-    return SplitCall(
-        setup.layout,
-        setup.start,
-        setup.end,
-        target_level=setup.target_level,
-        only_cross_boundary=setup.only_cross_boundary,
-        shared=setup.shared,
-        faults=faults,
-    )
 
 
 class WalkStepper(Exhibit):
@@ -135,8 +64,8 @@ class WalkStepper(Exhibit):
         super().__init__()
         self._connect()
         self._own: Layout | None = None
-        setup = _changed(_opening(layout), change)
-        call, at = _record(setup), _from_0(step)
+        setup = changed(opening_of(layout), change)
+        call, at = record_call(setup), _from_0(step)
         self._stand(setup, call, at, Quiz(call, at) if predict else None)
 
     # ---- the state --------------------------------------------------------------------------------------
@@ -157,9 +86,9 @@ class WalkStepper(Exhibit):
         refuse_page, resched_at, race (of tdpkit.lab.worlds.RACES), race_at (counted from 1, 0: never).
         Raises InvalidValueError or InvalidTypeError for what breaks a rule; the state is then the one before.
         """
-        setup = _changed(self.setup if layout is None else _opening(layout), change)
+        setup = changed(self.setup if layout is None else opening_of(layout), change)
         same = setup._replace(unit_level=0) == self.setup._replace(unit_level=0)
-        call = self.call if same else _record(setup)
+        call = self.call if same else record_call(setup)
         at = _from_0(step) if step is not None else self.state.at if same else 0
         quiz = None
         if self.quiz is not None if predict is None else predict:

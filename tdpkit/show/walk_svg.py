@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
 from itertools import pairwise
 from zlib import crc32
 
@@ -11,6 +10,7 @@ from .markup import Drawing
 from .strips import STRIP_HEIGHT, Strip, draw_borders, draw_boxes, draw_legend, draw_texts, draw_wedge, x_of
 from .theme import Palette
 from .walk import Place, WalkState
+from .walk_rail import draw_rail
 
 _WIDTH, _LEFT, _RIGHT = 1000, 24, 976
 _TREE_RIGHT, _SIDE = 664, 696
@@ -21,10 +21,6 @@ _ROW_STEP, _ROW_HEIGHT = 78, 44
 """Of a machine drawn whole."""
 _LENS_STEP = 74
 _CODE_LINE, _LOG_LINE = 17, 20
-_RAIL_LEFT = 112
-_GLYPH_ROOM = 12
-"""Steps at least so far apart have a glyph each; closer ones are ticks."""
-_TICK_ROWS = (("visits", ("visit",)), ("drops", ("drop", "resched")), ("splits", ("split",)))
 
 
 def walk_svg(state: WalkState, palette: Palette, ids: str = "") -> str:
@@ -46,7 +42,7 @@ def walk_svg(state: WalkState, palette: Palette, ids: str = "") -> str:
     else:
         _lens(drawing, state)
     _code(drawing, state)
-    _rail(drawing, state, rail)
+    draw_rail(drawing, state, rail, _LEFT, _TREE_RIGHT)
     _log(drawing, state, rail)
     _counters(drawing, state, rail + 186)
     draw_legend(drawing, state.legend, _LEFT, rail + 220)
@@ -267,145 +263,6 @@ def _log(drawing: Drawing, state: WalkState, top: int) -> None:
             _SIDE + 44, y, f"{step}", "muted" if not now else "ink", anchor="end", mono=True, size=11
         )
         drawing.text(_SIDE + 52, y, text, size=11, weight=700 if now else 400)
-
-
-# ---- the rail ------------------------------------------------------------------------------------------
-
-
-def _rail(drawing: Drawing, state: WalkState, top: int) -> None:
-    """mmu_lock, RCU and the events over the whole call; what is to come is pale, or not there at all."""
-    steps = max(len(state.rail.kinds), 2) if not state.hidden else max(state.at + 1, 24)
-    room = _TREE_RIGHT - 14 - _RAIL_LEFT
-
-    def x(step: int) -> int:
-        return _RAIL_LEFT + 8 + room * step // steps
-
-    last = x(len(state.rail.kinds)) if state.hidden else x(steps)
-    drawing.text(_LEFT, top - 8, "locks, events", weight=700)
-    for number, (name, gaps) in enumerate((("mmu_lock", state.rail.dropped), ("RCU", state.rail.no_rcu))):
-        y = top + 8 + 20 * number
-        drawing.text(_LEFT, y + 9, name)
-        drawing.rect(x(0), y, last - x(0), 11, drawing.palette["muted"])
-        for low, high in gaps:
-            left, right = x(low), min(max(x(high), x(low) + 2), last)
-            if left < right:
-                drawing.rect(left, y, right - left, 11, drawing.fill("crossing"), "line")
-    if room // steps >= _GLYPH_ROOM:
-        drawing.text(_LEFT, top + 57, "events")
-        for step, kind in enumerate(state.rail.kinds):
-            _GLYPHS[kind](drawing, (x(step) + x(step + 1)) // 2, top + 53)
-    else:
-        for number, (name, kinds) in enumerate(_TICK_ROWS):
-            y = top + 46 + 11 * number
-            drawing.text(_LEFT, y + 9, name, size=11)
-            columns = sorted({x(step) for step, kind in enumerate(state.rail.kinds) if kind in kinds})
-            if columns:
-                drawing.path("".join(f"M{at} {y} V{y + 9}" for at in columns), "ink", width=1)
-    at = (x(state.at) + x(state.at + 1)) // 2
-    if not state.hidden and x(state.at + 1) < last:
-        left = x(state.at + 1) + 1
-        drawing.path(f"M{left} {top + 4} H{last + 1} V{top + 80} H{left} Z", fill="paper", opacity=".62")
-    half = max((x(state.at + 1) - x(state.at)) // 2, 3)
-    drawing.path(f"M{at - half} {top + 4} H{at + half} V{top + 80} H{at - half} Z", "ink", width=2)
-    drawing.path(f"M{at} {top + 83} L{at - 6} {top + 92} H{at + 6} Z", fill="ink")
-    counted = f"{state.at + 1}" if state.hidden else f"{state.at + 1} of {len(state.rail.kinds)}"
-    half = 4 * len(counted)
-    drawing.text(
-        min(max(at, _RAIL_LEFT + half), _TREE_RIGHT - half), top + 105, counted, anchor="middle", mono=True
-    )
-    left = _LEFT
-    for text, role in state.pills:
-        width = 7 * len(text) + 24
-        drawing.path(
-            f"M{left} {top + 120} H{left + width} V{top + 144} H{left} Z",
-            role,
-            dash="" if role in ("ink", "split-mark") else "4 3",
-        )
-        drawing.text(left + width // 2, top + 136, text, role, anchor="middle", weight=600)
-        left += width + 10
-    _glyph_legend(drawing, state, top)
-
-
-def _dot(drawing: Drawing, x: int, y: int) -> None:
-    drawing.circle(x, y, 4, "muted")
-
-
-def _dash(drawing: Drawing, x: int, y: int) -> None:
-    drawing.rect(x - 5, y - 1, 10, 3, drawing.palette["crossing-mark"])
-
-
-def _sheet(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(f"M{x - 3} {y - 5} H{x + 4} V{y + 5} H{x - 3} Z", "crossing-mark", width=2)
-
-
-def _arrow(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(
-        f"M{x - 2} {y - 6} L{x - 6} {y - 2} L{x - 2} {y + 2} M{x - 6} {y - 2} H{x + 4} V{y + 5} H{x - 3}",
-        "ink",
-        width=2,
-    )
-
-
-def _diamond(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(f"M{x} {y - 6} L{x + 6} {y} L{x} {y + 6} L{x - 6} {y} Z", fill="split-mark")
-
-
-def _open_diamond(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(f"M{x} {y - 5} L{x + 5} {y} L{x} {y + 5} L{x - 5} {y} Z", "split-mark", width=2)
-
-
-def _cross(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(f"M{x - 4} {y - 4} L{x + 4} {y + 4} M{x + 4} {y - 4} L{x - 4} {y + 4}", "bad", width=3)
-
-
-def _bar(drawing: Drawing, x: int, y: int) -> None:
-    drawing.rect(x - 1, y - 6, 3, 12, drawing.palette["ink"])
-
-
-def _person(drawing: Drawing, x: int, y: int) -> None:
-    drawing.path(f"M{x - 6} {y + 5} L{x} {y - 6} L{x + 6} {y + 5} Z", fill="bad")
-
-
-_GLYPHS: dict[str, Callable[[Drawing, int, int], None]] = {
-    "start": _bar,
-    "visit": _dot,
-    "drop": _dash,
-    "resched": _dash,
-    "page": _sheet,
-    "refused": _cross,
-    "retake": _arrow,
-    "store": _open_diamond,
-    "split": _diamond,
-    "lost": _cross,
-    "fail": _cross,
-    "other": _person,
-    "free": _sheet,
-    "return": _bar,
-}
-_GLYPH_NAMES = (
-    ("visit", ("visit",)),
-    ("drop", ("drop", "resched")),
-    ("page", ("page", "free")),
-    ("retake", ("retake",)),
-    ("store", ("store",)),
-    ("split", ("split",)),
-    ("other thread", ("other",)),
-    ("failed", ("lost", "refused", "fail")),
-)
-"""What the legend calls the glyph of these kinds."""
-
-
-def _glyph_legend(drawing: Drawing, state: WalkState, top: int) -> None:
-    """The glyphs that occur, right of the rail's title."""
-    x = _TREE_RIGHT
-    for name, kinds in reversed(_GLYPH_NAMES):
-        if not set(kinds) & set(state.rail.kinds):
-            continue
-        x -= 6 * len(name) + 4
-        drawing.text(x, top - 8, name, "muted", size=11)
-        x -= 12
-        _GLYPHS[kinds[0]](drawing, x, top - 12)
-        x -= 12
 
 
 def _counters(drawing: Drawing, state: WalkState, y: int) -> None:
