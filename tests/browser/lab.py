@@ -325,3 +325,29 @@ def open_notebook(
         for session in json.loads(server.ask("api/sessions")):
             if session["path"] == path:
                 server.ask(f"api/sessions/{session['id']}", "DELETE")
+
+
+EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
+"""Every live exhibit of the kit has a slider."""
+
+
+class ShownExhibit:
+    """One exhibit on the page, found as a reader finds it: by roles and words."""
+
+    def __init__(self, notebook: Notebook, box: Locator) -> None:
+        self.notebook = notebook
+        self.box = box
+        self.picture = box.get_by_role("img")
+        self.title = self.picture.locator("> title")
+        self.answer = self.picture.locator("> desc")
+        self.message = box.get_by_role("status").last
+        box.scroll_into_view_if_needed()
+
+    def press(self, name: str) -> None:
+        """Click the button of this name."""
+        self.box.get_by_role("button", name=name, exact=True).click()
+
+    def type(self, field: Locator, text: str) -> None:
+        """Type into a field, and press Enter."""
+        field.fill(text)
+        field.press("Enter")

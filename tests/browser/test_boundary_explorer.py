@@ -11,24 +11,18 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import LOOPBACK, Notebook, open_notebook, rgb
+from tests.browser.lab import EXHIBIT, LOOPBACK, Notebook, ShownExhibit, open_notebook, rgb
 
-EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
 TOY = "toy: 32 frames, every byte visible"
 OPENING = "Look at [20K, 48K) of a 128K TD"
 AT_STAKE = "9 frames outside the range (5 before the start, 4 after the end)"
 
 
-class Explorer:
-    """One exhibit on the page, found as a reader finds it: by roles and words."""
+class Explorer(ShownExhibit):
+    """Its controls."""
 
     def __init__(self, notebook: Notebook, box: Locator):
-        self.notebook = notebook
-        self.box = box
-        self.picture = box.get_by_role("img")
-        self.title = self.picture.locator("> title")
-        self.answer = self.picture.locator("> desc")
-        self.message = box.get_by_role("status")
+        super().__init__(notebook, box)
         self.guest = box.get_by_label("guest", exact=True)
         self.unit = box.get_by_label("slider unit", exact=True)
         self.sliders = dict(zip(("start", "end"), box.get_by_role("slider").all(), strict=True))
@@ -44,13 +38,6 @@ class Explorer:
         self.guest.select_option(preset)
         expect(self.title).to_have_text(title)
         self.notebook.settle()  # the controls follow the picture
-
-    def press(self, name: str) -> None:
-        self.box.get_by_role("button", name=name, exact=True).click()
-
-    def type(self, which: str, text: str) -> None:
-        self.fields[which].fill(text)
-        self.fields[which].press("Enter")
 
     def counter(self, caption: str) -> str:
         """The number that stands over `caption`."""
@@ -146,7 +133,7 @@ def test_a_slider_that_is_refused_goes_back_and_says_why(toy):
 
 @pytest.mark.parametrize("text", ["32K", "0x8", " 32k "])
 def test_a_typed_address_moves_the_range(toy, text):
-    toy.type("start", text)
+    toy.type(toy.fields["start"], text)
     expect(toy.title).to_have_text("Look at [32K, 48K) of a 128K TD")
     expect(toy.sliders["start"]).to_have_attribute("aria-valuenow", "8.0")
     expect(toy.message).to_be_empty()
@@ -164,13 +151,13 @@ def test_a_typed_address_moves_the_range(toy, text):
 )
 def test_a_bad_address_is_answered_in_words_until_a_good_one_comes(toy, text, why):
     before = toy.markup()
-    toy.type("start", text)
+    toy.type(toy.fields["start"], text)
     expect(toy.message).to_contain_text(why)
     expect(toy.message).to_be_visible()
     expect(toy.fields["start"]).to_have_value(text)  # it stays, to be mended
     toy.notebook.settle()
     assert toy.markup() == before
-    toy.type("start", "24K")
+    toy.type(toy.fields["start"], "24K")
     expect(toy.title).to_have_text("Look at [24K, 48K) of a 128K TD")
     expect(toy.message).to_be_empty()
 

@@ -8,22 +8,17 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import LOOPBACK, Notebook, open_notebook, rgb
+from tests.browser.lab import EXHIBIT, LOOPBACK, Notebook, ShownExhibit, open_notebook, rgb
 
-EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
 LEAF = "0x80a00001c8a00fb7"
 TITLE = f"{LEAF} at level 2 (2M per entry)"
 
 
-class Decoder:
-    """The exhibit on the page, found as a reader finds it: by roles and words."""
+class Decoder(ShownExhibit):
+    """Its controls."""
 
     def __init__(self, notebook: Notebook, box: Locator):
-        self.notebook = notebook
-        self.box = box
-        self.picture = box.get_by_role("img")
-        self.title = self.picture.locator("> title")
-        self.message = box.get_by_role("status")
+        super().__init__(notebook, box)
         self.entry = box.get_by_label("entry", exact=True)
         self.level = box.get_by_label("at level", exact=True)
         self.example = box.get_by_label("example", exact=True)
@@ -32,10 +27,6 @@ class Decoder:
         self.child = box.get_by_role("slider")
         self.nx = box.get_by_label("NX huge pages", exact=True)
         self.access = box.get_by_label("role.access has x", exact=True)
-
-    def type(self, field: Locator, text: str) -> None:
-        field.fill(text)
-        field.press("Enter")
 
 
 @pytest.fixture(scope="module")

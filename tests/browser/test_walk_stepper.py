@@ -7,36 +7,24 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import LOOPBACK, Notebook, open_notebook, rgb
+from tests.browser.lab import EXHIBIT, LOOPBACK, Notebook, ShownExhibit, open_notebook, rgb
 
-EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
 TOY = "toy of 64 frames, leaves of three sizes"
 
 
-class Stepper:
-    """One exhibit on the page, found as a reader finds it: by roles and words."""
+class Stepper(ShownExhibit):
+    """Its controls."""
 
     def __init__(self, notebook: Notebook, box: Locator):
-        self.notebook = notebook
-        self.box = box
-        self.picture = box.get_by_role("img")
-        self.title = self.picture.locator("> title")
-        self.answer = self.picture.locator("> desc")
+        super().__init__(notebook, box)
         # The first is the answer to a prediction, and is not there while nothing is predicted.
-        self.said, self.message = box.get_by_role("status").first, box.get_by_role("status").last
+        self.said = box.get_by_role("status").first
         self.start, self.end, self.step = box.get_by_role("slider").all()
         self.start_text, self.end_text = box.get_by_role("textbox").all()
         self.refuse, self.resched, self.race_number = box.get_by_role("spinbutton").all()
         self.layout = box.get_by_label("layout", exact=True)
         self.race = box.get_by_label("another thread", exact=True)
         self.predict = box.get_by_label("predict", exact=True)
-
-    def press(self, name: str) -> None:
-        self.box.get_by_role("button", name=name, exact=True).click()
-
-    def type(self, field: Locator, text: str) -> None:
-        field.fill(text)
-        field.press("Enter")
 
     def at(self, step: int, of: int, words: str = "") -> None:
         expect(self.answer).to_contain_text(f"Step {step} of {of}: ")
