@@ -9,7 +9,7 @@ from tdpkit.lab.guest import Layout
 from tdpkit.lab.split_call import SplitCall
 from tdpkit.lab.worlds import Faults
 
-from .exhibit import as_frame
+from .exhibit import as_frame, check_flag
 
 
 class Opening(NamedTuple):
@@ -64,11 +64,14 @@ def opening_of(layout: str | Layout) -> Setup:
 def changed(setup: Setup, change: dict[str, Any]) -> Setup:
     """`setup` with the fields of `change`; start and end may be text.
 
-    Raises InvalidTypeError for a field that there is none of, InvalidValueError for text that is no address.
+    Raises InvalidTypeError for a field that there is none of and for a switch that is neither on nor off,
+    InvalidValueError for text that is no address.
     """
     for name in change:
         if name not in Setup._fields:
             raise InvalidTypeError(f"a call has {', '.join(Setup._fields)}; it has no {name!r}")
+    for name in ("only_cross_boundary", "shared"):
+        check_flag(change.get(name, True), name)
     setup = setup._replace(**change)
     return setup._replace(start=as_frame(setup.start), end=as_frame(setup.end))
 

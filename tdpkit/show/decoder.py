@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import ipywidgets
 
-from tdpkit.engine.gfn import X86_5LEVEL, InvalidTypeError, InvalidValueError, check_gfn, format_gfn
+from tdpkit.engine.gfn import X86_5LEVEL, InvalidValueError, check_gfn, format_gfn
 from tdpkit.lab.entry import entry_on_the_way, parse_entry, read_entry
 from tdpkit.lab.guest import Guest
 
 from .entry import EntryState, entry_state
 from .entry_svg import entry_svg, entry_table, entry_text
 from .entry_words import way_note
-from .exhibit import Exhibit, address_field, as_frame, line
+from .exhibit import Exhibit, address_field, as_frame, check_flag, line
 from .theme import Palette
 
 _GEOMETRY = X86_5LEVEL
@@ -138,9 +138,9 @@ class EntryDecoder(Exhibit):
                 raise InvalidValueError("an address says which entry of a machine; choose a machine first")
             choice = choice._replace(at=check_gfn(as_frame(at)))
         if exec_allowed is not None:
-            choice = choice._replace(exec_allowed=_flag(exec_allowed, "exec_allowed"))
+            choice = choice._replace(exec_allowed=check_flag(exec_allowed, "exec_allowed"))
         if nx_huge_pages is not None:
-            choice = choice._replace(nx_huge_pages=_flag(nx_huge_pages, "nx_huge_pages"))
+            choice = choice._replace(nx_huge_pages=check_flag(nx_huge_pages, "nx_huge_pages"))
         if index is not None:
             choice = choice._replace(index=index)
         self._go(choice)
@@ -265,9 +265,3 @@ class EntryDecoder(Exhibit):
 
     def _table(self) -> str:
         return entry_table(self.state)
-
-
-def _flag(value: bool, name: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise InvalidTypeError(f"{name} is True or False; {value!r} is neither")

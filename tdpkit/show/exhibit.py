@@ -13,7 +13,7 @@ from typing import Any
 
 import ipywidgets
 
-from tdpkit.engine.gfn import Geometry, GfnRange, InvalidValueError, format_gfn, parse_gfn
+from tdpkit.engine.gfn import Geometry, GfnRange, InvalidTypeError, InvalidValueError, format_gfn, parse_gfn
 
 from .theme import LIGHT, LIVE, LIVE_STYLE, Palette
 
@@ -220,3 +220,10 @@ def address_field(what: str, placeholder: str) -> ipywidgets.Text:
 def as_frame(value: str | int) -> int:
     """An address as typed, or a frame number as it is."""
     return parse_gfn(value) if isinstance(value, str) else value
+
+
+def check_flag(value: bool, name: str) -> bool:
+    """`value`, if it is True or False (else InvalidTypeError): a switch has no third position."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidTypeError(f"{name} is True or False; {value!r} is neither")

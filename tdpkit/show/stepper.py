@@ -90,8 +90,9 @@ class WalkStepper(Exhibit):
         same = setup._replace(unit_level=0) == self.setup._replace(unit_level=0)
         call = self.call if same else record_call(setup)
         at = _from_0(step) if step is not None else self.state.at if same else 0
+        hidden = self.quiz is not None if predict is None else predict
         quiz = None
-        if self.quiz is not None if predict is None else predict:
+        if hidden:
             quiz = self.quiz if same and self.quiz else Quiz(call, at)
         if quiz and at > quiz.seen:
             raise InvalidValueError(f"what comes after step {quiz.seen + 1} is hidden: predict it first")
@@ -293,7 +294,7 @@ class WalkStepper(Exhibit):
             refused=refused,
             write=lambda frame: name_frame(call, frame),
         )
-        targets = range(1, call.geometry.max_leaf_level if call.geometry.max_leaf_level > 1 else 2)
+        targets = range(1, call.geometry.root_level)  # all that the call takes
         self.put(self.target_menu, options=[(call.geometry.level(n).label, n) for n in targets])
         self.put(self.target_menu, value=setup.target_level, disabled=setup.only_cross_boundary)
         own = [("your own layout", self._own)] if self._own else []

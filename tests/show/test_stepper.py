@@ -109,6 +109,8 @@ def test_it_can_open_at_any_step_and_on_any_call():
         ({"start": 64, "end": 70}, InvalidValueError, "inside the root"),
         ({"start": "8", "end": "4"}, InvalidValueError, "ends at or after its start"),
         ({"target_level": 3}, InvalidValueError, "a target level lies below the root's"),
+        ({"shared": "yes"}, InvalidTypeError, "shared is True or False; 'yes' is neither"),
+        ({"only_cross_boundary": 2}, InvalidTypeError, "only_cross_boundary is True or False"),
         ({"refuse_page": -1}, InvalidValueError, "counts from 1"),
         ({"unit_level": 4}, InvalidValueError, "a level is from 1 to 3"),
     ],
@@ -228,6 +230,17 @@ def test_the_patch_always_splits_down_to_4k(stepper):
         True,
         1,
     )
+
+
+@pytest.mark.parametrize("layout", OPENINGS)
+def test_every_level_that_the_call_takes_is_in_the_menu(layout):
+    """One that is not there would leave the exhibit half changed."""
+    stepper = WalkStepper(layout, only_cross_boundary=False)
+    levels = [level for _, level in stepper.target_menu.options]
+    assert levels == list(range(1, stepper.call.geometry.root_level))
+    for level in levels:
+        stepper.show(target_level=level)
+        assert (stepper.target_menu.value, stepper.call.target_level) == (level, level)
 
 
 def test_a_layout_opens_in_its_own_state_whatever_was_before(stepper):
