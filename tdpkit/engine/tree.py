@@ -89,34 +89,48 @@ class LeafRun(NamedTuple):
 # ---- reading -------------------------------------------------------------------------------------------
 
 
-def translate(root: TdpMmuRoot, gfn: SupportsIndex) -> Leaf | None:
-    """The leaf that holds `gfn`, or None; the walk a CPU makes.
+class Passed(NamedTuple):
+    """An entry on the way down to a frame: in the table in `row`, of `level`, at `index`."""
 
-    Raises InvalidValueError for a negative `gfn` or one this tree cannot hold.
+    level: int
+    row: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody misses
+    spte: int
+
+
+def way_down(root: TdpMmuRoot, gfn: SupportsIndex, level: int = PG_LEVEL_4K) -> list[Passed]:
+    """The entries on the way to `gfn`, from the root's down to the one of `level`, or where the way ends.
+
+    The walk a CPU makes. Raises InvalidValueError for a negative `gfn` or one this tree cannot hold.
     """
-    row, leaf = table_at(root, gfn, PG_LEVEL_4K)
-    if row is None:
-        return leaf
-    frame = as_integer(gfn, "a GFN")
-    spte = root.pool.table(row)[root.geometry.index(frame | root.gfn_bits, PG_LEVEL_4K)]
-    return Leaf(frame, PG_LEVEL_4K, spte_to_pfn(spte), spte) if is_shadow_present_pte(spte) else None
+    frame = check_inside(root, check_gfn(gfn))
+    passed, row = [], root.row
+    for at in range(root.geometry.root_level, level - 1, -1):
+        index = root.geometry.index(frame | root.gfn_bits, at)
+        spte = root.pool.table(row)[index]
+        passed.append(Passed(at, row, index, spte))
+        if not is_shadow_present_pte(spte) or is_last_spte(spte, at):
+            break
+        row = spte_to_pfn(spte)
+    return passed
+
+
+def translate(root: TdpMmuRoot, gfn: SupportsIndex) -> Leaf | None:
+    """The leaf that holds `gfn`, or None. Raises as :func:`way_down`."""
+    last = way_down(root, gfn)[-1]
+    if not is_shadow_present_pte(last.spte):
+        return None
+    first = root.geometry.gfn_round_for_level(as_integer(gfn, "a GFN"), last.level)
+    return Leaf(first, last.level, spte_to_pfn(last.spte), last.spte)
 
 
 def table_at(root: TdpMmuRoot, gfn: SupportsIndex, level: int) -> tuple[int | None, Leaf | None]:
     """The row of the `level` table on the way to `gfn`; or None and the larger leaf that holds it, if any.
 
-    Raises InvalidValueError for a negative `gfn` or one this tree cannot hold.
+    Raises as :func:`way_down`.
     """
-    frame = check_inside(root, check_gfn(gfn))
-    geometry, row = root.geometry, root.row
-    for above in range(geometry.root_level, level, -1):
-        spte = root.pool.table(row)[geometry.index(frame | root.gfn_bits, above)]
-        if not is_shadow_present_pte(spte):
-            return None, None
-        if is_last_spte(spte, above):
-            return None, Leaf(geometry.gfn_round_for_level(frame, above), above, spte_to_pfn(spte), spte)
-        row = spte_to_pfn(spte)
-    return row, None
+    last = way_down(root, gfn, level)[-1]
+    return (last.row, None) if last.level == level else (None, translate(root, gfn))
 
 
 def leaves(root: TdpMmuRoot) -> Iterator[Leaf]:

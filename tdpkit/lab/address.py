@@ -93,7 +93,8 @@ def shared_gfn_bit(geometry: Geometry) -> int:
 def join_indices(indices: tuple[int, ...] | list[int], geometry: Geometry = X86_4LEVEL) -> int:
     """The frame at which `indices`, the root's first, arrive: the inverse of :func:`address_path`.
 
-    Raises InvalidValueError for too few or too many of them, and for one that a table does not have.
+    Raises InvalidTypeError for what is no list of integers, InvalidValueError for too few or too many of them
+    and for one that a table does not have.
     """
     if not isinstance(indices, tuple | list):
         raise InvalidTypeError(f"indices are a list, the root's first; {indices!r} is none")

@@ -12,18 +12,15 @@ from tdpkit.engine.gfn import (
     InvalidTypeError,
     InvalidValueError,
     as_integer,
-    check_gfn,
 )
 from tdpkit.engine.spte import (
     SPTE_BASE_ADDR_MASK,
     decode,
     is_access_track_spte,
-    is_last_spte,
-    is_shadow_present_pte,
     make_small_spte,
     spte_to_pfn,
 )
-from tdpkit.engine.tree import TdpMmuRoot, check_inside
+from tdpkit.engine.tree import TdpMmuRoot, way_down
 
 from .entry_fields import Field, fields_of, flaws_of
 
@@ -123,16 +120,8 @@ def way_to(root: TdpMmuRoot, gfn: SupportsIndex, level: SupportsIndex = PG_LEVEL
 
     Raises InvalidValueError for a level that `root` does not have and for a frame that it cannot hold.
     """
-    geometry, row, found = root.geometry, root.row, []
-    wanted, frame = geometry.level(level).number, check_inside(root, check_gfn(gfn))
-    for at in range(geometry.root_level, wanted - 1, -1):
-        index = geometry.index(frame | root.gfn_bits, at)
-        spte = root.pool.table(row)[index]
-        found.append(Found(spte, at, index))
-        if not is_shadow_present_pte(spte) or is_last_spte(spte, at):
-            break
-        row = spte_to_pfn(spte)
-    return found
+    wanted = root.geometry.level(level).number
+    return [Found(passed.spte, passed.level, passed.index) for passed in way_down(root, gfn, wanted)]
 
 
 # ---- children ------------------------------------------------------------------------------------------

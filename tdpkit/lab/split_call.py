@@ -138,6 +138,8 @@ class SplitCall:
         self.steps = world.steps
         self.fired = world.fired[0]
         """The other thread acted."""
+        self.allocations = world.allocations
+        """Pages asked for, one that was refused included."""
         self.at = len(self.steps) - 1
         self.go(0)
 

@@ -7,21 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from typing import NamedTuple
 
-from tdpkit.engine.gfn import PG_LEVEL_4K, format_gfn
-from tdpkit.engine.spte import (
-    PT_PAGE_SIZE_MASK,
-    SPTE_MMU_PRESENT_MASK,
-    is_shadow_present_pte,
-)
+from tdpkit.engine.gfn import format_gfn
 from tdpkit.engine.tree import Leaf, table_at
 from tdpkit.lab.guest import Guest, Outcome
 from tdpkit.lab.words import count_of
 
 from .boundary_words import WHAT_IF, answer, counters, edge_caption, kind_names, name_leaf, title
-from .strips import Cell, Strip, join_cells
+from .strips import Cell, Strip, join_cells, runs_of_entries
 
 
 class Lens(NamedTuple):
@@ -203,19 +197,15 @@ class _Painter:
         pages, split = self.geometry.pages(level), (first, level + 1) in self.outcome.splits
         low = self.geometry.index(first | self.guest.root.gfn_bits, level)
         entries = self.guest.root.pool.table(row)[low : low + -(-(last - first) // pages)]
-        mask = SPTE_MMU_PRESENT_MASK | (PT_PAGE_SIZE_MASK if level > PG_LEVEL_4K else 0)
-        gfn = first
-        for bits, run in groupby(entries, mask.__and__):
-            end = gfn + pages * sum(1 for _ in run)
-            if not is_shadow_present_pte(bits):
-                yield from self._absent_cells(gfn, end)
-            elif bits != mask:
-                yield Cell(gfn, end, "table")
+        for cell in runs_of_entries(entries, level, first, pages):
+            if cell.kind == "hole":
+                yield from self._absent_cells(cell.first, cell.last)
+            elif cell.kind == "table":
+                yield cell
             elif split:
-                yield Cell(gfn, end, "split")
+                yield cell._replace(kind="split")
             else:
-                yield from self._leaf_cells(level, gfn, end)
-            gfn = end
+                yield from self._leaf_cells(level, cell.first, cell.last)
 
     def _leaf_cells(self, level: int, first: int, last: int) -> Iterator[Cell]:
         """Leaves side by side: those that cross an edge stand by themselves."""

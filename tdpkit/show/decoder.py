@@ -6,8 +6,8 @@ browser and an integer here; no control holds it as a number, which a browser wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import ipywidgets
 
@@ -232,18 +232,16 @@ class EntryDecoder(Exhibit):
         )
 
     def _connect(self) -> None:
-        handlers: tuple[tuple[Any, Callable[[Any], None]], ...] = (
-            (self.entry_text, lambda new: self.propose(entry=new)),
-            (self.level_menu, lambda new: self.propose(level=new)),
-            (self.example_menu, lambda new: self.propose(example=new)),
-            (self.machine_menu, lambda new: self.propose(machine=new)),
-            (self.at_text, lambda new: self.propose(at=new)),
-            (self.index_slider, lambda new: self.propose(index=new)),
-            (self.nx_box, lambda new: self.propose(nx_huge_pages=new)),
-            (self.exec_box, lambda new: self.propose(exec_allowed=new)),
+        self.proposes(
+            entry=self.entry_text,
+            level=self.level_menu,
+            example=self.example_menu,
+            machine=self.machine_menu,
+            at=self.at_text,
+            index=self.index_slider,
+            nx_huge_pages=self.nx_box,
+            exec_allowed=self.exec_box,
         )
-        for control, handler in handlers:
-            self.observe(control, handler)
 
     def _follow(self, refused: bool) -> None:
         choice = self.choice

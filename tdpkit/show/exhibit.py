@@ -8,6 +8,7 @@ slider is answered at once and nothing flickers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -79,6 +80,14 @@ class Exhibit:
             self.show(**change)
         except (ValueError, TypeError) as error:
             self._sync(refused=str(error))
+
+    def proposes(self, **controls: ipywidgets.Widget) -> None:
+        """Let each control propose its value under its name."""
+        for name, control in controls.items():
+            self.observe(control, partial(self._propose_as, name))
+
+    def _propose_as(self, name: str, value: Any) -> None:
+        self.propose(**{name: value})
 
     def observe(self, control: ipywidgets.Widget, handler: Callable[[Any], None]) -> None:
         """Call `handler` with each new value; controls that follow the state do not propose it again."""
@@ -168,11 +177,9 @@ class RangeControls:
     def connect(self, exhibit: Exhibit) -> None:
         """Let the controls propose to `exhibit`."""
         propose, observe = exhibit.propose, exhibit.observe
-        observe(self.unit_menu, lambda new: propose(unit_level=new))
         observe(self.start_slider, lambda new: propose(start=new * self._unit))
         observe(self.end_slider, lambda new: propose(end=min(new * self._unit, self._frames)))
-        observe(self.start_text, lambda new: propose(start=new))
-        observe(self.end_text, lambda new: propose(end=new))
+        exhibit.proposes(unit_level=self.unit_menu, start=self.start_text, end=self.end_text)
 
     def follow(
         self,

@@ -159,9 +159,7 @@ class BoundaryExplorer(Exhibit):
         )
 
     def _connect(self) -> None:
-        self.observe(self.preset_menu, lambda new: self.propose(preset=new))
-        self.observe(self.kind_buttons, lambda new: self.propose(kind=new))
-        self.observe(self.action_buttons, lambda new: self.propose(action=new))
+        self.proposes(preset=self.preset_menu, kind=self.kind_buttons, action=self.action_buttons)
         self.range.connect(self)
         self.back_button.on_click(lambda _: self.propose(action="look"))
 

@@ -6,7 +6,7 @@ to come is hidden and asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -241,19 +241,18 @@ class WalkStepper(Exhibit):
 
     def _connect(self) -> None:
         self.range.connect(self)
-        for control, name in (
-            (self.layout_menu, "layout"),
-            (self.form_buttons, "only_cross_boundary"),
-            (self.target_menu, "target_level"),
-            (self.lock_buttons, "shared"),
-            (self.refuse_number, "refuse_page"),
-            (self.resched_number, "resched_at"),
-            (self.race_menu, "race"),
-            (self.race_number, "race_at"),
-            (self.step_slider, "step"),
-            (self.predict_box, "predict"),
-        ):
-            self.observe(control, self._proposing(name))
+        self.proposes(
+            layout=self.layout_menu,
+            only_cross_boundary=self.form_buttons,
+            target_level=self.target_menu,
+            shared=self.lock_buttons,
+            refuse_page=self.refuse_number,
+            resched_at=self.resched_number,
+            race=self.race_menu,
+            race_at=self.race_number,
+            step=self.step_slider,
+            predict=self.predict_box,
+        )
         self.first_button.on_click(lambda _: self.propose(step=1))
         self.back_button.on_click(lambda _: self.move(-1))
         self.next_button.on_click(lambda _: self.move(1))
@@ -263,9 +262,6 @@ class WalkStepper(Exhibit):
         self.reveal_button.on_click(lambda _: self.reveal())
         for number, button in enumerate(self.option_buttons):
             button.on_click(lambda _, number=number: self.answer(number))
-
-    def _proposing(self, name: str) -> Callable[[Any], None]:
-        return lambda new: self.propose(**{name: new})
 
     def propose(self, **change: Any) -> None:
         """As every exhibit's; another form also takes the level that it splits down to."""
@@ -332,8 +328,7 @@ class WalkStepper(Exhibit):
         """What was asked for and did not come about, since the call is too short for it."""
         if self.quiz:
             return ""
-        last, setup = self.call.steps[-1], self.setup
-        pages = sum(step.kind in ("page", "refused") for step in self.call.steps)
+        last, setup, pages = self.call.steps[-1], self.setup, self.call.allocations
         missed = []
         if setup.refuse_page > pages:
             missed.append(f"the call asks for {pages} pages, so page {setup.refuse_page} is never refused")

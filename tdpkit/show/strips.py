@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import NamedTuple
+
+from tdpkit.engine.gfn import PG_LEVEL_4K
+from tdpkit.engine.spte import PT_PAGE_SIZE_MASK, SPTE_MMU_PRESENT_MASK
 
 from .markup import Drawing
 
@@ -38,6 +42,19 @@ class Strip(NamedTuple):
     cells: tuple[Cell, ...]
     focus: tuple[int, int]
     """The frames of the entry in focus, which the next strip enlarges."""
+
+
+def runs_of_entries(entries: Iterable[int], level: int, first: int, pages: int) -> Iterator[Cell]:
+    """`entries` of `level`, side by side from frame `first` on, `pages` frames each, as runs of one kind.
+
+    kind: "hole", "table" or "leaf".
+    """
+    leaf = SPTE_MMU_PRESENT_MASK | (PT_PAGE_SIZE_MASK if level > PG_LEVEL_4K else 0)
+    for bits, run in groupby(entries, leaf.__and__):
+        last = first + pages * sum(1 for _ in run)
+        present = bits & SPTE_MMU_PRESENT_MASK
+        yield Cell(first, last, "hole" if not present else "leaf" if bits == leaf else "table")
+        first = last
 
 
 def join_cells(cells: Iterable[Cell]) -> list[Cell]:

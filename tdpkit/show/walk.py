@@ -17,7 +17,7 @@ from tdpkit.lab.split_call import SplitCall, Step
 from tdpkit.lab.words import count_of
 
 from . import walk_words as words
-from .strips import Cell, Strip, join_cells
+from .strips import Cell, Strip, join_cells, runs_of_entries
 
 
 class Place(NamedTuple):
@@ -83,7 +83,8 @@ class WalkState(NamedTuple):
     """What is to come is not shown."""
 
 
-_LOG = 7
+LOG_LINES = 7
+"""Steps in the log, at most."""
 _LEAST_ENTRIES = 16
 """A strip of a large machine shows at least so many entries of its table, and all that matters."""
 
@@ -97,6 +98,7 @@ def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
     stand = _stand(call, at)
     whole = words.is_whole(call)
     reader = _Reader(call, at)
+    shown = call.steps[: at + 1] if hidden else call.steps
     strips = tuple(reader.whole_strips() if whole else reader.lens(stand))
     said, role = words.describe(call, at)
     kinds = {cell.kind for strip in strips for cell in strip.cells}
@@ -120,15 +122,15 @@ def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
         visited=tuple(_visited(call, at, whole)),
         code=words.code(call),
         code_key=words.code_key(call, at),
-        log=tuple((n + 1, words.log_line(call, n)) for n in range(max(0, at + 1 - _LOG), at + 1)),
+        log=tuple((n + 1, words.log_line(call, n)) for n in range(max(0, at + 1 - LOG_LINES), at + 1)),
         pills=words.pills(call, step),
         counters=words.counters(step),
         totals="" if hidden else words.totals(call),
         legend=tuple((kind, name) for kind, name in words.kind_names(call).items() if kind in kinds),
         rail=Rail(
-            tuple(s.kind for s in (call.steps[: at + 1] if hidden else call.steps)),
-            tuple(_runs(not s.held for s in call.steps)),
-            tuple(_runs(not s.rcu for s in call.steps)),
+            tuple(step.kind for step in shown),
+            tuple(_runs(not step.held for step in shown)),
+            tuple(_runs(not step.rcu for step in shown)),
         ),
         trace=step.trace,
         hidden=hidden,
@@ -277,19 +279,12 @@ class _Reader:
 
     def _cells(self, row: int, level: int, base: int) -> Iterator[Cell]:
         """Cells of one table, runs of equal entries; those that the call would split stand by themselves."""
-        pages = self.geometry.pages(level)
-        mask = SPTE_MMU_PRESENT_MASK | (PT_PAGE_SIZE_MASK if level > PG_LEVEL_4K else 0)
         leaf = "split" if row in self.made else f"leaf{level}"
-        gfn = base
-        for bits, run in groupby(self.root.pool.table(row), mask.__and__):
-            end = gfn + pages * sum(1 for _ in run)
-            if not is_shadow_present_pte(bits):
-                yield Cell(gfn, end, "hole")
-            elif bits != mask:
-                yield Cell(gfn, end, "table")
+        for cell in runs_of_entries(self.root.pool.table(row), level, base, self.geometry.pages(level)):
+            if cell.kind == "leaf":
+                yield from self._leaf_cells(level, cell.first, cell.last, leaf)
             else:
-                yield from self._leaf_cells(level, gfn, end, leaf)
-            gfn = end
+                yield cell
 
     def _leaf_cells(self, level: int, first: int, last: int, kind: str) -> Iterator[Cell]:
         """Leaves side by side, those that the call would split marked."""

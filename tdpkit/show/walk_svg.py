@@ -9,7 +9,7 @@ from zlib import crc32
 from .markup import Drawing
 from .strips import STRIP_HEIGHT, Strip, draw_borders, draw_boxes, draw_legend, draw_texts, draw_wedge, x_of
 from .theme import Palette
-from .walk import Place, WalkState
+from .walk import LOG_LINES, Place, WalkState
 from .walk_rail import draw_rail
 
 _WIDTH, _LEFT, _RIGHT = 1000, 24, 976
@@ -252,7 +252,7 @@ def _log(drawing: Drawing, state: WalkState, top: int) -> None:
     """The last steps in a few words each, the newest at the end."""
     drawing.text(_SIDE, top - 8, "event log", weight=700)
     drawing.text(_RIGHT, top - 8, "newest last", "muted", size=11, anchor="end")
-    drawing.rect(_SIDE, top, _RIGHT - _SIDE, 7 * _LOG_LINE + 10, drawing.palette["paper"], "grid")
+    drawing.rect(_SIDE, top, _RIGHT - _SIDE, LOG_LINES * _LOG_LINE + 10, drawing.palette["paper"], "grid")
     for number, (step, text) in enumerate(state.log):
         y = top + 19 + number * _LOG_LINE
         now = step == state.at + 1

@@ -50,7 +50,7 @@ def name_entry(call: SplitCall, gfn: int, level: int) -> str:
 
 
 def name_level(call: SplitCall, level: int) -> str:
-    """``level 2`` and what an entry of it covers."""
+    """What an entry of `level` covers: ``4 frames each``, ``2M per entry``."""
     pages = call.geometry.pages(level)
     return f"{count_of(pages, 'frame')} each" if is_whole(call) else f"{format_gfn(pages)} per entry"
 
