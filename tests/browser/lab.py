@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 
@@ -329,6 +329,12 @@ def open_notebook(
 
 EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
 """Every live exhibit of the kit has a slider."""
+
+
+def nth(controls: Locator, number: int) -> list[Locator]:
+    """The `number` controls that `controls` stands for, each waited for once there are just so many."""
+    expect(controls).to_have_count(number)
+    return [controls.nth(at) for at in range(number)]
 
 
 class ShownExhibit:

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import EXHIBIT, LOOPBACK, Notebook, ShownExhibit, open_notebook, rgb
+from tests.browser.lab import EXHIBIT, LOOPBACK, Notebook, ShownExhibit, nth, open_notebook, rgb
 
 TOY = "toy of 64 frames, leaves of three sizes"
 
@@ -19,9 +19,9 @@ class Stepper(ShownExhibit):
         super().__init__(notebook, box)
         # The first is the answer to a prediction, and is not there while nothing is predicted.
         self.said = box.get_by_role("status").first
-        self.start, self.end, self.step = box.get_by_role("slider").all()
-        self.start_text, self.end_text = box.get_by_role("textbox").all()
-        self.refuse, self.resched, self.race_number = box.get_by_role("spinbutton").all()
+        self.start, self.end, self.step = nth(box.get_by_role("slider"), 3)
+        self.start_text, self.end_text = nth(box.get_by_role("textbox"), 2)
+        self.refuse, self.resched, self.race_number = nth(box.get_by_role("spinbutton"), 3)
         self.layout = box.get_by_label("layout", exact=True)
         self.race = box.get_by_label("another thread", exact=True)
         self.predict = box.get_by_label("predict", exact=True)
