@@ -162,27 +162,33 @@ def tdp_mmu_split_huge_pages_root(
     *,
     shared: bool,
     only_cross_boundary: bool = False,
+    check_start: bool = True,
 ) -> Coroutine[int]:
     """Split the huge leaves of [start, end) down to `target_level`; with `only_cross_boundary`, only those
     that are not fully inside the range (the patch).
 
     start, end: frames; `end` may lie beyond the root, the walk stops at its last entry. target_level:
     1 to root_level - 1. shared: mmu_lock is held for read, entries change by compare-and-exchange; else for
-    write. Returns 0 or -ENOMEM; earlier splits then stay, and calling again completes them. With start ==
-    end inside a huge leaf that leaf is visited and split (a quirk of the walk). Raises InvalidTypeError or
-    InvalidValueError for a range that is negative, reversed or starts beyond the root, or an unknown level.
+    write. check_start: a start beyond the root is refused; if False it is taken as the kernel takes it, and
+    the walk aliases to a low entry (findings 3). Returns 0 or -ENOMEM; earlier splits then stay, and calling
+    again completes them. With start == end inside a huge leaf that leaf is visited and split (a quirk of the
+    walk). Raises InvalidTypeError or InvalidValueError for a range that is negative, reversed or starts
+    beyond the root, or an unknown level.
     Source: tdp_mmu_split_huge_pages_root, tdp_mmu.c; kernel-facts 5.1, 6.
     """
-    span = _check_range(root, start, end)
+    span = _check_range(root, start, end, check_start)
     level = root.geometry.level(target_level).number
     if level == root.geometry.root_level:
         raise InvalidValueError(f"a target level lies below the root's {level}; {level} does not")
     return _split_huge_pages_root(root, span.start, span.end, level, shared, only_cross_boundary)
 
 
-def _check_range(root: TdpMmuRoot, start: SupportsIndex, end: SupportsIndex) -> GfnRange:
+def _check_range(
+    root: TdpMmuRoot, start: SupportsIndex, end: SupportsIndex, check_start: bool = True
+) -> GfnRange:
     span = GfnRange(as_integer(start, "the start"), as_integer(end, "the end"))
-    check_inside(root, root.geometry.check_start(span.start))
+    if check_start:
+        check_inside(root, root.geometry.check_start(span.start))
     return span
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tdpkit.engine.events import (
     EBUSY,
+    ENOMEM,
     AllocTable,
     External,
     FreeTable,
@@ -25,12 +26,12 @@ from tdpkit.engine.tree import LeafRun, TdpMmuRoot
 
 
 class CountingWorld(World):
-    """A kind world that counts: visits, allocations, lock drops, splits, zapped leaves."""
+    """A kind world that counts: visits, allocations and refusals, lock drops, splits, zapped leaves."""
 
     def __init__(self) -> None:
         super().__init__()
         self.iterations = self.allocations = self.lock_drops = self.yields = 0
-        self.failed_cmpxchg = self.external_set_calls = 0
+        self.failed_cmpxchg = self.external_set_calls = self.refused = 0
         self.unused_sp_freed = False
         self.splits: list[tuple[int, int, int]] = []
         """(row of the root, gfn, level) of each split, in order."""
@@ -72,6 +73,7 @@ class CountingWorld(World):
         """Keeps splits."""
         if event.name == "kvm_mmu_split_huge_page":
             self.failed_cmpxchg += event.errno == -EBUSY
+            self.refused += event.errno == -ENOMEM
             if event.errno == 0 and self.iter:
                 self.splits.append((self.iter.pt_path[self.iter.root_level], event.gfn, event.level))
 
