@@ -286,9 +286,9 @@ def run_strategy(
 
     The calls are those of :func:`plan_of`. world: watches, and may refuse pages; a fresh one, a kind one if
     None. stepwise: calls over more frames than this are not walked from end to end. One with the patch's
-    filter then changes the tree all the same, and is counted exactly (`scan` finds what crosses); a plain one
-    is `priced`. Raises InvalidTypeError or InvalidValueError, with nothing changed, for a span that starts
-    beyond the root.
+    filter then changes the tree all the same, and is counted exactly (`scan` finds what crosses); a plain
+    one, if no other call meets its frames, is `priced`. Raises InvalidTypeError or InvalidValueError, with
+    nothing changed, for a span that starts beyond the root.
     """
     check_inside(root, span.start)
     world = world or CountingWorld()
@@ -296,8 +296,7 @@ def run_strategy(
     made, visits, priced, errno = 0, [], 0, 0
     for made, call in enumerate(calls, start=1):  # noqa: B007 - how many were made is wanted below
         before, splits = world.iterations, len(world.splits)
-        long = call.end - call.start > stepwise
-        if not long:
+        if call.end - call.start <= stepwise or not (call.only_cross_boundary or _is_alone(call, calls)):
             errno = _make(root, call, world)
             visits.append(world.iterations - before)
         elif call.only_cross_boundary:
@@ -322,6 +321,11 @@ def run_strategy(
         errno=errno,
         root=root,
     )
+
+
+def _is_alone(call: Call, calls: list[Call]) -> bool:
+    """No other of `calls` meets the frames of this one."""
+    return not any(other is not call and other.start < call.end and call.start < other.end for other in calls)
 
 
 def _make(root: TdpMmuRoot, call: Call, world: CountingWorld) -> int:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, GfnRange
-from tdpkit.lab.cost import visits_again, visits_when_mapped
+from tdpkit.engine.pool import PageTablePool
+from tdpkit.engine.tree import TdpMmuRoot, map_run
+from tdpkit.lab.cost import price_plain_split, visits_again, visits_in_new_tables, visits_when_mapped
 from tdpkit.lab.guest import LAYOUTS, layout_of
 from tdpkit.lab.split_call import SplitCall
 from tests.engine import brute
@@ -141,3 +143,48 @@ def test_a_mapped_range_and_what_is_visited_again_make_a_whole_call(layout):
         mapped = visits_when_mapped(call.geometry, call.span, call.min_level)
         again = visits_again(call.geometry, [level for _, level in call.splits])
         assert call.steps[-1].visits == sum(mapped.values()) + again
+
+
+# ---- what was not there before -------------------------------------------------------------------------
+
+
+def test_new_tables_are_walked_as_far_as_the_range_goes():
+    """By hand: a 1G leaf split makes a table of 512 entries; [1G-4M, 1G+2M) has two of one and one of the
+    next; a 2M leaf's new table is below a walk that stops at 2M.
+    """
+    span = GfnRange.parse("1G-4M", "1G+2M")
+    first, second = (0, 3), (1 << 18, 3)
+    assert visits_in_new_tables(X86_4LEVEL, [], span, 2) == 0
+    assert visits_in_new_tables(X86_4LEVEL, [first], span, 2) == 2
+    assert visits_in_new_tables(X86_4LEVEL, [first, second, (0, 2)], span, 2) == 3
+    assert visits_in_new_tables(X86_4LEVEL, [first, second], span, 3) == 0
+    assert visits_in_new_tables(X86_4LEVEL, [((1 << 18) - 512, 2)], span, 1) == 512
+
+
+def mapped(*runs: tuple[int, int, int]) -> TdpMmuRoot:
+    root = TdpMmuRoot(PageTablePool(X86_4LEVEL))
+    for gfn, level, count in runs:
+        map_run(root, gfn, level, count, gfn)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("runs", "span", "target", "splits", "visits"),
+    [
+        # Kernel-facts 7.2: 32 817 and 32 785 visits, 8208 and 8192 tables.
+        ([(0, 3, 16)], ("0", "16G"), 1, 16 * 513, 32_817),
+        ([(0, 2, 8192)], ("0", "16G"), 1, 8192, 32_785),
+        # 1G leaves to 2M: one split each; the root's entry, 16 entries of 1G, and 2 on the way to each.
+        ([(0, 3, 16)], ("0", "16G"), 2, 16, 1 + 16 + 2 * 16),
+        # One frame of a 1G leaf: two splits, three entries in the end, 2 + 3 on the ways down.
+        ([(0, 3, 1)], ("4K", "8K"), 1, 2, 3 + 5),
+        # Two frames across 2M: the 1G leaf, two 2M leaves.
+        ([(0, 3, 1)], ("2M-4K", "2M+4K"), 1, 3, 4 + 2 + 3 + 3),
+        # 4K leaves and nothing: what is there is walked, none is split.
+        ([(0, 1, 512)], ("0", "2M"), 1, 0, 3),
+        ([], ("0", "16G"), 1, 0, 1),
+    ],
+)
+def test_a_plain_call_is_priced_as_the_fact_sheet_has_it(runs, span, target, splits, visits):
+    start, end = GfnRange.parse(*span).start, GfnRange.parse(*span).end
+    assert price_plain_split(mapped(*runs), start, end, target) == (visits, splits)
