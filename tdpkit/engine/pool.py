@@ -47,10 +47,11 @@ class PageTablePool:
         """First frame of each row's table; gfn[row]."""
         self.role: array[int] = array("I")
         """Role word of each row (0: free, or taken and not yet initialised); role[row]."""
+        self.chunks: list[tuple[int, memoryview]] = []
+        """(first row, entries of the rows from it on) of each chunk, for who reads tables by the thousand."""
         self.rcu_readers = 0
         self._capacity = capacity
         self._random = None if shuffle is None else random.Random(shuffle)
-        self._chunks: list[tuple[int, memoryview]] = []
         self._views: list[memoryview | None] = []
         self._free: list[int] = []
         self._waiting: list[int] = []
@@ -62,7 +63,7 @@ class PageTablePool:
         """The entries of `row`: a view of `entries` uint64, valid as long as the pool lives."""
         view = self._views[row]
         if view is None:
-            first, chunk = next(c for c in reversed(self._chunks) if c[0] <= row)
+            first, chunk = next(c for c in reversed(self.chunks) if c[0] <= row)
             at = (row - first) * self.geometry.entries
             view = self._views[row] = chunk[at : at + self.geometry.entries]
         return view
@@ -81,7 +82,7 @@ class PageTablePool:
     def add_chunk(self, chunk: memoryview, rows: int) -> range:
         """Add `rows` rows that live in `chunk` (writable, format Q); they are the caller's, side by side."""
         first = len(self._views)
-        self._chunks.append((first, chunk))
+        self.chunks.append((first, chunk))
         self._views.extend([None] * rows)
         self.gfn.extend(array("Q", bytes(8 * rows)))
         self.role.extend(array("I", [0]) * rows)
@@ -128,7 +129,7 @@ class PageTablePool:
     @property
     def nbytes(self) -> int:
         """Bytes the pool holds: entries, GFNs and roles."""
-        entries = sum(chunk.nbytes for _, chunk in self._chunks)
+        entries = sum(chunk.nbytes for _, chunk in self.chunks)
         return entries + self.gfn.itemsize * len(self.gfn) + self.role.itemsize * len(self.role)
 
     def pages(self) -> Iterator[tuple[int, int, int]]:

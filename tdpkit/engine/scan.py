@@ -1,19 +1,38 @@
-"""The machine at scale, on NumPy: bulk populate, and the visits of a walk counted by arithmetic.
+"""The machine at scale, on NumPy: bulk populate, and what a walk meets without its steps.
 
-Checked shortcuts for what the other modules do entry by entry; they never change a result.
+Checked shortcuts for what the other modules do entry by entry; they never change a result. GFNs are Python
+integers in here too; NumPy sees entries and rows.
 """
 
 from __future__ import annotations
 
 from array import array
-from typing import SupportsIndex
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .gfn import PAGE_SHIFT, GfnRange, InvalidValueError, align_down, align_up
+from .gfn import PAGE_SHIFT, PG_LEVEL_4K, GfnRange, InvalidValueError, align_down, align_up
 from .pool import ROLE_INVALID
-from .spte import make_nonleaf_spte
-from .tree import EntryRun, TdpMmuRoot, check_run, check_unmapped, map_run, write_entries
+from .spte import (
+    PT_PAGE_SIZE_MASK,
+    SPTE_BASE_ADDR_MASK,
+    SPTE_MMU_PRESENT_MASK,
+    is_last_spte,
+    is_shadow_present_pte,
+    make_nonleaf_spte,
+    spte_to_pfn,
+)
+from .tree import EntryRun, Leaf, TdpMmuRoot, check_run, check_unmapped, map_run, write_entries
+
+_BLOCK_ENTRIES = 1 << 16
+"""Entries read at a time: half a MiB, which the cache still has when the next NumPy call comes to it."""
+
+_NO_ROWS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+# ---- populating ----------------------------------------------------------------------------------------
 
 
 def populate(
@@ -87,28 +106,123 @@ def _fill_tables(root: TdpMmuRoot, entries: EntryRun, first: int, tables: int) -
     return EntryRun(first, level + 1, tables, make_nonleaf_spte(rows.start), 1 << PAGE_SHIFT)
 
 
-def count_visits(root: TdpMmuRoot, start: SupportsIndex, end: SupportsIndex, min_level: int) -> int:
-    """Entries that a :class:`~.tdp_iter.TdpIter` from `start` to `end` (frames) visits, without walking.
+# ---- the walk ------------------------------------------------------------------------------------------
+
+
+class Scan(NamedTuple):
+    """What a walk meets."""
+
+    visited: int
+    """Entries, present or not."""
+    crossing: tuple[Leaf, ...]
+    """The leaves not fully inside the range (iter_cross_boundary), in order; there are two at most."""
+    leaves: dict[int, int]
+    """How many leaves there are at each level, from the root's down to the walk's lowest."""
+
+
+def scan(root: TdpMmuRoot, start: SupportsIndex, end: SupportsIndex, min_level: SupportsIndex) -> Scan:
+    """What a :class:`~.tdp_iter.TdpIter` from `start` to `end` (frames) meets if nothing changes the tree.
+
+    It reads what the walk reads, but level by level and many tables at once: of a level only the first and
+    the last entry in range can stick out of it, so that nobody asks for the frames of the others, nor for
+    their order. Below about 250 visits the walk itself is quicker. Raises InvalidValueError or
+    InvalidTypeError for a range that the walk's users refuse, or an unknown level.
+    """
+    span, lowest = _check_walk(root, start, end, min_level)
+    visited, crossing = 0, []
+    leaves = dict.fromkeys(range(root.geometry.root_level, lowest - 1, -1), 0)
+    # The level's tables: (row, first frame) of those that may stick out of the range, rows of the others.
+    ragged = [(root.row, 0)] if span.start < root.max_gfn_exclusive else []
+    whole = _NO_ROWS
+    for level in leaves:
+        trimmed = [_trim(root, row, level, gfn, span) for row, gfn in ragged]
+        ragged, below = [], [_NO_ROWS]
+        for gfn, spte in chain.from_iterable(outliers for _, outliers in trimmed):
+            visited += 1
+            if is_shadow_present_pte(spte) and is_last_spte(spte, level):
+                leaves[level] += 1
+                crossing.append(Leaf(gfn, level, spte_to_pfn(spte), spte))
+            elif is_shadow_present_pte(spte):
+                ragged.append((spte_to_pfn(spte), gfn))
+        for block in chain((inside for inside, _ in trimmed), _blocks(root, whole, level)):
+            visited += block.size
+            of_block, rows = _sort_out(block, level, lowest)
+            leaves[level] += of_block
+            below.append(rows)
+        whole = np.sort(np.concatenate(below))
+    return Scan(visited, tuple(sorted(crossing)), leaves)
+
+
+def _check_walk(
+    root: TdpMmuRoot, start: SupportsIndex, end: SupportsIndex, min_level: SupportsIndex
+) -> tuple[GfnRange, int]:
+    span = GfnRange(root.geometry.check_start(start), end)  # type: ignore[arg-type]
+    return span, root.geometry.level(min_level).number
+
+
+def _in_range(root: TdpMmuRoot, base: Any, level: int, span: GfnRange) -> tuple[Any, Any]:
+    """First and last index (exclusive) inside `span` of a table whose first frame is `base`, or of many.
+
+    Counted from where the walk enters a table: a shared bit is part of the index.
+    """
+    shift, first = root.geometry.shifts[level], root.geometry.index(root.gfn_bits, level)
+    end = min(span.end, root.geometry.root_pages)
+    low = np.maximum(span.start - base, 0) >> shift
+    return low, np.minimum(-(-(end - base) >> shift), root.geometry.entries - first)
+
+
+def _trim(
+    root: TdpMmuRoot, row: int, level: int, base: int, span: GfnRange
+) -> tuple[NDArray[np.uint64], list[tuple[int, int]]]:
+    """The entries of a table (its first frame is `base`) inside `span`, and those that stick out of it."""
+    table = np.frombuffer(root.pool.table(row), dtype=np.uint64)[root.geometry.index(root.gfn_bits, level) :]
+    pages = root.geometry.pages(level)
+    low, high = (int(index) for index in _in_range(root, base, level, span))
+    out = {i for i in (low, high - 1) if low < high and span.overlap(base + i * pages, pages) < pages}
+    outliers = [(base + i * pages, int(table[i])) for i in out]
+    return table[low + (low in out) : high - (high - 1 in out)], outliers
+
+
+def _blocks(root: TdpMmuRoot, rows: NDArray[np.int64], level: int) -> Iterator[NDArray[np.uint64]]:
+    """The entries of the tables in `rows` (sorted). Rows side by side are read in place, others gathered."""
+    entries, first = root.geometry.entries, root.geometry.index(root.gfn_bits, level)
+    at_a_time = max(1, _BLOCK_ENTRIES // entries)
+    for first_row, chunk in root.pool.chunks:
+        tables = np.frombuffer(chunk, dtype=np.uint64).reshape(-1, entries)
+        low, high = np.searchsorted(rows, (first_row, first_row + len(tables)))
+        for at in range(low, high, at_a_time):
+            some = rows[at : min(at + at_a_time, high)] - first_row
+            side_by_side = some[-1] - some[0] == len(some) - 1
+            block = tables[some[0] : some[-1] + 1] if side_by_side else tables.take(some, axis=0)
+            yield block[:, first:]
+
+
+def _sort_out(block: NDArray[np.uint64], level: int, lowest: int) -> tuple[int, NDArray[np.int64]]:
+    """How many leaves are among the entries, and the rows of the tables that the walk goes down to."""
+    leaf = SPTE_MMU_PRESENT_MASK | (PT_PAGE_SIZE_MASK if level > PG_LEVEL_4K else 0)
+    # Leaves and nothing else, as most of a guest is: one pass over the entries says so.
+    if int(np.bitwise_and.reduce(block, axis=None)) & leaf == leaf:
+        return block.size, _NO_ROWS
+    kind = block & leaf
+    leaves = int(np.count_nonzero(kind == leaf))
+    if level == lowest:
+        return leaves, _NO_ROWS
+    links = block[kind == SPTE_MMU_PRESENT_MASK]
+    return leaves, ((links & SPTE_BASE_ADDR_MASK) >> PAGE_SHIFT).astype(np.int64)
+
+
+def count_visits(root: TdpMmuRoot, start: SupportsIndex, end: SupportsIndex, min_level: SupportsIndex) -> int:
+    """`visited` of :func:`scan` without reading an entry, from the pool's record of where each table stands.
 
     The walk visits, in each table of `min_level` and above, the entries that hold frames of the range (for
-    start == end those strictly around it), and a table says where it stands: no entry is read. Exact as
-    long as nothing changes the tree and its pages are all linked. Raises InvalidValueError or
-    InvalidTypeError as the walk's users do.
+    start == end those strictly around it). Exact as long as nothing changes the tree and its pages are all
+    linked. Raises as :func:`scan` does.
     """
-    span = GfnRange(root.geometry.check_start(start), end)  # type: ignore[arg-type]
+    span, lowest = _check_walk(root, start, end, min_level)
     roles = np.frombuffer(root.pool.role, dtype=np.uint32) & ~np.uint32(ROLE_INVALID)
     bases = np.frombuffer(root.pool.gfn, dtype=np.uint64).astype(np.int64)
     visits = 0
-    for level in range(min_level, root.geometry.root_level + 1):
-        base = bases[roles == root.child_role(level)]
-        shift = root.geometry.shifts[level]
-        low = np.maximum(base, span.start) - base >> shift
-        # The shared bit is part of the root's index: the walk starts that far on and stops at the last one.
-        last = (
-            base
-            + root.geometry.pages(level + 1)
-            - (root.gfn_bits if level == root.geometry.root_level else 0)
-        )
-        high = -(-(np.minimum(last, span.end) - base) >> shift)
+    for level in range(lowest, root.geometry.root_level + 1):
+        low, high = _in_range(root, bases[roles == root.child_role(level)], level, span)
         visits += int(np.maximum(high - low, 0).sum())
     return visits
