@@ -9,20 +9,24 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from ctypes import CDLL
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from tdpkit.engine.events import run
-from tdpkit.engine.gfn import X86_4LEVEL, parse_gfn
+from tdpkit.engine.gfn import PAGE_SHIFT, X86_4LEVEL, parse_gfn
 from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm
-from tdpkit.engine.scan import populate
+from tdpkit.engine.scan import count_visits, populate, scan
+from tdpkit.engine.spte import SHADOW_NONPRESENT_VALUE, SPTE_BASE_ADDR_MASK
 from tdpkit.engine.tdp_iter import TdpIter
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
 from tdpkit.engine.tree import TdpMmuRoot, tables_per_level
 from tdpkit.show.stepper import WalkStepper
+from tests.browser.lab import Unfit
 
+from .c_walkers import CWalker, compiled
 from .figures import Figure
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -36,6 +40,7 @@ def engine_figures() -> Iterator[Figure]:
     yield from populate_figures()
     yield from conformance_figures()
     yield from visit_figures()
+    yield from scan_figures()
     yield from stepper_figures()
 
 
@@ -135,6 +140,98 @@ def visit_figures(runs: int = 5) -> Iterator[Figure]:
     walk_time = min(seconds(walk, time.process_time) for _ in range(runs))
     yield Figure("split coroutine, per visit (the prototype: about 400)", 1e9 * split_time / visits, "ns")
     yield Figure("  TdpIter alone, per visit", 1e9 * walk_time / visits, "ns")
+
+
+SPAN = parse_gfn("2T+4K"), parse_gfn("14T+4K")
+Answer = tuple[int, list[tuple[int, int]]]
+"""Visits, and (gfn, level) of the crossing leaves."""
+VISITS = 6_303_771
+"""25 + 12 289 + 6 291 457 (findings 1); holes are visited too."""
+
+
+def scan_figures(runs: int = 15) -> Iterator[Figure]:
+    """A walk of SPAN over 2M leaves, by `scan` and by two C walkers on the same memory.
+
+    CPU time of each one's best run, taken in turn. `scan` counts leaves as well, the C walkers do not.
+    """
+    library, lacking = None, ""
+    try:
+        library = compiled()
+    except Unfit as missing:
+        lacking = str(missing)
+    for rows, build, limit in (
+        ("contiguous rows", _populated, 0.25),
+        ("shuffled rows", _shuffled, 0.5),
+        ("every third leaf a hole", _holed, 0.5),
+    ):
+        root = build()
+        walks = {"scan": lambda root=root: _scan(root)}
+        if library:
+            walks |= {name: _c_walk(library, name, root) for name in ("tdp_iter_scan", "tight_scan")}
+        fault = _difference(root, {name: walk() for name, walk in walks.items()})
+        yield Figure(
+            f"SPTEs that scan visits in 12 TiB of 2M leaves, {rows}", _scan(root)[0], "", fault=fault
+        )
+        times = [
+            {name: seconds(walk, time.process_time) for name, walk in walks.items()} for _ in range(runs)
+        ]
+        best = {name: min(took[name] for took in times) for name in walks}
+        yield Figure("  scan, per SPTE", 1e9 * best["scan"] / VISITS, "ns", note=lacking)
+        if library:
+            yield Figure("  C walker of tdp_iter's shape", 1e9 * best["tdp_iter_scan"] / VISITS, "ns")
+            yield Figure("  tight recursive C walker", 1e9 * best["tight_scan"] / VISITS, "ns")
+            ratio = best["scan"] / best["tdp_iter_scan"]
+            yield Figure("  scan / C walker of tdp_iter's shape", ratio, "×", limit)
+
+
+def _scan(root: TdpMmuRoot) -> Answer:
+    found = scan(root, *SPAN, 2)
+    return found.visited, [(leaf.gfn, leaf.level) for leaf in found.crossing]
+
+
+def _c_walk(library: CDLL, name: str, root: TdpMmuRoot) -> Callable[[], Answer]:
+    walker = CWalker(library, name, root)
+    return lambda: walker(*SPAN, 2)
+
+
+def _difference(root: TdpMmuRoot, answers: dict[str, Answer]) -> str:
+    """Who is wrong; empty if nobody."""
+    right = (VISITS, [(parse_gfn("2T"), 2), (parse_gfn("14T"), 2)])
+    wrong = [f"{name} says {answer}" for name, answer in answers.items() if answer != right]
+    if count_visits(root, *SPAN, 2) != VISITS:
+        wrong.append("the pool's record of the tables is not as the tree")
+    return "; ".join(wrong)
+
+
+def _leaf_tables(root: TdpMmuRoot) -> tuple[int, np.ndarray]:
+    """First row and entries of the populated tables of 2M leaves, which lie side by side."""
+    rows = [row for row, level, _ in root.pool.pages() if level == 2]
+    first, chunk = next(chunk for chunk in root.pool.chunks if chunk[0] == rows[0])
+    tables = np.frombuffer(chunk, dtype=np.uint64).reshape(-1, root.geometry.entries)
+    assert rows == list(range(first, first + len(tables)))
+    return first, tables
+
+
+def _shuffled() -> TdpMmuRoot:
+    """The tables of 2M leaves in rows of random order: one by one, a pool takes seconds to get there."""
+    root = _populated()
+    first, tables = _leaf_tables(root)
+    place = np.random.default_rng(1).permutation(len(tables)).astype(np.uint64)
+    tables[place] = tables.copy()
+    gfns = np.frombuffer(root.pool.gfn, dtype=np.uint64)[first : first + len(tables)]
+    gfns[place] = gfns.copy()
+    for row in [row for row, level, _ in root.pool.pages() if level == 3]:
+        links = np.frombuffer(root.pool.table(row), dtype=np.uint64)
+        before = ((links & SPTE_BASE_ADDR_MASK) >> PAGE_SHIFT) - first
+        links[:] = links & ~np.uint64(SPTE_BASE_ADDR_MASK) | (place[before] + first) << PAGE_SHIFT
+    return root
+
+
+def _holed() -> TdpMmuRoot:
+    """Regular holes, which are what a branch predictor likes best: random ones slow C down, not `scan`."""
+    root = _populated()
+    _leaf_tables(root)[1].reshape(-1)[::3] = SHADOW_NONPRESENT_VALUE
+    return root
 
 
 def stepper_figures(runs: int = 5) -> Iterator[Figure]:
