@@ -6,6 +6,8 @@ from typing import Any
 
 from tdpkit.show.boundary import BoundaryState
 from tdpkit.show.boundary_svg import boundary_svg
+from tdpkit.show.case import CaseState
+from tdpkit.show.case_svg import case_svg
 from tdpkit.show.theme import LIGHT
 from tdpkit.show.walk import WalkState
 from tdpkit.show.walk_svg import walk_svg
@@ -18,7 +20,9 @@ class Verdict:
     of its own answer (a page shows the picture or the text, not both).
     """
 
-    def __init__(self, right: bool | None, text: str, case: BoundaryState | WalkState | None = None) -> None:
+    def __init__(
+        self, right: bool | None, text: str, case: BoundaryState | WalkState | CaseState | None = None
+    ) -> None:
         self.right = right
         self.text = text
         self.case = case
@@ -31,6 +35,8 @@ class Verdict:
         bundle = {"text/plain": repr(self)}
         if isinstance(self.case, WalkState):
             bundle["image/svg+xml"] = walk_svg(self.case._replace(answer=repr(self), role="bad"), LIGHT)
+        elif isinstance(self.case, CaseState):
+            bundle["image/svg+xml"] = case_svg(self.case._replace(answer=repr(self), role="bad"), LIGHT)
         elif self.case:
             bundle["image/svg+xml"] = boundary_svg(self.case._replace(answer=repr(self), role="bad"), LIGHT)
         return bundle
