@@ -1,0 +1,142 @@
+"""Plan, split and zap of one range side by side, from 8 KiB to 12 TiB, on guests mapped in four ways.
+
+A split makes the edges safe; the zap that follows walks the same range again, down to 4K, and visits the same
+entries. What a strategy saves is therefore seen only beside the zap.
+
+The guests are plain VMs of 16 TiB. One of 4K leaves would need 32 GiB of page tables: nothing crosses an edge
+there, so its visits follow from :func:`.cost.visits_when_mapped` alone. Left out: time, but for the kernel's
+nanoseconds per visit, which were measured elsewhere; locks, TLB flushes, and what a SEAMCALL costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tdpkit.engine.gfn import PG_LEVEL_4K, X86_4LEVEL, GfnRange, InvalidValueError, parse_gfn
+from tdpkit.engine.pool import PageTablePool
+from tdpkit.engine.tree import TdpMmuRoot
+
+from .cost import visits_when_mapped
+from .strategies import CONTENDERS, Strategy, run_strategy
+from .worlds import JournalWorld
+
+KERNEL_NS_PER_VISIT = (3.1, 3.4)
+"""CPU time per SPTE, least and most, of the kernel's C code on the 12 TiB, in nanoseconds (findings 1)."""
+
+SEAMCALLS_PER_LEAF = ("TDH.MEM.RANGE.BLOCK", "TDH.MEM.TRACK", "TDH.MEM.PAGE.REMOVE")
+"""What the zap of one leaf asks of the TDX module, in a TD (kernel-facts 8.2, 8.7)."""
+
+MAPS = {"nothing": 0, "1G leaves": 3, "2M leaves": 2, "4K leaves": 1}
+"""How a guest's memory is mapped: the level of its leaves, 0 for none."""
+
+GUEST_FRAMES = parse_gfn("16T")
+START = parse_gfn("2T+4K")
+SIZES = (*(1 << bits for bits in range(1, 32)), parse_gfn("12T"))
+"""Sizes of ranges in frames: 8 KiB and its doubles, and the 12 TiB of the review (M2)."""
+
+
+class Conversion(NamedTuple):
+    """What it costs to convert one range: to plan, to split, to zap."""
+
+    calls: int
+    """Calls that the plan consists of; to plan costs no visit."""
+    split_visits: int
+    splits: int
+    zap_visits: int
+    """SPTEs that the zap of the range visits after the split."""
+    zapped: int
+    """Leaves that it removes."""
+
+
+def mapped_guest(mapped_by: str) -> TdpMmuRoot:
+    """The tree of a plain VM of 16 TiB, mapped as a name of MAPS says.
+
+    Raises InvalidValueError for an unknown name, and for 4K leaves.
+    """
+    from tdpkit.engine.scan import populate
+
+    if mapped_by not in MAPS or MAPS[mapped_by] == PG_LEVEL_4K:
+        known = ", ".join(name for name, level in MAPS.items() if level != PG_LEVEL_4K)
+        raise InvalidValueError(f"a guest of 16 TiB is made with {known}; {mapped_by!r} is none of them")
+    root, level = TdpMmuRoot(PageTablePool(X86_4LEVEL)), MAPS[mapped_by]
+    if level:
+        populate(root, 0, level, GUEST_FRAMES // X86_4LEVEL.pages(level), 0)
+    return root
+
+
+def convert(root: TdpMmuRoot, strategy: Strategy, span: GfnRange) -> Conversion:
+    """What splitting with `strategy` and zapping `span` (not empty) costs; the tree stays as it was.
+
+    Raises as :func:`.strategies.run_strategy`.
+    """
+    from tdpkit.engine.scan import scan
+
+    world = JournalWorld(root.pool)
+    try:
+        report = run_strategy(root, strategy, span, world=world)
+        zap = scan(root, span.start, span.end, PG_LEVEL_4K)
+    finally:
+        world.undo()
+    return Conversion(
+        len(report.calls), report.all_visits, report.splits, zap.visited, sum(zap.leaves.values())
+    )
+
+
+def convert_4k(strategy: Strategy, span: GfnRange) -> Conversion:
+    """:func:`convert` where all is mapped by 4K leaves, by arithmetic: nothing crosses, nothing is split.
+
+    Each call walks what its range holds, down to the level above its target. A call over an empty range is
+    not priced: raises InvalidValueError.
+    """
+    calls = strategy(X86_4LEVEL, span)
+    for call in calls:
+        if call.start == call.end:
+            raise InvalidValueError(f"this formula does not price calls over empty ranges; {call} is one")
+    visits = sum(
+        sum(visits_when_mapped(X86_4LEVEL, GfnRange(call.start, call.end), call.target_level + 1).values())
+        for call in calls
+    )
+    zap = sum(visits_when_mapped(X86_4LEVEL, span, PG_LEVEL_4K).values())
+    return Conversion(len(calls), visits, 0, zap, span.pages)
+
+
+class Curves(NamedTuple):
+    """Visits by size of the range, on one guest. All lists go with `sizes`."""
+
+    mapped_by: str
+    sizes: tuple[int, ...]
+    """In frames; each range starts at START."""
+    split: dict[str, tuple[int, ...]]
+    """By contender: SPTEs that its calls visit."""
+    zap: tuple[int, ...]
+    """SPTEs that the zap visits after a split at the edges."""
+
+    def crossover(self, contender: str) -> int | None:
+        """The least of `sizes` from which on one v3 call visits more than `contender`; None if none is.
+
+        The short-range argument: Yan Zhao, M14 (aW4QGYQ+qMytZ4Jq@yzhao56-desk.sh.intel.com; kernel-facts
+        C40).
+        """
+        ahead = [one > other for one, other in zip(self.split["walk_v3"], self.split[contender], strict=True)]
+        last_behind = max((at for at, more in enumerate(ahead) if not more), default=-1)
+        return self.sizes[last_behind + 1] if last_behind + 1 < len(self.sizes) else None
+
+
+def cost_curves(mapped_by: str, sizes: Sequence[int] = SIZES) -> Curves:
+    """The curves of all contenders on a guest mapped as a name of MAPS says; `sizes` in frames.
+
+    Raises InvalidValueError for an unknown name.
+    """
+    spans = [GfnRange(START, START + size) for size in sizes]
+    if mapped_by == "4K leaves":
+        priced = {name: [convert_4k(plan, span) for span in spans] for name, plan in CONTENDERS.items()}
+    else:
+        root = mapped_guest(mapped_by)
+        priced = {name: [convert(root, plan, span) for span in spans] for name, plan in CONTENDERS.items()}
+    return Curves(
+        mapped_by,
+        tuple(sizes),
+        {name: tuple(one.split_visits for one in found) for name, found in priced.items()},
+        tuple(one.zap_visits for one in priced["kai_two_step"]),
+    )
