@@ -47,9 +47,9 @@ def stepwise(root, strategy, span):
     ],
 )
 def test_the_zap_walks_the_threads_range_too(mapped_by, zap, leaves, splits):
-    """Findings and kernel-facts C7. By hand, for 2M leaves: 6 303 771 entries of a walk down to 2M, and
-    511 and 1 in the two new 4K tables. For 1G leaves: 12 287 whole, 511 of 2M at the start and none at the end, and
-    again 511 and 1 of 4K.
+    """Findings and kernel-facts C7. By hand, for 2M leaves: 6 303 771 entries of a walk down to 2M, and 511
+    and 1 in the two new 4K tables. For 1G leaves: 12 287 whole, 511 of 2M at the start and none at the end,
+    and again 511 and 1 of 4K.
     """
     root = mapped_guest(mapped_by)
     before = [*leaf_runs(root)] if splits != 2 else None
