@@ -19,6 +19,7 @@ from tdpkit.engine.tree import TdpMmuRoot
 
 from .cost import visits_when_mapped
 from .strategies import CONTENDERS, Strategy, run_strategy
+from .words import count_of
 from .worlds import JournalWorld
 
 KERNEL_NS_PER_VISIT = (3.1, 3.4)
@@ -48,6 +49,13 @@ class Conversion(NamedTuple):
     zapped: int
     """Leaves that it removes."""
 
+    def __repr__(self) -> str:
+        return (
+            f"{count_of(self.calls, 'call')}, {count_of(self.split_visits, 'visit')}, "
+            f"{count_of(self.splits, 'split')}; then the zap: {count_of(self.zap_visits, 'visit')}, "
+            f"{count_of(self.zapped, 'leaf', 'leaves')}"
+        )
+
 
 def mapped_guest(mapped_by: str) -> TdpMmuRoot:
     """The tree of a plain VM of 16 TiB, mapped as a name of MAPS says.
@@ -66,7 +74,7 @@ def mapped_guest(mapped_by: str) -> TdpMmuRoot:
 
 
 def convert(root: TdpMmuRoot, strategy: Strategy, span: GfnRange) -> Conversion:
-    """What splitting with `strategy` and zapping `span` (not empty) costs; the tree stays as it was.
+    """What splitting with `strategy` and zapping `span` costs; the tree stays as it was.
 
     Raises as :func:`.strategies.run_strategy`.
     """

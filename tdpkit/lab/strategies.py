@@ -43,7 +43,7 @@ class Call(NamedTuple):
     only_cross_boundary: bool = False
     """Split only what is not fully inside the call's own range (patch v3)."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         crossing = ", only what crosses" if self.only_cross_boundary else ""
         return f"[{format_gfn(self.start)}, {format_gfn(self.end)}) to level {self.target_level}{crossing}"
 
