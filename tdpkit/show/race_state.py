@@ -1,0 +1,387 @@
+"""The strategy race's state: every strategy run on one tree for one range, judged, ready to be drawn.
+
+:func:`run_race` runs the strategies one after the other and takes each back, so that all find the same tree
+and leave it as it was. What a run is worth is the spec's word (tdpkit.lab.spec), never a strategy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import NamedTuple, TypeVar
+
+from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, name_gfn, parse_gfn
+from tdpkit.engine.pool import PageTablePool
+from tdpkit.engine.tree import TdpMmuRoot
+from tdpkit.lab.guest import Layout, map_layout
+from tdpkit.lab.spec import Judgement, forced_in, judge, leaves_at_edges
+from tdpkit.lab.strategies import Call, Report, Strategy, one_block_per_edge, run_strategy
+from tdpkit.lab.worlds import JournalWorld
+
+from .race_axis import Axis, axis_for
+from .race_rows import Rule, checked, rule_of
+from .strips import Cell
+
+STEPWISE = parse_gfn("16M")
+"""Calls over more frames are counted by `scan` and by formula: a slider is to be answered at once."""
+
+ORDERS = ("as argued", "by visits")
+
+
+class Mark(NamedTuple):
+    """Leaves of `level` in [first, last) of which all were split, or all should have been.
+
+    kind: "needed", "needless" or "missing".
+    """
+
+    first: int
+    last: int
+    level: int
+    kind: str
+
+
+class Row(NamedTuple):
+    """One strategy's run."""
+
+    name: str
+    rule: Rule
+    calls: tuple[Call, ...]
+    lanes: tuple[int, ...]
+    """For each call the line on which it is drawn, from the outermost (0); on one line none overlap."""
+    call_visits: tuple[int, ...]
+    visits: int
+    needed: int
+    """Splits that had to be, and were."""
+    needless: int
+    missing: int
+    verdict: str
+    """"exact", "needless" or "wrong", as the spec has it."""
+    outside: int
+    """Frames outside the range that a zap would take now."""
+    priced: bool
+    cells: tuple[Cell, ...]
+    """What the axis shows, afterwards."""
+    marks: tuple[Mark, ...]
+
+    @property
+    def splits(self) -> int:
+        """All of them."""
+        return self.needed + self.needless
+
+
+class Race(NamedTuple):
+    """All the runs for one range."""
+
+    geometry: Geometry
+    frames: int
+    levels: tuple[int, ...]
+    """Levels of the guest's leaves, the largest first."""
+    span: GfnRange
+    axis: Axis
+    crossing: tuple[tuple[int, int], ...]
+    """(gfn, level) of the leaves that cross an edge."""
+    cells: tuple[Cell, ...]
+    """What the axis shows, before."""
+    rows: tuple[Row, ...]
+    zap_visits: int
+    """SPTEs that the zap of the range visits once its edges are split, and nothing else is."""
+
+    def by_visits(self) -> tuple[str, ...]:
+        """Names of the rows, those that visit least first; equals as they were given."""
+        return tuple(row.name for row in sorted(self.rows, key=lambda row: row.visits))
+
+
+class RaceState(NamedTuple):
+    """All that the picture and the text show."""
+
+    race: Race
+    order: tuple[str, ...]
+    """Names of the rows from top to bottom."""
+    sorted_for: GfnRange | None
+    """The range for which the rows were sorted by visits; None: they are as given."""
+    selected: str
+    """The row whose calls are written out."""
+
+    @property
+    def rows(self) -> list[Row]:
+        """In order."""
+        named = {row.name: row for row in self.race.rows}
+        return [named[name] for name in self.order]
+
+    @property
+    def row(self) -> Row:
+        """The one that is selected."""
+        return next(row for row in self.race.rows if row.name == self.selected)
+
+
+class Track:
+    """A plain VM's direct root with a layout on it, on which race after race is run."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.geometry = layout.geometry
+        self.root = TdpMmuRoot(PageTablePool(layout.geometry))
+        map_layout(self.root, layout)
+
+    def check_span(self, start: int, end: int) -> GfnRange:
+        """[start, end), if the guest ends no earlier (else InvalidValueError). An empty range is one."""
+        span = GfnRange(start, end)
+        if span.end > self.layout.frames:
+            raise InvalidValueError(
+                f"this guest ends at {name_gfn(self.layout.frames)}; "
+                f"the end {name_gfn(span.end)} is beyond it"
+            )
+        if span.start == self.geometry.root_pages:
+            raise InvalidValueError(
+                f"a range starts inside the root, below {name_gfn(span.start)}; there it ends"
+            )
+        return span
+
+
+def run_race(track: Track, rows: Mapping[str, Strategy], start: int, end: int) -> Race:
+    """Let all of `rows` make the edges of frames [start, end) safe, each on the untouched tree.
+
+    The tree is the same afterwards. Raises InvalidTypeError or InvalidValueError for a range that is not the
+    guest's or reversed, and for a strategy whose calls the engine refuses.
+    """
+    span, layout = track.check_span(start, end), track.layout
+    axis = axis_for(layout.geometry, layout.frames, span)
+    painter = _Painter(layout, axis, span)
+    crossing = tuple((leaf.gfn, leaf.level) for leaf in leaves_at_edges(track.root, span))
+    forced = forced_in(track.root, span)
+    return Race(
+        geometry=layout.geometry,
+        frames=layout.frames,
+        levels=tuple(sorted({run.level for run in layout.leaves}, reverse=True)),
+        span=span,
+        axis=axis,
+        crossing=crossing,
+        cells=painter.before(crossing),
+        rows=tuple(_run(track, span, forced, painter, *item) for item in rows.items()),
+        zap_visits=_zap_visits(track.root, span),
+    )
+
+
+def _run(
+    track: Track,
+    span: GfnRange,
+    forced: tuple[tuple[int, int], ...],
+    painter: _Painter,
+    name: str,
+    strategy: Strategy,
+) -> Row:
+    world = JournalWorld(track.root.pool)
+    try:
+        report = run_strategy(track.root, checked(name, strategy), span, world=world, stepwise=STEPWISE)
+        report = _made_at_edges(report, span, world)
+        judged = judge(report, span, forced)
+        crossing = tuple((leaf.gfn, leaf.level) for leaf in leaves_at_edges(track.root, span))
+    finally:
+        world.undo()
+    return Row(
+        name=name,
+        rule=rule_of(name, strategy, track.geometry),
+        calls=report.calls,
+        lanes=lanes_of(report.calls),
+        call_visits=report.visits,
+        visits=report.all_visits,
+        needed=len(forced) - len(judged.missing),
+        needless=judged.needless,
+        missing=len(judged.missing),
+        verdict=judged.verdict,
+        outside=judged.outside_frames,
+        priced=report.priced,
+        cells=painter.after(report, crossing),
+        marks=painter.marks(report, judged),
+    )
+
+
+def _made_at_edges(report: Report, span: GfnRange, world: JournalWorld) -> Report:
+    """A plain call that was priced was made at its own two ends only: make it at the edges inside it too, for
+    there the tree is asked. Its numbers say so already.
+    """
+
+    def rest(geometry: Geometry, span: GfnRange) -> list[Call]:
+        return [
+            call._replace(start=max(call.start, edge - 1), end=min(call.end, edge + 1))
+            for call in report.calls
+            if not call.only_cross_boundary
+            for edge in (span.start, span.end)
+            if call.start < edge < call.end
+        ]
+
+    if report.priced:
+        run_strategy(report.root, rest, span, world=world)
+    return report._replace(made=tuple((gfn, level) for _, gfn, level in world.splits))
+
+
+def _zap_visits(root: TdpMmuRoot, span: GfnRange) -> int:
+    """What the zap of `span` visits when its edges were made safe by the later code's way, which is exact."""
+    from tdpkit.engine.scan import count_visits
+
+    world = JournalWorld(root.pool)
+    try:
+        run_strategy(root, one_block_per_edge, span, world=world)
+        return count_visits(root, span.start, span.end, PG_LEVEL_4K)
+    finally:
+        world.undo()
+
+
+def lanes_of(calls: Iterable[Call]) -> tuple[int, ...]:
+    """For each call a lane, 0 and up, on which it overlaps no other; longer calls have the lower numbers."""
+    taken: list[list[Call]] = []
+    lanes: dict[int, int] = {}
+    for at, call in sorted(enumerate(calls), key=lambda item: (item[1].start - item[1].end, item[0])):
+        free = [all(_apart(call, other) for other in others) for others in taken]
+        lanes[at] = free.index(True) if True in free else len(taken)
+        if lanes[at] == len(taken):
+            taken.append([])
+        taken[lanes[at]].append(call)
+    return tuple(lanes[at] for at in range(len(lanes)))
+
+
+def _apart(one: Call, other: Call) -> bool:
+    """Two calls do not overlap; an empty one overlaps what it touches."""
+    if one.start < one.end and other.start < other.end:
+        return one.end <= other.start or other.end <= one.start
+    return one.end < other.start or other.end < one.start
+
+
+# ---- what the axis shows -------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """Frames [first, last) under leaves of one level (0: nothing mapped), which a split may have made."""
+
+    first: int
+    last: int
+    level: int
+    made: bool
+
+
+T = TypeVar("T", Cell, _Part)
+
+
+class _Painter:
+    """Cells and marks, from the layout and what was split in it: no table is read."""
+
+    def __init__(self, layout: Layout, axis: Axis, span: GfnRange) -> None:
+        self.geometry = layout.geometry
+        self.layout = layout
+        self.windows = axis.windows
+        self.span = span
+        self.label = cache(lambda level: layout.geometry.level(level).label)
+
+    def before(self, crossing: Iterable[tuple[int, int]]) -> tuple[Cell, ...]:
+        """The guest as it is, the leaves that cross an edge marked as a whole."""
+        cells = [self._cell(part) for part in self._layout_parts()]
+        for gfn, level in crossing:
+            last = gfn + self.geometry.pages(level)
+            cells = _put(cells, Cell(gfn, last, "crossing", self.label(level)))
+        return self._in_sight(cells)
+
+    def after(self, report: Report, crossing: Iterable[tuple[int, int]]) -> tuple[Cell, ...]:
+        """The guest after the calls; of a leaf that still crosses an edge also what a zap takes outside."""
+        parts = self._layout_parts()
+        for first, last, level in sorted(self._splits(report), key=lambda split: (-split[2], split)):
+            if self._seen(first, last):
+                parts = _put(parts, _Part(first, last, level - 1, True))
+        cells = [self._cell(part) for part in parts]
+        for gfn, level in crossing:
+            pages, label = self.geometry.pages(level), self.label(level)
+            cells = _put(cells, Cell(gfn, gfn + pages, "crossing", label))
+            for outside in self.span.outside(gfn, pages):
+                cells = _put(cells, Cell(outside.start, outside.end, "lost", label))
+        return self._in_sight(cells)
+
+    def marks(self, report: Report, judged: Judgement) -> tuple[Mark, ...]:
+        """Splits in sight: each that is forced by itself, the others joined where they lie side by side."""
+        pages = self.geometry.pages
+        missing, forced = set(judged.missing), judged.forced
+        marks = [
+            Mark(gfn, gfn + pages(level), level, "missing" if (gfn, level) in missing else "needed")
+            for gfn, level in judged.forced
+        ]
+        free = [
+            (level, *part)
+            for first, last, level in self._splits(report)
+            for part in _without(first, last, [(gfn, gfn + pages(n)) for gfn, n in forced if n == level])
+        ]
+        joined: list[Mark] = []
+        for level, first, last in sorted(free):
+            if joined and joined[-1].level == level and first <= joined[-1].last:
+                last = max(last, joined[-1].last)
+                first = joined.pop().first
+            joined.append(Mark(first, last, level, "needless"))
+        return tuple(mark for mark in (*marks, *joined) if self._seen(mark.first, mark.last))
+
+    # ---- parts ------------------------------------------------------------------------------------------
+
+    def _layout_parts(self) -> list[_Part]:
+        parts = [_Part(0, self.layout.frames, 0, False)]
+        for gfn, level, count, _ in self.layout.leaves:
+            parts = _put(parts, _Part(gfn, gfn + count * self.geometry.pages(level), level, False))
+        return parts
+
+    def _splits(self, report: Report) -> set[tuple[int, int, int]]:
+        """(first, last, level): all leaves of that level in [first, last) were split.
+
+        Those that were made one by one; and where a plain call was counted by formula, what it splits: each
+        leaf that holds frames of its range, of every size above its target.
+        """
+        splits = {(gfn, gfn + self.geometry.pages(level), level) for gfn, level in report.made}
+        plain = [call for call in report.calls if report.priced and not call.only_cross_boundary]
+        for call, (gfn, of, count, _) in ((call, run) for call in plain for run in self.layout.leaves):
+            low = max(gfn, call.start)
+            high = min(gfn + count * self.geometry.pages(of), call.end)
+            for level in range(of, call.target_level, -1) if low < high else ():
+                pages = self.geometry.pages(level)
+                splits.add((low & -pages, (high + pages - 1) & -pages, level))
+        return splits
+
+    def _cell(self, part: _Part) -> Cell:
+        if not part.level:
+            return Cell(part.first, part.last, "hole")
+        kind = "split" if part.made else f"leaf{part.level}"
+        return Cell(part.first, part.last, kind, self.label(part.level))
+
+    def _seen(self, first: int, last: int) -> bool:
+        return any(first < window.end and window.start < last for window in self.windows)
+
+    def _in_sight(self, cells: Iterable[Cell]) -> tuple[Cell, ...]:
+        """What the windows show of `cells`; leaves of one kind side by side are one cell,
+        but for those that cross an edge.
+        """
+        shown: list[Cell] = []
+        for window in self.windows:
+            begin = len(shown)
+            for cell in cells:
+                low, high = max(cell.first, window.start), min(cell.last, window.end)
+                if low < high:
+                    same = len(shown) > begin and shown[-1][2:] == cell[2:] and cell.kind != "crossing"
+                    low = shown.pop().first if same else low
+                    shown.append(cell._replace(first=low, last=high))
+        return tuple(shown)
+
+
+def _put(parts: list[T], new: T) -> list[T]:
+    """`parts`, in order, with `new` over what was there."""
+    found: list[T] = []
+    for part in parts:
+        if part.first < new.first:
+            found.append(part._replace(last=min(part.last, new.first)))
+        if part.last > new.last:
+            found.append(part._replace(first=max(part.first, new.last)))
+    found.append(new)
+    return sorted(found)
+
+
+def _without(first: int, last: int, holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What `holes` leave of [first, last)."""
+    left = []
+    for low, high in sorted(holes):
+        if first < low < last:
+            left.append((first, low))
+        if low < last:
+            first = max(first, high)
+    return [*left, (first, last)] if first < last else left
