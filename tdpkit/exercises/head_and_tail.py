@@ -270,7 +270,7 @@ def check_ratio(guess: Any) -> Verdict:
         return Verdict(True, f"{numbers}.")
     off = factor if factor > 1 else 1 / factor
     times = f"{off:.1f} times" if off < 10 else f"{group_digits(round(off))} times" if off < 1e9 else "far"
-    return Verdict(False, f"{number:.3g} is {times} too {'large' if factor > 1 else 'small'}: {numbers}.")
+    return Verdict(False, f"{number:.4g} is {times} too {'large' if factor > 1 else 'small'}: {numbers}.")
 
 
 def _positive(value: Any) -> float | None:

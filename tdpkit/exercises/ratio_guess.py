@@ -81,7 +81,7 @@ class RatioGuess:
 
 def in_words(ratio: float) -> str:
     """``the split visits 1/32 of the entries that the zap visits``, for a ratio as the slider has it."""
-    if ratio < 0.1:
+    if ratio < 0.101:
         return f"the split visits 1/{group_digits(round(1 / ratio))} of the entries that the zap visits"
     times = group_digits(round(ratio)) if ratio >= 10 else f"{ratio:.2g}"
     return f"the split visits {'' if times == '1' else f'{times} times '}as many entries as the zap"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +32,7 @@ def case_svg(state: CaseState, palette: Palette, ids: str = "") -> str:
     pictures on one page do not share ids.
     """
     ids = ids or f"ca-{crc32(repr(state).encode()):08x}"
-    answer = textwrap.wrap(state.answer, _ANSWER_CHARACTERS, break_on_hyphens=False)
+    answer = _lines(state.answer)
     calls, legend = _shown_calls(state), list(_legend_lines(state))
     tree = len(state.trees[0].strips) * STRIP_HEIGHT
     before = 56 + 18 * len(answer) + 28
@@ -62,6 +63,13 @@ def case_svg(state: CaseState, palette: Palette, ids: str = "") -> str:
     for number, line in enumerate(legend):
         draw_legend(drawing, line, _LEFT, bottom + 50 + 22 * number)
     return drawing.svg(state.title, state.answer)
+
+
+def _lines(text: str) -> list[str]:
+    """`text` in lines of the picture's width; a range such as [4, 8) stays on one."""
+    glued = re.sub(r"\[(\w+), (\w+)\)", "[\\1,\N{NO-BREAK SPACE}\\2)", text)
+    lines = textwrap.wrap(glued, _ANSWER_CHARACTERS, break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def case_text(state: CaseState) -> str:
@@ -172,7 +180,8 @@ def _x(state: CaseState, frame: int) -> int:
 def _edges(drawing: Drawing, state: CaseState, top: int, bottom: int) -> None:
     """The edges of the range, from `top` to `bottom`."""
     for edge in sorted({state.start, state.end}):
-        drawing.path(f"M{_x(state, edge)} {top} V{bottom}", "paper", width=4)
+        if 0 < edge < state.frames:  # the tree's own border stays
+            drawing.path(f"M{_x(state, edge)} {top} V{bottom}", "paper", width=4)
         drawing.path(f"M{_x(state, edge)} {top} V{bottom}", "range", width=2, dash="4 3")
 
 

@@ -279,3 +279,12 @@ def test_two_leaves_that_cross_are_both_named() -> None:
     state = case_state(case_of(TOY, (LEAF, LEAF), GfnRange(1, 6), []))
     assert state.answer == "Wrong: the leaf [0, 4) still holds both 0 and 1, and so does [4, 8)."
     assert state.caption == "still crosses: [0, 4), [4, 8)"
+
+
+def test_a_range_is_not_torn_apart_by_the_end_of_a_line() -> None:
+    state = case_state(case_of(TOY, (LEAF, HOLE), GfnRange(1, 1), []))
+    for length in range(60, 118):
+        answer = "x" * length + " [0, 4) and [4, 8) and [0x3ff, 0x401)."
+        lines = texts(tree(case_svg(state._replace(answer=answer), LIGHT)))
+        assert answer in " ".join(lines)
+        assert not [line for line in lines if line.count("[") != line.count(")")]
