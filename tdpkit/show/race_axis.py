@@ -19,10 +19,11 @@ _GAP = 18
 
 
 class Stretch(NamedTuple):
-    """Frames [first, last) and how wide they are drawn, in relation to the others."""
+    """Frames [first, last); drawn `width` wide, `before` from the left end, in relation to the others."""
 
     first: int
     last: int
+    before: int
     width: int
     is_gap: bool
 
@@ -31,6 +32,8 @@ class Axis(NamedTuple):
     """Stretches side by side, in order."""
 
     stretches: tuple[Stretch, ...]
+    windows: tuple[GfnRange, ...]
+    """The frames in sight, in one part or two."""
     is_whole: bool
     """The machine from end to end, to scale."""
 
@@ -45,30 +48,18 @@ class Axis(NamedTuple):
         return self.stretches[-1].last
 
     @property
-    def windows(self) -> list[GfnRange]:
-        """The frames in sight, in one part or two."""
-        windows: list[GfnRange] = []
-        for first, last, _, is_gap in self.stretches:
-            if not is_gap:
-                joined = windows and windows[-1].end == first
-                first = windows.pop().start if joined else first
-                windows.append(GfnRange(first, last))
-        return windows
-
-    @property
     def points(self) -> list[int]:
         """Where stretches begin and end."""
         return [self.first, *(stretch.last for stretch in self.stretches)]
 
     def x(self, frame: int, left: int, right: int) -> int:
         """Where `frame` is on the axis drawn from `left` to `right`; what lies beyond is at its ends."""
-        whole = sum(stretch.width for stretch in self.stretches)
-        before = 0
-        for first, last, width, _ in self.stretches:
+        end = self.stretches[-1]
+        for first, last, before, width, _ in self.stretches:
             if frame < last:
-                part = width * max(0, frame - first)
-                return left + (right - left) * (before * (last - first) + part) // (whole * (last - first))
-            before += width
+                frames, at = last - first, max(0, frame - first)
+                place = (right - left) * (before * frames + width * at)
+                return left + place // ((end.before + end.width) * frames)
         return right
 
     def in_sight(self, frame: int) -> bool:
@@ -79,20 +70,18 @@ class Axis(NamedTuple):
 def axis_for(geometry: Geometry, frames: int, span: GfnRange) -> Axis:
     """The axis on which all of a race for `span` is drawn, in a machine of `frames` frames."""
     if frames <= _WHOLE_FRAMES:
-        return Axis((Stretch(0, frames, 1, False),), True)
-    sets = [_around(edge, geometry, frames) for edge in (span.start, span.end)]
-    (_, *_, last), (first, *_) = sets
-    cut = first - last > geometry.pages(geometry.max_leaf_level)
-    points = sorted({*sets[0], *sets[1]})
-    return Axis(
-        tuple(
-            Stretch(low, high, _GAP, True)
-            if cut and low == last
-            else Stretch(low, high, _LEAST + (high - low).bit_length(), False)
-            for low, high in pairwise(points)
-        ),
-        False,
-    )
+        return Axis((Stretch(0, frames, 0, 1, False),), (GfnRange(0, frames),), True)
+    starts, ends = (_around(edge, geometry, frames) for edge in (span.start, span.end))
+    is_cut = ends[0] - starts[-1] > geometry.pages(geometry.max_leaf_level)
+    stretches: list[Stretch] = []
+    before = 0
+    for first, last in pairwise(sorted({*starts, *ends})):
+        is_gap = is_cut and first == starts[-1]
+        width = _GAP if is_gap else _LEAST + (last - first).bit_length()
+        stretches.append(Stretch(first, last, before, width, is_gap))
+        before += width
+    seen = [(starts[0], starts[-1]), (ends[0], ends[-1])] if is_cut else [(starts[0], stretches[-1].last)]
+    return Axis(tuple(stretches), tuple(GfnRange(*window) for window in seen), False)
 
 
 def _around(edge: int, geometry: Geometry, frames: int) -> list[int]:

@@ -13,7 +13,8 @@ from tdpkit.lab.words import count_of
 
 MOST_ROWS = 13
 MOST_CALLS = 256
-_TITLE_LETTERS, _IDEA_LETTERS = 18, 88
+_TITLE_WIDTH, _IDEA_WIDTH = 56, 270
+"""Room for what learners write; a capital takes 4, another letter 3."""
 
 Rows = Iterable[str] | Mapping[str, Strategy]
 """Names of tdpkit.lab.strategies.STRATEGIES, or strategies by a name of one's own."""
@@ -129,12 +130,16 @@ def rule_of(name: str, strategy: Strategy, geometry: Geometry) -> Rule:
     if STRATEGIES.get(name) is strategy:
         return RULES[name].on(geometry)
     idea = ((getattr(strategy, "__doc__", "") or "").strip() or "a plan of your own").splitlines()[0]
-    return Rule(_short(name.replace("_", " "), _TITLE_LETTERS), "your own", _short(idea, _IDEA_LETTERS))
+    return Rule(_short(name.replace("_", " "), _TITLE_WIDTH), "your own", _short(idea, _IDEA_WIDTH))
 
 
-def _short(text: str, letters: int) -> str:
+def _short(text: str, width: int) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= letters else text[: letters - 1] + "…"
+    for at, letter in enumerate(text):
+        width -= 4 if letter.isupper() or not letter.isascii() else 3
+        if width < 0:
+            return f"{text[: max(at - 1, 1)]}…"
+    return text
 
 
 def checked(name: str, strategy: Strategy) -> Strategy:

@@ -7,37 +7,27 @@ and leave it as it was. What a run is worth is the spec's word (tdpkit.lab.spec)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, name_gfn, parse_gfn
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import TdpMmuRoot
 from tdpkit.lab.guest import Layout, map_layout
-from tdpkit.lab.spec import Judgement, forced_in, judge, leaves_at_edges
+from tdpkit.lab.spec import forced_in, judge, leaves_at_edges
 from tdpkit.lab.strategies import Call, Report, Strategy, one_block_per_edge, run_strategy
 from tdpkit.lab.worlds import JournalWorld
 
 from .race_axis import Axis, axis_for
+from .race_cells import Mark, Painter
 from .race_rows import Rule, checked, rule_of
 from .strips import Cell
 
 STEPWISE = parse_gfn("16M")
 """Calls over more frames are counted by `scan` and by formula: a slider is to be answered at once."""
 
+MOST_LANES = 4
+
 ORDERS = ("as argued", "by visits")
-
-
-class Mark(NamedTuple):
-    """Leaves of `level` in [first, last) of which all were split, or all should have been.
-
-    kind: "needed", "needless" or "missing".
-    """
-
-    first: int
-    last: int
-    level: int
-    kind: str
 
 
 class Row(NamedTuple):
@@ -47,7 +37,8 @@ class Row(NamedTuple):
     rule: Rule
     calls: tuple[Call, ...]
     lanes: tuple[int, ...]
-    """For each call the line on which it is drawn, from the outermost (0); on one line none overlap."""
+    """For each call the line on which it is drawn, from the outermost (0); on one line none overlap, but on
+    the last of MOST_LANES."""
     call_visits: tuple[int, ...]
     visits: int
     needed: int
@@ -146,7 +137,7 @@ def run_race(track: Track, rows: Mapping[str, Strategy], start: int, end: int) -
     """
     span, layout = track.check_span(start, end), track.layout
     axis = axis_for(layout.geometry, layout.frames, span)
-    painter = _Painter(layout, axis, span)
+    painter = Painter(layout, axis, span)
     crossing = tuple((leaf.gfn, leaf.level) for leaf in leaves_at_edges(track.root, span))
     forced = forced_in(track.root, span)
     return Race(
@@ -166,7 +157,7 @@ def _run(
     track: Track,
     span: GfnRange,
     forced: tuple[tuple[int, int], ...],
-    painter: _Painter,
+    painter: Painter,
     name: str,
     strategy: Strategy,
 ) -> Row:
@@ -228,12 +219,15 @@ def _zap_visits(root: TdpMmuRoot, span: GfnRange) -> int:
 
 
 def lanes_of(calls: Iterable[Call]) -> tuple[int, ...]:
-    """For each call a lane, 0 and up, on which it overlaps no other; longer calls have the lower numbers."""
+    """For each call a lane, 0 and up, on which it overlaps no other; longer calls have the lower numbers.
+
+    Of more than MOST_LANES that overlap, the shortest share the last.
+    """
     taken: list[list[Call]] = []
     lanes: dict[int, int] = {}
     for at, call in sorted(enumerate(calls), key=lambda item: (item[1].start - item[1].end, item[0])):
         free = [all(_apart(call, other) for other in others) for others in taken]
-        lanes[at] = free.index(True) if True in free else len(taken)
+        lanes[at] = free.index(True) if True in free else min(len(taken), MOST_LANES - 1)
         if lanes[at] == len(taken):
             taken.append([])
         taken[lanes[at]].append(call)
@@ -245,143 +239,3 @@ def _apart(one: Call, other: Call) -> bool:
     if one.start < one.end and other.start < other.end:
         return one.end <= other.start or other.end <= one.start
     return one.end < other.start or other.end < one.start
-
-
-# ---- what the axis shows -------------------------------------------------------------------------------
-
-
-class _Part(NamedTuple):
-    """Frames [first, last) under leaves of one level (0: nothing mapped), which a split may have made."""
-
-    first: int
-    last: int
-    level: int
-    made: bool
-
-
-T = TypeVar("T", Cell, _Part)
-
-
-class _Painter:
-    """Cells and marks, from the layout and what was split in it: no table is read."""
-
-    def __init__(self, layout: Layout, axis: Axis, span: GfnRange) -> None:
-        self.geometry = layout.geometry
-        self.layout = layout
-        self.windows = axis.windows
-        self.span = span
-        self.label = cache(lambda level: layout.geometry.level(level).label)
-
-    def before(self, crossing: Iterable[tuple[int, int]]) -> tuple[Cell, ...]:
-        """The guest as it is, the leaves that cross an edge marked as a whole."""
-        cells = [self._cell(part) for part in self._layout_parts()]
-        for gfn, level in crossing:
-            last = gfn + self.geometry.pages(level)
-            cells = _put(cells, Cell(gfn, last, "crossing", self.label(level)))
-        return self._in_sight(cells)
-
-    def after(self, report: Report, crossing: Iterable[tuple[int, int]]) -> tuple[Cell, ...]:
-        """The guest after the calls; of a leaf that still crosses an edge also what a zap takes outside."""
-        parts = self._layout_parts()
-        for first, last, level in sorted(self._splits(report), key=lambda split: (-split[2], split)):
-            if self._seen(first, last):
-                parts = _put(parts, _Part(first, last, level - 1, True))
-        cells = [self._cell(part) for part in parts]
-        for gfn, level in crossing:
-            pages, label = self.geometry.pages(level), self.label(level)
-            cells = _put(cells, Cell(gfn, gfn + pages, "crossing", label))
-            for outside in self.span.outside(gfn, pages):
-                cells = _put(cells, Cell(outside.start, outside.end, "lost", label))
-        return self._in_sight(cells)
-
-    def marks(self, report: Report, judged: Judgement) -> tuple[Mark, ...]:
-        """Splits in sight: each that is forced by itself, the others joined where they lie side by side."""
-        pages = self.geometry.pages
-        missing, forced = set(judged.missing), judged.forced
-        marks = [
-            Mark(gfn, gfn + pages(level), level, "missing" if (gfn, level) in missing else "needed")
-            for gfn, level in judged.forced
-        ]
-        free = [
-            (level, *part)
-            for first, last, level in self._splits(report)
-            for part in _without(first, last, [(gfn, gfn + pages(n)) for gfn, n in forced if n == level])
-        ]
-        joined: list[Mark] = []
-        for level, first, last in sorted(free):
-            if joined and joined[-1].level == level and first <= joined[-1].last:
-                last = max(last, joined[-1].last)
-                first = joined.pop().first
-            joined.append(Mark(first, last, level, "needless"))
-        return tuple(mark for mark in (*marks, *joined) if self._seen(mark.first, mark.last))
-
-    # ---- parts ------------------------------------------------------------------------------------------
-
-    def _layout_parts(self) -> list[_Part]:
-        parts = [_Part(0, self.layout.frames, 0, False)]
-        for gfn, level, count, _ in self.layout.leaves:
-            parts = _put(parts, _Part(gfn, gfn + count * self.geometry.pages(level), level, False))
-        return parts
-
-    def _splits(self, report: Report) -> set[tuple[int, int, int]]:
-        """(first, last, level): all leaves of that level in [first, last) were split.
-
-        Those that were made one by one; and where a plain call was counted by formula, what it splits: each
-        leaf that holds frames of its range, of every size above its target.
-        """
-        splits = {(gfn, gfn + self.geometry.pages(level), level) for gfn, level in report.made}
-        plain = [call for call in report.calls if report.priced and not call.only_cross_boundary]
-        for call, (gfn, of, count, _) in ((call, run) for call in plain for run in self.layout.leaves):
-            low = max(gfn, call.start)
-            high = min(gfn + count * self.geometry.pages(of), call.end)
-            for level in range(of, call.target_level, -1) if low < high else ():
-                pages = self.geometry.pages(level)
-                splits.add((low & -pages, (high + pages - 1) & -pages, level))
-        return splits
-
-    def _cell(self, part: _Part) -> Cell:
-        if not part.level:
-            return Cell(part.first, part.last, "hole")
-        kind = "split" if part.made else f"leaf{part.level}"
-        return Cell(part.first, part.last, kind, self.label(part.level))
-
-    def _seen(self, first: int, last: int) -> bool:
-        return any(first < window.end and window.start < last for window in self.windows)
-
-    def _in_sight(self, cells: Iterable[Cell]) -> tuple[Cell, ...]:
-        """What the windows show of `cells`; leaves of one kind side by side are one cell,
-        but for those that cross an edge.
-        """
-        shown: list[Cell] = []
-        for window in self.windows:
-            begin = len(shown)
-            for cell in cells:
-                low, high = max(cell.first, window.start), min(cell.last, window.end)
-                if low < high:
-                    same = len(shown) > begin and shown[-1][2:] == cell[2:] and cell.kind != "crossing"
-                    low = shown.pop().first if same else low
-                    shown.append(cell._replace(first=low, last=high))
-        return tuple(shown)
-
-
-def _put(parts: list[T], new: T) -> list[T]:
-    """`parts`, in order, with `new` over what was there."""
-    found: list[T] = []
-    for part in parts:
-        if part.first < new.first:
-            found.append(part._replace(last=min(part.last, new.first)))
-        if part.last > new.last:
-            found.append(part._replace(first=max(part.first, new.last)))
-    found.append(new)
-    return sorted(found)
-
-
-def _without(first: int, last: int, holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What `holes` leave of [first, last)."""
-    left = []
-    for low, high in sorted(holes):
-        if first < low < last:
-            left.append((first, low))
-        if low < last:
-            first = max(first, high)
-    return [*left, (first, last)] if first < last else left

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from tdpkit.engine.gfn import PG_LEVEL_4K, format_gfn
 
 from .markup import Drawing
-from .race_state import Mark, Race, Row
+from .race_cells import Mark
+from .race_state import Race, Row
 from .race_words import range_words
 from .strips import Cell
 
@@ -81,7 +82,7 @@ def draw_strip(drawing: Drawing, race: Race, cells: Iterable[Cell], left: int, r
             _cut(drawing, x(window.start), 1, top)
         if window.end < race.frames:
             _cut(drawing, x(window.end), -1, top)
-    for first, last, _, is_gap in race.axis.stretches:
+    for first, last, _, _, is_gap in race.axis.stretches:
         if is_gap:
             drawing.path(f"M{x(first) + 5} {top + 9} H{x(last) - 4}", "line", dash="2 3")
     for cell, low, high in boxes:
@@ -107,7 +108,7 @@ def _leaf_borders(race: Race, cell: Cell, left: int, right: int, top: int) -> st
     if not level:
         return ""
     pages, lines = race.geometry.pages(level), []
-    for first, last, _, is_gap in race.axis.stretches:
+    for first, last, _, _, is_gap in race.axis.stretches:
         low, high = max(first, cell.first), min(last, cell.last)
         if is_gap or low >= high:
             continue
