@@ -60,6 +60,8 @@ STEPPERS = {
     "mixed guest": 'WalkStepper("mixed", step=600)',
 }
 
+RACES = {"16T-2M": "16 TiB guest", "16T-1G": "16 TiB of 1G leaves", "mixed": "mixed guest"}
+
 # Presses `key` again and again, each time when the page and the kernel have come to rest.
 PRESS = """
 async (exhibit, {key, count, picture, container, slider}) => {
@@ -111,6 +113,7 @@ async (exhibit, {key, count, picture, container, slider}) => {
 }"""
 
 EXPLORER = {"picture": "svg > title", "container": ".widget-html-content", "slider": 0}
+RACE = EXPLORER
 STEPPER = {"picture": "svg > desc", "container": ".widget-html-content", "slider": 2}
 DECODER = {"picture": "svg", "container": ".widget-html-content", "slider": 0}
 INTERACT = {"picture": "img", "container": ".widget-interact", "slider": 0}
@@ -147,8 +150,9 @@ def _notebook() -> nbformat.NotebookNode:
         for preset in GUESTS
     ]
     steppers = [f"from tdpkit.show.stepper import WalkStepper\n{stepper}" for stepper in STEPPERS.values()]
+    races = [f"from tdpkit.show.race import StrategyRace\nStrategyRace({guest!r})" for guest in RACES]
     decoder = 'from tdpkit.show.decoder import EntryDecoder\nEntryDecoder("2M")'
-    sources = (*explorers, *steppers, decoder, IMSHOW)
+    sources = (*explorers, *steppers, *races, decoder, IMSHOW)
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
     return nbformat.v4.new_notebook(cells=cells, metadata=kernel)
@@ -156,13 +160,13 @@ def _notebook() -> nbformat.NotebookNode:
 
 def _figures(notebook: Notebook) -> Iterator[Figure]:
     exhibits = notebook.page.locator(".jp-OutputArea-output:has([role=slider])")
-    expect(exhibits).to_have_count(len(GUESTS) + len(STEPPERS) + 2, timeout=PATIENCE)
+    expect(exhibits).to_have_count(len(GUESTS) + len(STEPPERS) + len(RACES) + 2, timeout=PATIENCE)
     *others, decoder, interact = exhibits.all()
-    explorers, steppers = others[: len(GUESTS)], others[len(GUESTS) :]
-    for exhibit in explorers:
-        exhibit.get_by_label("slider unit").select_option(
-            "4K"
-        )  # edges inside the smallest leaves: most to draw
+    explorers, others = others[: len(GUESTS)], others[len(GUESTS) :]
+    steppers, races = others[: len(STEPPERS)], others[len(STEPPERS) :]
+    for exhibit in (*explorers, *races):
+        # Edges inside the smallest leaves: most to draw.
+        exhibit.get_by_label("slider unit").select_option("4K")
     svg = 0.0
     for (preset, guest), exhibit in zip(GUESTS.items(), explorers, strict=True):
         for action, button in BUTTONS.items():
@@ -174,6 +178,8 @@ def _figures(notebook: Notebook) -> Iterator[Figure]:
             yield from _key_figures(name, times)
     for name, exhibit in zip(STEPPERS, steppers, strict=True):
         yield from _key_figures(f"step key to picture, {name}", _presses(exhibit, **STEPPER))
+    for name, exhibit in zip(RACES.values(), races, strict=True):
+        yield from _key_figures(f"slider key to picture, strategy race, {name}", _presses(exhibit, **RACE))
     yield from _key_figures("child key to picture, entry decoder", _presses(decoder, **DECODER))
     expect(interact.locator("img")).to_be_visible()
     times = _presses(interact, **INTERACT)
