@@ -64,8 +64,19 @@ def _places(drawing: Drawing, race: Race, left: int, right: int, y: int) -> None
             drawing.path(f"M{x} {y - 1} V{y + 3}", "line")
 
 
-def draw_strip(drawing: Drawing, race: Race, cells: Iterable[Cell], left: int, right: int, top: int) -> None:
-    """Leaves on the axis: a box per run, borders or a comb for its leaves, its size where there is room."""
+def draw_strip(
+    drawing: Drawing,
+    race: Race,
+    cells: Iterable[Cell],
+    left: int,
+    right: int,
+    top: int,
+    ground: str = "paper",
+) -> None:
+    """Leaves on the axis: a box per run, borders or a comb for its leaves, its size where there is room.
+
+    ground: the role of what lies around it.
+    """
 
     def x(frame: int) -> int:
         return race.axis.x(frame, left, right)
@@ -79,9 +90,9 @@ def draw_strip(drawing: Drawing, race: Race, cells: Iterable[Cell], left: int, r
         drawing.path(borders, "line")
     for window in race.axis.windows:
         if window.start > 0:
-            _cut(drawing, x(window.start), 1, top)
+            _cut(drawing, x(window.start), 1, top, ground)
         if window.end < race.frames:
-            _cut(drawing, x(window.end), -1, top)
+            _cut(drawing, x(window.end), -1, top, ground)
     for first, last, _, _, is_gap in race.axis.stretches:
         if is_gap:
             drawing.path(f"M{x(first) + 5} {top + 9} H{x(last) - 4}", "line", dash="2 3")
@@ -93,11 +104,11 @@ def draw_strip(drawing: Drawing, race: Race, cells: Iterable[Cell], left: int, r
             drawing.text(middle, top + 13, cell.text, anchor="middle", size=10)
 
 
-def _cut(drawing: Drawing, x: int, inwards: int, top: int) -> None:
+def _cut(drawing: Drawing, x: int, inwards: int, top: int, ground: str) -> None:
     """The strip goes on there, unseen."""
     deep, bottom = x + 6 * inwards, top + _HEIGHT
     zigzag = f"M{x} {top - 3} L{deep} {top + 7} L{x} {top + 11} L{deep} {bottom + 3}"
-    drawing.path(f"{zigzag} H{x - inwards} V{top - 3} Z", fill="paper")
+    drawing.path(f"{zigzag} H{x - inwards} V{top - 3} Z", fill=ground)
     drawing.path(zigzag, "line")
 
 

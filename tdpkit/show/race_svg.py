@@ -126,7 +126,8 @@ def _row(drawing: Drawing, state: RaceState, row: Row, top: int) -> None:
     lanes = max(2, 1 + max(row.lanes, default=0))
     strip = top + _ROW_PAD + lanes * _CALL_STEP
     draw_calls(drawing, state.race, row, _STRIP_LEFT, _STRIP_RIGHT, strip, _CALL_STEP)
-    draw_strip(drawing, state.race, row.cells, _STRIP_LEFT, _STRIP_RIGHT, strip)
+    ground = "hole" if row.name == state.selected else "paper"
+    draw_strip(drawing, state.race, row.cells, _STRIP_LEFT, _STRIP_RIGHT, strip, ground)
     draw_marks(drawing, state.race, row.marks, _STRIP_LEFT, _STRIP_RIGHT, strip + _STRIP_HEIGHT)
     _bar(drawing, row.visits, _BAR_ROLES[row.verdict], top + 12)
     if row.priced:

@@ -124,9 +124,8 @@ ZAP = ("and then the zap", "of the same range, after an exact split")
 def call_words(race: Race, call: Call) -> tuple[str, str, str]:
     """Its range for people, in hex, and what it splits."""
     what = "only what crosses" if call.only_cross_boundary else "every leaf"
-    span = f"[{format_gfn(call.start)}, {format_gfn(call.end)})"
-    target = level_name(race, call.target_level)
-    return span, f"[{call.start:#x}, {call.end:#x})", f"{what}, down to {target}"
+    target, span = level_name(race, call.target_level), GfnRange(call.start, call.end)
+    return f"{span}", f"[{call.start:#x}, {call.end:#x})", f"{what}, down to {target}"
 
 
 def calls_heading(row: Row) -> str:
@@ -192,23 +191,26 @@ def race_table(state: RaceState) -> str:
     return f"<table><caption>{escape(said)}</caption>{head}{body}</table>"
 
 
+def _call_in_short(race: Race, call: Call) -> str:
+    crossing = ", only what crosses" if call.only_cross_boundary else ""
+    return f"{GfnRange(call.start, call.end)} to {level_name(race, call.target_level)}{crossing}"
+
+
 def _table_row(race: Race, row: Row) -> str:
     calls = "<br/>".join(
-        escape(f"{span}, {what}: {count_of(visits, 'visit')}")
-        for (span, _, what), visits in (
-            (call_words(race, call), visits) for call, visits in zip(row.calls, row.call_visits, strict=True)
-        )
+        escape(f"{_call_in_short(race, call)}: {count_of(visits, 'visit')}")
+        for call, visits in zip(row.calls, row.call_visits, strict=True)
     )
     priced = f", {priced_words(row)}" if row.priced else ""
     cells = (
-        calls or "none",
         group_digits(row.visits) + priced,
         *map(group_digits, (row.splits, row.needless, row.missing)),
         VERDICTS[row.verdict],
         group_digits(row.outside),
     )
     name = escape(f"{row.rule.title}: {row.rule.rule}")
-    return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    data = "".join(f'<td style="white-space:nowrap;padding-right:12px">{cell}</td>' for cell in cells)
+    return f'<tr><th scope="row">{name}</th><td>{calls or "none"}</td>{data}</tr>'
 
 
 def range_words(span: GfnRange) -> str:
