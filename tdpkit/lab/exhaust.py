@@ -197,9 +197,8 @@ class Tally(NamedTuple):
         if self.exact == self.cases:
             return f"exact in all {count_of(self.cases, 'case')}"
         return (
-            f"{count_of(self.cases, 'case')}: {group_digits(self.exact)} exact, "
-            f"{group_digits(self.needless)} safe but not minimal (at most "
-            f"{count_of(self.most_needless, 'split')} too many), {group_digits(self.wrong)} wrong"
+            f"{group_digits(self.exact)} of {count_of(self.cases, 'case')} exact, "
+            f"{group_digits(self.needless)} safe but not minimal, {group_digits(self.wrong)} wrong"
         )
 
 

@@ -11,6 +11,7 @@ that a counterexample does not depend on how it searched. `statements` says what
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from itertools import product
 from typing import NamedTuple
 
@@ -133,22 +134,42 @@ class ProofRow(NamedTuple):
         return self.proof.statement
 
 
+_HEAD = ("statement", "verdict", "its broken twin", "the twin's smallest counterexample")
+
+
 class ProofTable(tuple[ProofRow, ...]):
     """The rows, in order; shown as a table: statement, verdict, broken twin, its smallest counterexample."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        head = ("statement", "verdict", "its broken twin", "the twin's smallest counterexample")
         lines = [
             (row.statement.name, row.proof.answer, row.statement.twin_text, row.twin.answer) for row in self
         ]
-        width = [max(len(line[column]) for line in (head, *lines)) for column in range(4)]
+        width = [max(len(line[column]) for line in (_HEAD, *lines)) for column in range(4)]
         text = [
             "  ".join(f"{cell:<{size}}" for cell, size in zip(line, width, strict=True)).rstrip()
-            for line in (head, tuple("-" * size for size in width), *lines)
+            for line in (_HEAD, tuple("-" * size for size in width), *lines)
         ]
         return "\n".join(text)
+
+    def _repr_html_(self) -> str:
+        """The same with each statement in full, for pages."""
+        lines = [
+            (
+                f"{row.statement.name}: {row.statement.text}",
+                row.proof.answer,
+                row.statement.twin_text,
+                row.twin.answer,
+            )
+            for row in self
+        ]
+        left = ' style="text-align:left"'
+        cells = "".join(f"<th{left}>{escape(cell)}</th>" for cell in _HEAD)
+        body = "".join(
+            f"<tr>{''.join(f'<td{left}>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines
+        )
+        return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def prove_all() -> ProofTable:

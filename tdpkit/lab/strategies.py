@@ -102,7 +102,7 @@ def two_calls(geometry: Geometry, span: GfnRange) -> list[Call]:
 
 
 def kai_two_step(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """For each edge the 1G block to 2M, then the 2M block to 4K; a block that both edges share once.
+    """For each edge the 1G block to 2M, then the 2M block to 4K; a shared block once.
 
     Kai Huang, M13 (d9b677b4f4cbbf8a8c3dadb056077aa55feb5c30.camel@intel.com; kernel-facts C39).
     """
@@ -110,7 +110,7 @@ def kai_two_step(geometry: Geometry, span: GfnRange) -> list[Call]:
 
 
 def one_block_per_edge(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """For each edge only the smallest of its blocks: a call to 4K splits the 1G leaf on its way down.
+    """For each edge its smallest block only: the call splits larger leaves on its way.
 
     Sean Christopherson's later code does this with leaves of 2M at most (reply to RFC v5 44,
     aXt_L6QKB9CSTZcW@google.com; kernel-facts 7.3); with larger ones, findings 3.

@@ -183,8 +183,7 @@ def test_a_strategy_that_does_nothing_is_found_out():
     assert tally.wrong > 0
     assert tally.smallest.after == tally.smallest.shape
     assert repr(tally) == (
-        f"{tally.cases} cases: {tally.exact} exact, 0 safe but not minimal (at most 0 splits too many), "
-        f"{tally.wrong} wrong"
+        f"{tally.exact} of {tally.cases} cases exact, 0 safe but not minimal, {tally.wrong} wrong"
     )
 
 

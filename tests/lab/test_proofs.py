@@ -8,6 +8,7 @@ from itertools import combinations_with_replacement, product
 from random import Random
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import z3
@@ -711,3 +712,15 @@ def test_z3_is_imported_by_the_proofs_alone():
     ours = {f"tdpkit.lab.{stem}" for stem in those}
     others = [file for file in FILES if file.stem not in those]
     assert not any(name.startswith(tuple(ours)) for file in others for name in imports(file))
+
+
+def test_a_page_shows_each_statement_in_full():
+    """Well formed, a row each, and what is proved stands in its own words."""
+    shown = ElementTree.fromstring(ProofTable(table().values())._repr_html_())
+    head, *rows = [[cell.text for cell in row] for row in shown.iter("tr")]
+    assert head == ["statement", "verdict", "its broken twin", "the twin's smallest counterexample"]
+    assert len(rows) == len(STATEMENTS)
+    for (statement, verdict, twin, counterexample), row in zip(rows, table().values(), strict=True):
+        assert statement == f"{row.statement.name}: {row.statement.text}"
+        assert (verdict, twin) == ("proved", row.statement.twin_text)
+        assert counterexample == row.twin.answer != "proved"

@@ -29,6 +29,7 @@ def run(path: Path) -> nbformat.NotebookNode:
         kernel_name="python3",
         timeout=120,
         record_timing=False,
+        coalesce_streams=True,  # else it is chance where one print ends and the next begins
         store_widget_state=False,
         resources={"metadata": {"path": str(path.parent)}},
     )
