@@ -12,7 +12,7 @@ from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.scan import scan
 from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, translate
 from tdpkit.lab.guest import map_layout
-from tdpkit.lab.spec import forced_in
+from tdpkit.lab.spec import forced_in, judge
 from tdpkit.lab.strategies import STRATEGIES, Call, kai_two_step, run_strategy
 from tdpkit.lab.worlds import JournalWorld
 from tdpkit.show.race_axis import axis_for
@@ -209,7 +209,14 @@ def test_cells_and_marks_are_those_of_a_tree_that_is_really_split(tracks, guest,
     forced = set(forced_in(tracks[guest].root, edges))
     for row in race.rows:
         root, report = really(layout, ALL[row.name], edges)
+        judged = judge(report, edges, forced_in(tracks[guest].root, edges))
         assert (row.visits, row.splits) == (report.all_visits, report.splits)
+        assert (row.verdict, row.needless, row.missing, row.outside) == (
+            judged.verdict,
+            judged.needless,
+            len(judged.missing),
+            judged.outside_frames,
+        ), row.name
         made = {(gfn, level) for gfn, level in report.made}
         for frame in frames:
             [cell] = [cell for cell in row.cells if cell.first <= frame < cell.last]

@@ -32,6 +32,7 @@ from tests.show.svgs import (
     texts,
     tree,
 )
+from tests.show.test_theme import TEXT_ROLES
 
 OPENING = rows_of(OPENING_ROWS)
 OWN = {
@@ -180,6 +181,12 @@ def test_words_on_the_ground_of_the_selected_row_can_be_read(theme, role):
 def test_bars_and_brackets_stand_out_from_their_ground(theme, role):
     grounds = ["paper"] if role == "leaf3" else ["paper", "hole"]
     assert [ground for ground in grounds if contrast(theme[role], theme[ground]) < 3] == []
+
+
+def test_words_are_in_roles_whose_contrast_is_computed(states):
+    for state in states.values():
+        fills = set(re.findall(r'<text [^>]*fill="([^"]*)"', race_svg(state, LIGHT)))
+        assert fills <= {LIGHT[role] for role in TEXT_ROLES}
 
 
 # ---- what it shows -------------------------------------------------------------------------------------
