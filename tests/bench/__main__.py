@@ -1,4 +1,4 @@
-"""python -m tests.bench [engine] [browser]: the numbers that the design promises, measured now.
+"""python -m tests.bench [engine] [strategies] [proofs] [browser]: the numbers that the design promises, measured now.
 
 It measures and does not judge: the exit status is 0 whether a target is met or not.
 """
@@ -15,8 +15,15 @@ from tests.browser.lab import Unfit
 from .engine import engine_figures
 from .figures import Figure, table
 from .latency import latency_figures
+from .proofs import proof_figures
+from .strategies import strategy_figures
 
-PARTS: dict[str, Callable[[], Iterator[Figure]]] = {"engine": engine_figures, "browser": latency_figures}
+PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "engine": engine_figures,
+    "strategies": strategy_figures,
+    "proofs": proof_figures,
+    "browser": latency_figures,
+}
 
 
 def main() -> None:
