@@ -1,4 +1,4 @@
-"""python -m tests.bench [engine] [strategies] [proofs] [browser]: the numbers that the design promises, measured now.
+"""python -m tests.bench [part ...]: the numbers that the design promises, measured now.
 
 It measures and does not judge: the exit status is 0 whether a target is met or not.
 """
