@@ -253,7 +253,7 @@ class Report(NamedTuple):
     errno: int
     """0, or what the first call that failed returned; no call was made after it."""
     root: TdpMmuRoot
-    """The tree, as the calls left it (a priced call splits the first and the last 2M of its range)."""
+    """The tree, as the calls left it; a priced call is made around its own ends and the range's edges."""
 
     @property
     def all_visits(self) -> int:
@@ -304,7 +304,7 @@ def run_strategy(
             visits.append(visited)
         else:
             price = price_plain_split(root, call.start, call.end, call.target_level)
-            errno = _make_at_both_ends(root, call, world)
+            errno = _make_around_edges(root, call, span, world)
             visits.append(price.visits)
             priced += price.splits - (len(world.splits) - splits)
         if errno:
@@ -354,9 +354,14 @@ def _make_at_crossing_leaves(root: TdpMmuRoot, call: Call, world: CountingWorld)
     return errno, found.visited + more + visits_again(geometry, (level for _, level in splits))
 
 
-def _make_at_both_ends(root: TdpMmuRoot, call: Call, world: CountingWorld) -> int:
-    """A long plain call, made on the first and the last block of its range; its errno."""
-    pages = root.geometry.pages(call.target_level + 1)
-    first = call._replace(end=min(call.end, align_up(call.start + 1, pages)))
-    last = call._replace(start=max(call.start, align_down(call.end - 1, pages)))
-    return _make(root, first, world) or _make(root, last, world)
+def _make_around_edges(root: TdpMmuRoot, call: Call, span: GfnRange, world: CountingWorld) -> int:
+    """A long plain call, made on the frames beside its own ends and the edges of `span`; its errno.
+
+    What it splits there it would have split on its way through.
+    """
+    errno = 0
+    for x in sorted({call.start, call.end, span.start, span.end}):
+        if call.start <= x <= call.end:
+            beside = call._replace(start=max(call.start, x - 1), end=min(call.end, x + 1))
+            errno = errno or _make(root, beside, world)
+    return errno

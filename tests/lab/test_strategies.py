@@ -14,6 +14,7 @@ from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
 from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, map_run, tables_per_level
 from tdpkit.lab.conformance import GEOMETRY
 from tdpkit.lab.shapes import LEAF, leaves_of, plant, random_shape, read
+from tdpkit.lab.spec import forced_in, judge
 from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, Call, edge_blocks, plan_of, run_strategy
 from tdpkit.lab.worlds import CountingWorld, Faults, FaultWorld, JournalWorld
 from tests.engine import brute
@@ -260,6 +261,8 @@ def test_a_long_call_is_counted_as_if_it_were_walked():
             assert not walked.priced
             assert set(short.made) <= set(walked.made)
             assert short.priced == (len(short.made) < short.splits)
+            forced = forced_in(plant(geometry, shape), span)
+            assert judge(short, span, forced) == judge(walked, span, forced), (name, shape, span)
             priced += short.priced
             if not short.priced:
                 assert read(other) == read(one)
