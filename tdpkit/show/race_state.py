@@ -14,7 +14,7 @@ from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import TdpMmuRoot
 from tdpkit.lab.guest import Layout, map_layout
 from tdpkit.lab.spec import forced_in, judge, leaves_at_edges
-from tdpkit.lab.strategies import Call, Report, Strategy, one_block_per_edge, run_strategy
+from tdpkit.lab.strategies import Call, Strategy, one_block_per_edge, run_strategy
 from tdpkit.lab.worlds import JournalWorld
 
 from .race_axis import Axis, axis_for
@@ -164,7 +164,6 @@ def _run(
     world = JournalWorld(track.root.pool)
     try:
         report = run_strategy(track.root, checked(name, strategy), span, world=world, stepwise=STEPWISE)
-        report = _made_at_edges(report, span, world)
         judged = judge(report, span, forced)
         crossing = tuple((leaf.gfn, leaf.level) for leaf in leaves_at_edges(track.root, span))
     finally:
@@ -185,25 +184,6 @@ def _run(
         cells=painter.after(report, crossing),
         marks=painter.marks(report, judged),
     )
-
-
-def _made_at_edges(report: Report, span: GfnRange, world: JournalWorld) -> Report:
-    """A plain call that was priced was made at its own two ends only: make it at the edges inside it too, for
-    there the tree is asked. Its numbers say so already.
-    """
-
-    def rest(geometry: Geometry, span: GfnRange) -> list[Call]:
-        return [
-            call._replace(start=max(call.start, edge - 1), end=min(call.end, edge + 1))
-            for call in report.calls
-            if not call.only_cross_boundary
-            for edge in (span.start, span.end)
-            if call.start < edge < call.end
-        ]
-
-    if report.priced:
-        run_strategy(report.root, rest, span, world=world)
-    return report._replace(made=tuple((gfn, level) for _, gfn, level in world.splits))
 
 
 def _zap_visits(root: TdpMmuRoot, span: GfnRange) -> int:
