@@ -1,4 +1,7 @@
-"""Hypothesis draws the same examples in every run: a failure here is a failure in CI and on every machine."""
+"""Hypothesis draws the same examples in every run of the same code: a failure here is one in CI too.
+
+Other code draws others: it picks constants out of the modules that are loaded.
+"""
 
 from hypothesis import settings
 

@@ -282,46 +282,46 @@ changes = st.one_of(
 )
 
 
-def change(explorer, model, what: str, value) -> bool:
-    """Do it to both; whether it is accepted."""
+def change(explorer, model, what: str, value) -> bool | None:
+    """Do it to both; whether it is accepted, or None if the control stays as it is, which says nothing."""
     edge = what.split()[0]
-    if what == "preset":
-        if value != model.preset:
-            model.open(value)
-        explorer.preset_menu.value = value
-    elif what == "kind":
-        model.kind = explorer.kind_buttons.value = value
-    elif what == "unit":
-        model.unit_level = explorer.unit_menu.value = value % model.geometry.max_leaf_level + 1
-    elif what == "action":
-        model.action = explorer.action_buttons.value = value
-    elif what == "back":
+    if what == "back":
         model.action = "look"
         explorer.back_button.click()
+        return True
+    if what == "unit":
+        value = value % model.geometry.max_leaf_level + 1
+    elif what.endswith("slider"):
+        value = int(value * (model.frames // model.unit))
+    elif what.endswith("text"):
+        value = f"{int(value * model.frames):#x}"
+    names = {"preset": "preset_menu", "kind": "kind_buttons", "unit": "unit_menu", "action": "action_buttons"}
+    control = getattr(explorer, names.get(what) or what.replace(" ", "_"))
+    if control.value == value:
+        return None
+    good = True
+    if what == "preset":
+        model.open(value)
+    elif what == "kind":
+        model.kind = value
+    elif what == "unit":
+        model.unit_level = value
+    elif what == "action":
+        model.action = value
     else:
-        old = {"start": model.start, "end": model.end}
-        if what.endswith("slider"):
-            units = int(value * (model.frames // model.unit))
-            if units == old[edge] // model.unit:
-                return True  # a slider that stays says nothing
-            asked = units * model.unit
-        else:
-            asked = int(value * model.frames)
-        good = model.move(**{**old, edge: asked})
-        if what.endswith("slider"):
-            getattr(explorer, f"{edge}_slider").value = units
-        else:
-            getattr(explorer, f"{edge}_text").value = f"{asked:#x}"
-        return good
-    return True
+        asked = value * model.unit if what.endswith("slider") else int(value, 16)
+        good = model.move(**{"start": model.start, "end": model.end, edge: asked})
+    control.value = value
+    return good
 
 
 @settings(max_examples=40)
 @given(st.sampled_from(SMALL), st.lists(changes, min_size=1, max_size=6))
 def test_after_any_changes_it_is_what_a_fresh_explorer_brought_there_by_show_is(preset, done):
-    explorer, model = BoundaryExplorer(preset), Model(preset)
+    explorer, model, good = BoundaryExplorer(preset), Model(preset), True
     for what, value in done:
-        good = change(explorer, model, what, value)
+        said = change(explorer, model, what, value)
+        good = good if said is None else said
         assert (words(explorer) == "") is good
     assert shown(explorer, texts=good) == shown(brought_to(**model.state()), texts=good)
 
