@@ -13,6 +13,7 @@ from .race_words import range_words
 from .strips import Cell
 
 MARK_STEP = 11
+_MARK_ROLES = {"needed": "good", "needless": "crossing-mark", "missing": "bad"}
 _HEIGHT = 18
 _APART = 5
 """Leaves at least this wide have borders of their own; of smaller ones a comb says that they are many."""
@@ -88,28 +89,29 @@ def draw_strip(
     borders = "".join(_leaf_borders(race, cell, left, right, top) for cell, _, _ in boxes)
     if borders:
         drawing.path(borders, "line")
-    for window in race.axis.windows:
-        if window.start > 0:
-            _cut(drawing, x(window.start), 1, top, ground)
-        if window.end < race.frames:
-            _cut(drawing, x(window.end), -1, top, ground)
+    ends = [(window.start, 1) for window in race.axis.windows if window.start > 0]
+    ends += [(window.end, -1) for window in race.axis.windows if window.end < race.frames]
+    if ends:
+        cuts = [(_zigzag(x(frame), inwards, top), x(frame) - inwards) for frame, inwards in ends]
+        drawing.path("".join(f"{zigzag} H{beyond} V{top - 3} Z" for zigzag, beyond in cuts), fill=ground)
+        drawing.path("".join(zigzag for zigzag, _ in cuts), "line")
     for first, last, _, _, is_gap in race.axis.stretches:
         if is_gap:
             drawing.path(f"M{x(first) + 5} {top + 9} H{x(last) - 4}", "line", dash="2 3")
-    for cell, low, high in boxes:
-        width = 6 * len(cell.text) + 4
-        if cell.text and width + 6 <= high - low:
-            middle = (low + high) // 2
-            drawing.rect(middle - width // 2, top + 3, width, 12, drawing.palette["paper"])
-            drawing.text(middle, top + 13, cell.text, anchor="middle", size=10)
+    sizes = [(cell.text, (low + high) // 2, 6 * len(cell.text) + 4, high - low) for cell, low, high in boxes]
+    sizes = [size for size in sizes if size[0] and size[2] + 6 <= size[3]]
+    labels = [(middle - width // 2, middle - width // 2 + width) for _, middle, width, _ in sizes]
+    if labels:
+        d = "".join(f"M{low} {top + 3} H{high} V{top + 15} H{low} Z" for low, high in labels)
+        drawing.path(d, fill="paper")
+    for text, middle, _, _ in sizes:
+        drawing.text(middle, top + 13, text, anchor="middle", size=10)
 
 
-def _cut(drawing: Drawing, x: int, inwards: int, top: int, ground: str) -> None:
+def _zigzag(x: int, inwards: int, top: int) -> str:
     """The strip goes on there, unseen."""
-    deep, bottom = x + 6 * inwards, top + _HEIGHT
-    zigzag = f"M{x} {top - 3} L{deep} {top + 7} L{x} {top + 11} L{deep} {bottom + 3}"
-    drawing.path(f"{zigzag} H{x - inwards} V{top - 3} Z", fill=ground)
-    drawing.path(zigzag, "line")
+    deep = x + 6 * inwards
+    return f"M{x} {top - 3} L{deep} {top + 7} L{x} {top + 11} L{deep} {top + _HEIGHT + 3}"
 
 
 def _leaf_borders(race: Race, cell: Cell, left: int, right: int, top: int) -> str:
@@ -164,27 +166,27 @@ def arrow(x: int, y: int) -> str:
 def draw_marks(drawing: Drawing, race: Race, marks: Iterable[Mark], left: int, right: int, top: int) -> None:
     """A diamond below each leaf that was split, or had to be and was not; a line under all of the leaf."""
     levels = range(max(race.levels, default=1), 1, -1)
+    lines: dict[str, list[str]] = {}
+    places: dict[str, list[tuple[int, int]]] = {}
     for mark in marks:
         y = top + 7 + MARK_STEP * levels.index(mark.level)
         for window in race.axis.windows:
             first, last = max(mark.first, window.start), min(mark.last, window.end)
             if first < last:
                 low, high = (race.axis.x(frame, left, right) for frame in (first, last))
-                role = {"needed": "good", "needless": "crossing-mark", "missing": "bad"}[mark.kind]
-                drawing.path(
-                    f"M{low + 1} {y} H{max(high - 1, low + 2)}",
-                    role,
-                    dash="2 3" if mark.kind == "missing" else "",
-                )
-                draw_diamond(drawing, mark.kind, min(max((low + high) // 2, left + 5), right - 5), y)
+                lines.setdefault(mark.kind, []).append(f"M{low + 1} {y} H{max(high - 1, low + 2)}")
+                middle = min(max((low + high) // 2, left + 5), right - 5)
+                places.setdefault(mark.kind, []).append((middle, y))
+    for kind, drawn in lines.items():
+        drawing.path("".join(drawn), _MARK_ROLES[kind], dash="2 3" if kind == "missing" else "")
+        draw_diamonds(drawing, kind, places[kind])
 
 
-def draw_diamond(drawing: Drawing, kind: str, x: int, y: int) -> None:
-    """A split: full if it had to be, hollow if not, dashed if it is missing."""
-    shape = f"M{x} {y - 5} L{x + 5} {y} L{x} {y + 5} L{x - 5} {y} Z"
+def draw_diamonds(drawing: Drawing, kind: str, places: Iterable[tuple[int, int]]) -> None:
+    """A split around each of `places`: full if it had to be, hollow if not, dashed if it is missing."""
+    shapes = "".join(f"M{x} {y - 5} L{x + 5} {y} L{x} {y + 5} L{x - 5} {y} Z" for x, y in places)
+    role = _MARK_ROLES[kind]
     if kind == "needed":
-        drawing.path(shape, "good", fill="good")
-    elif kind == "needless":
-        drawing.path(shape, "crossing-mark", fill="paper", width=2)
+        drawing.path(shapes, role, fill=role)
     else:
-        drawing.path(shape, "bad", fill="paper", width=2, dash="2 2")
+        drawing.path(shapes, role, fill="paper", width=2, dash="2 2" if kind == "missing" else "")

@@ -9,7 +9,7 @@ from tdpkit.lab.words import group_digits
 
 from .markup import Drawing
 from .race_state import RaceState, Row
-from .race_strip import MARK_STEP, arrow, comb, draw_calls, draw_diamond, draw_guest, draw_marks, draw_strip
+from .race_strip import MARK_STEP, arrow, comb, draw_calls, draw_diamonds, draw_guest, draw_marks, draw_strip
 from .race_words import (
     FOOTNOTE,
     VERDICTS,
@@ -154,8 +154,7 @@ def _splits(drawing: Drawing, row: Row, y: int) -> None:
         if not number:
             continue
         shown = number if number <= _FEW else 1
-        for at in range(shown):
-            draw_diamond(drawing, kind, _SPLITS + 6 + 14 * at, y - 4)
+        draw_diamonds(drawing, kind, [(_SPLITS + 6 + 14 * at, y - 4) for at in range(shown)])
         if shown < number:
             drawing.text(_SPLITS + 18, y, group_digits(number), size=11)
         y += 15
@@ -231,7 +230,7 @@ def _keys(drawing: Drawing, state: RaceState, top: int) -> None:
     drawing.path(arrow(271, y - 4), "ink", width=2)
     drawing.path("".join(comb(374, 395, y)), "line")
     for x, kind in ((500, "needed"), (652, "needless"), (764, "missing")):
-        draw_diamond(drawing, kind, x, y - 4)
+        draw_diamonds(drawing, kind, [(x, y - 4)])
     for x, text in (
         (48, "a call to 4K"),
         (158, "to a larger leaf"),
