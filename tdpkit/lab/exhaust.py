@@ -138,7 +138,6 @@ class Machine:
         world.undo()
         return Step(after, world.iterations, len(world.splits))
 
-
     def _read_rows(self) -> bytes:
         """All that the tree was at first: whatever changes it changes one of these rows."""
         return b"".join(self._rows)
