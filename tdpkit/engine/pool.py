@@ -95,9 +95,7 @@ class PageTablePool:
 
     def free(self, row: int) -> None:
         """Poison `row`; it is handed out again once no RCU reader is left."""
-        table = self.table(row)
-        for index in range(self.geometry.entries):
-            table[index] = POISON
+        self._fill(row, POISON)
         self.role[row] = 0
         self._waiting.append(row)
         if not self.rcu_readers:
@@ -115,11 +113,12 @@ class PageTablePool:
 
     def _reap(self) -> None:
         for row in self._waiting:
-            table = self.table(row)
-            for index in range(self.geometry.entries):
-                table[index] = SHADOW_NONPRESENT_VALUE
+            self._fill(row, SHADOW_NONPRESENT_VALUE)
         self._free.extend(self._waiting)
         self._waiting.clear()
+
+    def _fill(self, row: int, value: int) -> None:
+        self.table(row)[:] = array("Q", [value]) * self.geometry.entries
 
     @property
     def rows_in_use(self) -> int:
