@@ -64,10 +64,11 @@ class RatioGuess:
 
     def _on_move(self, change: Any) -> None:
         self._guessed = True
-        self.message.value = '<span role="status"></span>'
         self._say()
 
     def _say(self) -> None:
+        """The guess in words; what was said of another one goes."""
+        self.message.value = '<span role="status"></span>'
         self.words.value = f'<span role="status">{escape(in_words(self.slider.value))}</span>'
 
     def __repr__(self) -> str:

@@ -225,6 +225,27 @@ def test_the_picture_follows_the_theme(notebook, race):
     assert notebook.papers(race.picture) == (rgb(LIGHT["paper"]), rgb(DARK["paper"]))
 
 
+# ---- the guess further down ----------------------------------------------------------------------------
+
+
+def test_a_ratio_is_guessed_by_key_and_compared(notebook):
+    """The walk visits 6 303 777 entries (findings 1), the zap after it 6 304 283 (kernel-facts C7)."""
+    page = notebook.page
+    box = page.locator(EXHIBIT).filter(has=page.get_by_role("button", name="compare"))
+    box.scroll_into_view_if_needed()
+    slider, [guess, verdict] = box.get_by_role("slider"), nth(box.get_by_role("status"), 2)
+    slider.press("End")
+    expect(guess).to_have_text("the split visits 1 000 times as many entries as the zap")
+    box.get_by_role("button", name="compare").press("Enter")
+    expect(verdict).to_contain_text("Not yet: 1000 is 1 000 times too large")
+    for _ in range(12):  # a quarter of a power of ten each
+        slider.press("ArrowLeft")
+    expect(guess).to_have_text("the split visits as many entries as the zap")
+    expect(verdict).to_be_empty()
+    box.get_by_role("button", name="compare").click()
+    expect(verdict).to_contain_text("Right: the split visits 6 303 777 entries, the zap after it 6 304 283")
+
+
 # ---- at the end ----------------------------------------------------------------------------------------
 
 
