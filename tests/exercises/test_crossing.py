@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import cache
-from itertools import product, repeat
+from itertools import product
 from typing import Any
 from xml.etree import ElementTree
 
@@ -26,6 +26,7 @@ from tdpkit.exercises.crossing import (
 )
 from tdpkit.exercises.verdict import Verdict
 from tdpkit.lab.split_call import SplitCall
+from tests.exercises.junk import Hostile, HostileError, breaking, endless
 
 ORDER = [(3, 16), (3, 16), (2, 20), (2, 24), (2, 28), (3, 32), (3, 32), (2, 32), (2, 36)]
 """By hand, the call on [20, 40): four leaves of 16 frames. 20 lies in the second; its split drops the lock,
@@ -89,28 +90,6 @@ def test_what_is_missing_is_asked_for() -> None:
 # ---- junk ----------------------------------------------------------------------------------------------
 
 
-class Hostile:
-    """It raises whatever is asked of it."""
-
-    def _raise(self, *_: object) -> Any:
-        raise LookupError("no idea")
-
-    __index__ = __iter__ = __repr__ = __str__ = __eq__ = __bool__ = __len__ = __getitem__ = _raise
-    __hash__ = object.__hash__
-
-    def __getattr__(self, name: str) -> Any:
-        raise LookupError(name)
-
-
-class HostileError(Exception):
-    """An error that raises when it is read."""
-
-    def __str__(self) -> str:
-        raise LookupError("no words")
-
-    __repr__ = __str__
-
-
 @cache
 def deep() -> list[Any]:
     """So deeply nested that it cannot be written."""
@@ -118,17 +97,6 @@ def deep() -> list[Any]:
     for _ in range(sys.getrecursionlimit() * 100):
         nest = [nest]
     return nest
-
-
-def endless(item: Any = (3, 16)) -> Any:
-    """It would never end; a check that asks for all of it fails instead of eating the machine's memory."""
-    yield from repeat(item, 10_000)
-    pytest.fail("the check wants all items of what never ends")
-
-
-def breaking() -> Any:
-    yield 3, 16
-    raise HostileError
 
 
 JUNK: dict[str, Callable[[], Any]] = {
@@ -158,9 +126,9 @@ JUNK: dict[str, Callable[[], Any]] = {
     "function": lambda: len,
     "class": lambda: SomeLeaf,
     "endless numbers": lambda: endless(3),
-    "endless pairs": endless,
+    "endless pairs": lambda: endless((3, 16)),
     "endlessly none": lambda: endless(None),
-    "breaking": breaking,
+    "breaking": lambda: breaking((3, 16)),
     "array": lambda: np.array([1, 2]),
     "empty array": lambda: np.array([]),
     "type": lambda: int,
@@ -388,7 +356,7 @@ def test_restarts_left_out_are_the_first_mistake() -> None:
     )
 
 
-@pytest.mark.parametrize("more", [[(2, 40)], [(3, 48)] * 5, endless()])
+@pytest.mark.parametrize("more", [[(2, 40)], [(3, 48)] * 5, endless((3, 16))])
 def test_an_order_that_goes_on_is_told_that_the_call_is_over(more: Any) -> None:
     def longer() -> Any:
         yield from ORDER

@@ -16,6 +16,7 @@ from tdpkit.exercises.frames import (
     check_shared,
     check_tables,
 )
+from tests.exercises.junk import Hostile
 
 BY_HAND = [6, 5, 3, 7]
 """3T is 6 x 512G, 5G is 5 x 1G, 6M is 3 x 2M, 28K is 7 x 4K."""
@@ -26,19 +27,6 @@ TABLES = dict(zip(MAPPINGS, (4, 4, 6, 5), strict=True))
 two tables each: 1 + 1 + 2 + 2. Across 512G, 2M leaves: 1 + 2 + 2."""
 BITS = dict(zip(PARENTS, ({7}, set(), {2, 7, 10}), strict=True))
 """Kernel-facts 2.6 and 2.1b: bit 7 goes at 4K; with the NX rule X and XU come back there."""
-
-
-class Hostile:
-    """It raises whatever is asked of it."""
-
-    def __index__(self) -> int:
-        raise LookupError("no index")
-
-    def __iter__(self) -> object:
-        raise LookupError("no items")
-
-    def __repr__(self) -> str:
-        raise LookupError("no words")
 
 
 JUNK = [

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache
-from itertools import product, repeat
+from itertools import product
 from typing import Any
 from xml.etree import ElementTree
 
@@ -33,6 +33,7 @@ from tdpkit.exercises.verdict import Verdict
 from tdpkit.lab.strategies import Call
 from tdpkit.show.boundary import BoundaryState
 from tdpkit.show.case import CaseState
+from tests.exercises.junk import Hostile, HostileError, breaking, endless
 
 G, M = 1 << 18, 1 << 9
 """Frames of 1 GiB and of 2 MiB."""
@@ -180,39 +181,6 @@ def test_nothing_submitted_is_not_wrong() -> None:
 # ---- junk ----------------------------------------------------------------------------------------------
 
 
-class Hostile:
-    """It raises whatever is asked of it."""
-
-    def _raise(self, *_: object) -> Any:
-        raise LookupError("no idea")
-
-    __index__ = __iter__ = __repr__ = __str__ = __eq__ = __bool__ = __len__ = __getitem__ = __float__ = _raise
-    __hash__ = object.__hash__
-
-    def __getattr__(self, name: str) -> Any:
-        raise LookupError(name)
-
-
-class HostileError(Exception):
-    """An error that raises when it is read."""
-
-    def __str__(self) -> str:
-        raise LookupError("no words")
-
-    __repr__ = __str__
-
-
-def endless(item: Any) -> Any:
-    """It would never end; a check that asks for all of it fails instead of eating the machine's memory."""
-    yield from repeat(item, 10_000)
-    pytest.fail("the check wants all items of what never ends")
-
-
-def breaking() -> Any:
-    yield 0, 4, 1
-    raise HostileError
-
-
 JUNK: dict[str, Callable[[], Any]] = {
     "none": lambda: None,
     "true": lambda: True,
@@ -253,7 +221,7 @@ JUNK: dict[str, Callable[[], Any]] = {
     "endless numbers": lambda: endless(3),
     "endless calls": lambda: endless((0, 0, 1)),
     "an endless call": lambda: [endless(3)],
-    "breaking": breaking,
+    "breaking": lambda: breaking((0, 4, 1)),
     "array": lambda: np.array([1, 2]),
     "matrix": lambda: np.array([[0.5, 1, 1]]),
     "type": lambda: int,
