@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 from tdpkit.engine.events import run
 from tdpkit.engine.gfn import Geometry, GfnRange
-from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
 
 from .shapes import (
     HOLE,
@@ -34,7 +33,7 @@ from .shapes import (
     tables_of,
 )
 from .spec import edges_of, holds_both_sides, split_as_forced
-from .strategies import Call, Strategy, plan_of
+from .strategies import Call, Strategy, coroutine_of, plan_of
 from .words import count_of, group_digits
 from .worlds import JournalWorld
 
@@ -123,13 +122,7 @@ class Machine:
 
     def _try(self, call: Call) -> Step:
         world = JournalWorld(self.root.pool)
-        start, end, target_level, crossing = call
-        run(
-            tdp_mmu_split_huge_pages_root(
-                self.root, start, end, target_level, shared=False, only_cross_boundary=crossing
-            ),
-            world,
-        )
+        run(coroutine_of(call, self.root), world)
         after = self.shape
         if self._read_rows() != self._memory:
             after = read(self.root)

@@ -19,9 +19,7 @@ from tdpkit.engine.spte import (
     make_nonleaf_spte,
     spte_to_pfn,
 )
-from tdpkit.engine.tree import LeafRun, TdpMmuRoot, join_runs
-
-from .guest import Layout
+from tdpkit.engine.tree import TdpMmuRoot
 
 HOLE, LEAF = "hole", "leaf"
 Shape = str | tuple["Shape", ...]
@@ -101,12 +99,6 @@ def frames_of(geometry: Geometry, shape: Shape) -> frozenset[int]:
 def tables_of(shape: Shape) -> int:
     """Page-table pages, the root's included; tables without a leaf too."""
     return 0 if isinstance(shape, str) else 1 + sum(map(tables_of, shape))
-
-
-def layout_of_shape(geometry: Geometry, shape: Shape) -> Layout:
-    """The same leaves as a guest to start from (its tables without leaves are not in it)."""
-    runs = join_runs((LeafRun(gfn, level, 1, gfn) for gfn, level in leaves_of(geometry, shape)), geometry)
-    return Layout(geometry, tuple(runs), geometry.root_pages)
 
 
 # ---- in memory -----------------------------------------------------------------------------------------

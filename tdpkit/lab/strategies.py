@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tdpkit.engine.events import run
+from tdpkit.engine.events import Coroutine, run
 from tdpkit.engine.gfn import (
     PG_LEVEL_4K,
     X86_4LEVEL,
@@ -224,6 +224,14 @@ STEPWISE = parse_gfn("16G")
 """Frames up to which a call is walked entry by entry."""
 
 
+def coroutine_of(call: Call, root: TdpMmuRoot) -> Coroutine[int]:
+    """`call` on `root`, with mmu_lock held for write; raises as the engine's function does."""
+    start, end, target_level, crossing = call
+    return tdp_mmu_split_huge_pages_root(
+        root, start, end, target_level, shared=False, only_cross_boundary=crossing
+    )
+
+
 def plan_of(strategy: Strategy, geometry: Geometry, span: GfnRange, limit: int) -> list[Call]:
     """The calls of `strategy` for `span` on a root that holds the frames below `limit`.
 
@@ -288,11 +296,13 @@ def run_strategy(
     None. stepwise: calls over more frames than this are not walked from end to end. One with the patch's
     filter then changes the tree all the same, and is counted exactly (`scan` finds what crosses); a plain
     one, if no other call meets its frames, is `priced`. Raises InvalidTypeError or InvalidValueError, with
-    nothing changed, for a span that starts beyond the root.
+    nothing changed, for a span that starts beyond the root and for a call that the engine refuses.
     """
     check_inside(root, span.start)
     world = world or CountingWorld()
     calls = plan_of(strategy, root.geometry, span, root.max_gfn_exclusive)
+    for call in calls:
+        coroutine_of(call, root)  # what the engine refuses, it refuses before anything is changed
     made, visits, priced, errno = 0, [], 0, 0
     for made, call in enumerate(calls, start=1):  # noqa: B007 - how many were made is wanted below
         before, splits = world.iterations, len(world.splits)
@@ -329,13 +339,7 @@ def _is_alone(call: Call, calls: list[Call]) -> bool:
 
 
 def _make(root: TdpMmuRoot, call: Call, world: CountingWorld) -> int:
-    start, end, target_level, crossing = call
-    return run(
-        tdp_mmu_split_huge_pages_root(
-            root, start, end, target_level, shared=False, only_cross_boundary=crossing
-        ),
-        world,
-    )
+    return run(coroutine_of(call, root), world)
 
 
 def _make_at_crossing_leaves(root: TdpMmuRoot, call: Call, world: CountingWorld) -> tuple[int, int]:

@@ -5,14 +5,12 @@ from random import Random
 import pytest
 
 from tdpkit.engine.gfn import Geometry
-from tdpkit.engine.tree import leaf_runs, map_leaf
-from tdpkit.lab.guest import Guest
+from tdpkit.engine.tree import map_leaf
 from tdpkit.lab.shapes import (
     HOLE,
     LEAF,
     NotTheTree,
     frames_of,
-    layout_of_shape,
     leaves_of,
     plant,
     random_shape,
@@ -91,10 +89,6 @@ def test_leaves_and_frames_are_those_of_the_model():
         model = as_brute(FOUR, shape)
         assert list(leaves_of(FOUR, shape)) == [leaf[:2] for leaf in brute.leaves(FOUR, model)]
         assert frames_of(FOUR, shape) == set(brute.frames(FOUR, model))
-        guest = Guest(layout_of_shape(FOUR, shape), "plain")
-        assert [run[:3] for run in leaf_runs(guest.root)] == [
-            run[:3] for run in leaf_runs(plant(FOUR, shape))
-        ]
 
 
 @pytest.mark.parametrize(

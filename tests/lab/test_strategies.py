@@ -7,7 +7,15 @@ from random import Random
 import pytest
 
 from tdpkit.engine.events import run
-from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, GfnRange, InvalidValueError, parse_gfn
+from tdpkit.engine.gfn import (
+    X86_4LEVEL,
+    X86_5LEVEL,
+    Geometry,
+    GfnRange,
+    InvalidTypeError,
+    InvalidValueError,
+    parse_gfn,
+)
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.scan import populate
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
@@ -342,6 +350,17 @@ def test_a_range_that_starts_beyond_the_root_is_refused(name):
     before = brute.memory(root.pool)
     with pytest.raises(InvalidValueError, match="holds frames below 0x40"):
         run_strategy(root, STRATEGIES[name], GfnRange(64, 70))
+    assert brute.memory(root.pool) == before
+
+
+@pytest.mark.parametrize(
+    "wrong", [Call(9, 5, 1), Call(-4, 5, 1), Call(0, 5, 0), Call(0, 5, 3), Call(0, 5.0, 1)]
+)
+def test_a_call_that_the_engine_refuses_is_refused_before_any_is_made(wrong):
+    root = plant(FOUR, (LEAF,) * 4)
+    before = brute.memory(root.pool)
+    with pytest.raises((InvalidValueError, InvalidTypeError)):
+        run_strategy(root, lambda geometry, span: [Call(0, 16, 1), wrong], GfnRange(1, 5))
     assert brute.memory(root.pool) == before
 
 
