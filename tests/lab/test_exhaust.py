@@ -1,5 +1,7 @@
 """Every case of the toy universes, on the engine, for each strategy; and what the search would notice."""
 
+import os
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from random import Random
 
@@ -29,9 +31,20 @@ def test_each_strategy_has_a_place_here():
 
 
 @cache
+def all_of_them():
+    """What the searches and the samples found, by name; each search has a process of its own."""
+    with ProcessPoolExecutor(os.cpu_count()) as processes:
+        running = {  # the longest first
+            name: processes.submit(sample, SAMPLED[name], STRATEGIES, 20_000) for name in reversed(SAMPLED)
+        }
+        for name in reversed(UNIVERSES):
+            tried = CONTENDERS if name == "four levels, one root entry" else STRATEGIES
+            running[name] = processes.submit(search, UNIVERSES[name], tried)
+        return {name: found.result() for name, found in running.items()}
+
+
 def tallies(name):
-    everything = STRATEGIES if name != "four levels, one root entry" else CONTENDERS
-    return search(UNIVERSES[name], everything)
+    return all_of_them()[name]
 
 
 @pytest.mark.parametrize("name", UNIVERSES)
@@ -136,18 +149,13 @@ def test_every_case_of_the_smallest_universe_ends_as_the_model_does():
 # ---- samples -------------------------------------------------------------------------------------------
 
 
-@cache
-def sampled(name):
-    return sample(SAMPLED[name], STRATEGIES, 20_000)
-
-
 @pytest.mark.parametrize("name", SAMPLED)
 def test_twenty_thousand_samples_of_each_larger_toy(name):
     """With two levels only, one size of leaf is above 4K: then one 2M-level pass is enough (findings 3)."""
     enough = (
         {"one_2m_pass", "two_calls_unfiltered", "merged_blocks"} if name.endswith("two levels") else set()
     )
-    for strategy, tally in sampled(name).items():
+    for strategy, tally in tallies(name).items():
         assert tally.cases == 20_000
         if strategy in EXACT | enough:
             assert tally.exact == 20_000, strategy
