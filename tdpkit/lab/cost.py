@@ -6,10 +6,12 @@ A visit is one execution of the walk's loop body, that is, one entry looked at.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tdpkit.engine.gfn import Geometry, GfnRange
-from tdpkit.engine.tree import TdpMmuRoot
+
+if TYPE_CHECKING:
+    from tdpkit.engine.scan import Scan
 
 
 def visits_when_mapped(geometry: Geometry, span: GfnRange, min_level: int) -> dict[int, int]:
@@ -57,16 +59,13 @@ class PlainPrice(NamedTuple):
     splits: int
 
 
-def price_plain_split(root: TdpMmuRoot, start: int, end: int, target_level: int) -> PlainPrice:
-    """What a call without the patch's filter over frames [start, end), not empty, would cost; not made.
+def price_plain_split(geometry: Geometry, found: Scan, span: GfnRange, target_level: int) -> PlainPrice:
+    """What a call without the patch's filter over `span` (frames, not empty) would cost; it is not made.
 
-    A leaf is split, and so are those of its descendants that hold frames of the range, down to the level
-    above the target (kernel-facts 7.2). `scan` counts the leaves. Raises as :func:`~tdpkit.engine.scan.scan`.
+    found: what `scan` meets there down to the level above the target. A leaf is split, and so are those of
+    its descendants that hold frames of the range, down to that level (kernel-facts 7.2).
     """
-    from tdpkit.engine.scan import scan
-
-    geometry, min_level, span = root.geometry, target_level + 1, GfnRange(start, end)
-    found = scan(root, start, end, min_level)
+    min_level = target_level + 1
     whole = dict(found.leaves)
     splits, visits = dict.fromkeys(range(min_level, geometry.root_level + 1), 0), found.visited
     for leaf in found.crossing:

@@ -13,7 +13,7 @@ Left out: the zap that follows (`cost`), and which roots are meant (notebook 04)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tdpkit.engine.events import Coroutine, run
 from tdpkit.engine.gfn import (
@@ -32,6 +32,9 @@ from tdpkit.engine.tree import TdpMmuRoot, check_inside
 from .cost import price_plain_split, visits_again, visits_in_new_tables
 from .words import count_of
 from .worlds import CountingWorld
+
+if TYPE_CHECKING:
+    from tdpkit.engine.scan import Scan
 
 
 class Call(NamedTuple):
@@ -223,6 +226,9 @@ STRATEGIES: dict[str, Strategy] = CONTENDERS | {
 STEPWISE = parse_gfn("16G")
 """Frames up to which a call is walked entry by entry."""
 
+Scans = dict[tuple[int, int, int, tuple[tuple[int, int, int], ...]], "Scan"]
+"""By start, end, target level and the splits made before: what `scan` found."""
+
 
 def coroutine_of(call: Call, root: TdpMmuRoot) -> Coroutine[int]:
     """`call` on `root`, with mmu_lock held for write; raises as the engine's function does."""
@@ -289,17 +295,20 @@ def run_strategy(
     *,
     world: CountingWorld | None = None,
     stepwise: int = STEPWISE,
+    scans: Scans | None = None,
 ) -> Report:
     """Make the calls of `strategy` for `span` (frames) on `root`, with mmu_lock held for write.
 
     The calls are those of :func:`plan_of`. world: watches, and may refuse pages; a fresh one, a kind one if
     None. stepwise: calls over more frames than this are not walked from end to end. One with the patch's
     filter then changes the tree all the same, and is counted exactly (`scan` finds what crosses); a plain
-    one, if no other call meets its frames, is `priced`. Raises InvalidTypeError or InvalidValueError, with
-    nothing changed, for a span that starts beyond the root and for a call that the engine refuses.
+    one, if no other call meets its frames, is `priced`. scans: what long calls found, to be shared by runs
+    that start from the same tree. Raises InvalidTypeError or InvalidValueError, with nothing changed, for a
+    span that starts beyond the root and for a call that the engine refuses.
     """
     check_inside(root, span.start)
     world = world or CountingWorld()
+    scans = {} if scans is None else scans
     calls = plan_of(strategy, root.geometry, span, root.max_gfn_exclusive)
     for call in calls:
         coroutine_of(call, root)  # what the engine refuses, it refuses before anything is changed
@@ -310,10 +319,11 @@ def run_strategy(
             errno = _make(root, call, world)
             visits.append(world.iterations - before)
         elif call.only_cross_boundary:
-            errno, visited = _make_at_crossing_leaves(root, call, world)
+            errno, visited = _make_at_crossing_leaves(root, call, world, _scan(root, call, world, scans))
             visits.append(visited)
         else:
-            price = price_plain_split(root, call.start, call.end, call.target_level)
+            found = _scan(root, call, world, scans)
+            price = price_plain_split(root.geometry, found, GfnRange(call.start, call.end), call.target_level)
             errno = _make_around_edges(root, call, span, world)
             visits.append(price.visits)
             priced += price.splits - (len(world.splits) - splits)
@@ -342,12 +352,21 @@ def _make(root: TdpMmuRoot, call: Call, world: CountingWorld) -> int:
     return run(coroutine_of(call, root), world)
 
 
-def _make_at_crossing_leaves(root: TdpMmuRoot, call: Call, world: CountingWorld) -> tuple[int, int]:
-    """A long call with the patch's filter, made where something crosses; its errno and all its visits."""
+def _scan(root: TdpMmuRoot, call: Call, world: CountingWorld, scans: Scans) -> Scan:
+    """What a long call would meet. The splits made so far say in which state the tree is."""
     from tdpkit.engine.scan import scan
 
-    geometry, min_level, before = root.geometry, call.target_level + 1, len(world.splits)
-    found, errno = scan(root, call.start, call.end, min_level), 0
+    key = (call.start, call.end, call.target_level, tuple(world.splits))
+    if key not in scans:
+        scans[key] = scan(root, call.start, call.end, call.target_level + 1)
+    return scans[key]
+
+
+def _make_at_crossing_leaves(
+    root: TdpMmuRoot, call: Call, world: CountingWorld, found: Scan
+) -> tuple[int, int]:
+    """A long call with the patch's filter, made where something crosses; its errno and all its visits."""
+    geometry, min_level, before, errno = root.geometry, call.target_level + 1, len(world.splits), 0
     for leaf in found.crossing:
         # Nothing crosses the inner end of this part: it is the leaf's own.
         last = leaf.gfn + geometry.pages(leaf.level)

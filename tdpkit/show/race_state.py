@@ -14,7 +14,7 @@ from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import TdpMmuRoot
 from tdpkit.lab.guest import Layout, map_layout
 from tdpkit.lab.spec import forced_in, judge, leaves_at_edges
-from tdpkit.lab.strategies import Call, Strategy, one_block_per_edge, run_strategy
+from tdpkit.lab.strategies import Call, Scans, Strategy, one_block_per_edge, run_strategy
 from tdpkit.lab.worlds import JournalWorld
 
 from .race_axis import Axis, axis_for
@@ -140,6 +140,7 @@ def run_race(track: Track, rows: Mapping[str, Strategy], start: int, end: int) -
     painter = Painter(layout, axis, span)
     crossing = tuple((leaf.gfn, leaf.level) for leaf in leaves_at_edges(track.root, span))
     forced = forced_in(track.root, span)
+    scans: Scans = {}
     return Race(
         geometry=layout.geometry,
         frames=layout.frames,
@@ -148,7 +149,7 @@ def run_race(track: Track, rows: Mapping[str, Strategy], start: int, end: int) -
         axis=axis,
         crossing=crossing,
         cells=painter.before(crossing),
-        rows=tuple(_run(track, span, forced, painter, *item) for item in rows.items()),
+        rows=tuple(_run(track, span, forced, painter, scans, *item) for item in rows.items()),
         zap_visits=_zap_visits(track.root, span),
     )
 
@@ -158,12 +159,15 @@ def _run(
     span: GfnRange,
     forced: tuple[tuple[int, int], ...],
     painter: Painter,
+    scans: Scans,
     name: str,
     strategy: Strategy,
 ) -> Row:
     world = JournalWorld(track.root.pool)
     try:
-        report = run_strategy(track.root, checked(name, strategy), span, world=world, stepwise=STEPWISE)
+        report = run_strategy(
+            track.root, checked(name, strategy), span, world=world, stepwise=STEPWISE, scans=scans
+        )
         judged = judge(report, span, forced)
         crossing = tuple((leaf.gfn, leaf.level) for leaf in leaves_at_edges(track.root, span))
     finally:

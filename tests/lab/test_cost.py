@@ -11,6 +11,7 @@ import pytest
 
 from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, GfnRange
 from tdpkit.engine.pool import PageTablePool
+from tdpkit.engine.scan import scan
 from tdpkit.engine.tree import TdpMmuRoot, map_run
 from tdpkit.lab.cost import price_plain_split, visits_again, visits_in_new_tables, visits_when_mapped
 from tdpkit.lab.guest import LAYOUTS, layout_of
@@ -186,5 +187,6 @@ def mapped(*runs: tuple[int, int, int]) -> TdpMmuRoot:
     ],
 )
 def test_a_plain_call_is_priced_as_the_fact_sheet_has_it(runs, span, target, splits, visits):
-    start, end = GfnRange.parse(*span).start, GfnRange.parse(*span).end
-    assert price_plain_split(mapped(*runs), start, end, target) == (visits, splits)
+    frames = GfnRange.parse(*span)
+    found = scan(mapped(*runs), frames.start, frames.end, target + 1)
+    assert price_plain_split(X86_4LEVEL, found, frames, target) == (visits, splits)

@@ -278,6 +278,26 @@ def test_a_long_call_is_counted_as_if_it_were_walked():
     assert priced > 50
 
 
+def test_what_scans_found_may_be_shared_by_runs_on_one_tree():
+    """Strategy after strategy, each taken back: as if each had scanned for itself. Some scans serve twice."""
+    random, asked, made = Random(13), 0, 0
+    for _ in range(120):
+        shape = random_shape(FOUR, random)
+        span = GfnRange(*sorted(random.choices(range(64), k=2)))
+        root, scans = plant(FOUR, shape), {}
+        for strategy in STRATEGIES.values():
+            world = JournalWorld(root.pool)
+            shared = run_strategy(root, strategy, span, world=world, stepwise=0, scans=scans)
+            left = read(root)
+            world.undo()
+            alone, own = plant(FOUR, shape), {}
+            assert run_strategy(alone, strategy, span, stepwise=0, scans=own)[:-1] == shared[:-1]
+            assert read(alone) == left
+            asked += len(own)
+        made += len(scans)
+    assert made < asked
+
+
 def test_a_priced_call_splits_both_ends_for_real(of_2m):
     world = JournalWorld(of_2m.pool)
     report = run_strategy(of_2m, STRATEGIES["plain_split"], HOLE, world=world)
