@@ -18,6 +18,7 @@ from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import TdpMmuRoot
 
 from .cost import visits_when_mapped
+from .guest import Layout, layout_of, map_layout
 from .strategies import CONTENDERS, Strategy, run_strategy
 from .words import count_of
 from .worlds import JournalWorld
@@ -57,19 +58,23 @@ class Conversion(NamedTuple):
         )
 
 
-def mapped_guest(mapped_by: str) -> TdpMmuRoot:
-    """The tree of a plain VM of 16 TiB, mapped as a name of MAPS says.
+def mapped_layout(mapped_by: str) -> Layout:
+    """16 TiB, mapped as a name of MAPS says.
 
     Raises InvalidValueError for an unknown name, and for 4K leaves.
     """
-    from tdpkit.engine.scan import populate
-
     if mapped_by not in MAPS or MAPS[mapped_by] == PG_LEVEL_4K:
         known = ", ".join(name for name, level in MAPS.items() if level != PG_LEVEL_4K)
         raise InvalidValueError(f"a guest of 16 TiB is made with {known}; {mapped_by!r} is none of them")
-    root, level = TdpMmuRoot(PageTablePool(X86_4LEVEL)), MAPS[mapped_by]
-    if level:
-        populate(root, 0, level, GUEST_FRAMES // X86_4LEVEL.pages(level), 0)
+    level = MAPS[mapped_by]
+    runs = [(0, level, GUEST_FRAMES // X86_4LEVEL.pages(level))] if level else []
+    return layout_of(X86_4LEVEL, GUEST_FRAMES, *runs)
+
+
+def mapped_guest(mapped_by: str) -> TdpMmuRoot:
+    """The tree of a plain VM with :func:`mapped_layout`; raises as it does."""
+    root, layout = TdpMmuRoot(PageTablePool(X86_4LEVEL)), mapped_layout(mapped_by)
+    map_layout(root, layout)
     return root
 
 

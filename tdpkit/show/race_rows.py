@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tdpkit.engine.gfn import X86_4LEVEL, Geometry, GfnRange, InvalidTypeError, InvalidValueError, parse_gfn
+from tdpkit.lab.conversion import mapped_layout
 from tdpkit.lab.guest import LAYOUTS, Layout, layout_of
 from tdpkit.lab.split_call import CALL_LAYOUTS
 from tdpkit.lab.strategies import STRATEGIES, Call, Strategy
@@ -178,19 +179,14 @@ class RaceGuest(NamedTuple):
     unit_level: int
 
 
-_FRAMES = parse_gfn("16T")
-
-
-def _filled(level: int) -> Layout:
-    return layout_of(X86_4LEVEL, _FRAMES, (0, level, _FRAMES // X86_4LEVEL.pages(level)))
-
-
 GUESTS = {
-    "16T-2M": RaceGuest("16 TiB of 2M leaves, the thread's hole", _filled(2), "2T+4K", "14T+4K", 3),
-    "16T-1G": RaceGuest("16 TiB of 1G leaves, the same hole", _filled(3), "2T+4K", "14T+4K", 3),
-    "16T-empty": RaceGuest(
-        "16 TiB, nothing mapped yet", layout_of(X86_4LEVEL, _FRAMES), "2T+4K", "14T+4K", 3
+    "16T-2M": RaceGuest(
+        "16 TiB of 2M leaves, the thread's hole", mapped_layout("2M leaves"), "2T+4K", "14T+4K", 3
     ),
+    "16T-1G": RaceGuest(
+        "16 TiB of 1G leaves, the same hole", mapped_layout("1G leaves"), "2T+4K", "14T+4K", 3
+    ),
+    "16T-empty": RaceGuest("16 TiB, nothing mapped yet", mapped_layout("nothing"), "2T+4K", "14T+4K", 3),
     "4G-4K": RaceGuest(
         "4 GiB of 4K leaves", layout_of(X86_4LEVEL, parse_gfn("4G"), (0, 1, 1 << 20)), "1G+4K", "3G+4K", 2
     ),
