@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     from .pool import PageTablePool
     from .tdp_iter import TdpIter
 
-EBUSY = 16
+EIO = 5
 ENOMEM = 12
+EFAULT = 14
+EBUSY = 16
+EEXIST = 17
 EINVAL = 22
 EOPNOTSUPP = 95
+EHWPOISON = 133
 
 
 class Event:
@@ -53,16 +57,21 @@ class Visit(Event):
 
 @dataclass(slots=True)
 class AllocTable(Event):
-    """Asks for a page-table page, with mmu_lock dropped. Answer: a row of `pool`, or None (no memory)."""
+    """Asks for a page-table page. Answer: a row of `pool`, or None (no memory).
+
+    A split of a range has dropped mmu_lock for it; a page fault asks before it takes the lock. is_mirror:
+    for a mirror root, whose pages have a page for the S-EPT beside them (sp->external_spt).
+    """
 
     pool: PageTablePool
+    is_mirror: bool = False
 
 
 @dataclass(slots=True)
 class External(Event):
     """Asks the TDX side to follow a change of a mirror entry. Answer: 0 or a negative errno.
 
-    op: "link", "set", "split", "remove" or "free" (kernel-facts 8.2).
+    op: "link", "set", "split", "remove" or "free" (kernel-facts 8.2); shared: mmu_lock is held for read.
     """
 
     op: str
@@ -70,11 +79,12 @@ class External(Event):
     level: int
     old_spte: int
     new_spte: int
+    shared: bool = False
 
 
 @dataclass(slots=True)
 class Unlock(Event):
-    """mmu_lock is about to be let go; `reason` is "alloc" or "resched"."""
+    """mmu_lock is about to be let go; `reason` is "alloc", "resched", or "done" by who took it."""
 
     shared: bool
     reason: str

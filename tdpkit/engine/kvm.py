@@ -1,35 +1,38 @@
-"""One VM: its kind, its roots, and the functions that choose among them.
+"""One VM: its kind, its memory slots, its roots, and what it knows of each frame.
 
-A plain VM has a direct root, walked by the hardware. A TD has two: the direct root holds the shared half
-and is indexed with the shared bit; the mirror root is KVM's copy of the private half and is indexed without
-(kernel-facts 1.11, 3.10). Ranges carry no shared bit; a filter says which half is meant.
-
-Left out so far: memslot layout, page faults, the external tables of the TDX module.
+A range carries no shared bit; a filter says which half of a TD is meant (`roots`). What is done to a range is
+in `mmu`, a page fault in `page_fault`, the TDX side in `tdx`. mmu_lock is no object here: whoever takes it or
+lets it go says so by an event, and a world that schedules keeps the lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
 
-from .events import EOPNOTSUPP, Coroutine, Trace
-from .gfn import PAGE_SHIFT, PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, check_gfn, name_gfn
+from .attributes import MemAttributes
+from .gfn import (
+    PAGE_SHIFT,
+    PG_LEVEL_2M,
+    PG_LEVEL_4K,
+    Geometry,
+    GfnRange,
+    InvalidValueError,
+    check_gfn,
+    name_gfn,
+)
 from .pool import PageTablePool
-from .tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
+from .roots import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED, kvm_tdp_mmu_alloc_root
 from .tree import TdpMmuRoot
+
+if TYPE_CHECKING:
+    from .guest_memfd import GuestMemfd
 
 KVM_X86_DEFAULT_VM = 0
 KVM_X86_TDX_VM = 5
 VM_TYPE_NAMES = {KVM_X86_DEFAULT_VM: "plain VM", KVM_X86_TDX_VM: "TD"}
-
-KVM_INVALID_ROOTS = 1 << 0
-KVM_DIRECT_ROOTS = 1 << 1
-KVM_MIRROR_ROOTS = 1 << 2
-KVM_VALID_ROOTS = KVM_DIRECT_ROOTS | KVM_MIRROR_ROOTS
-KVM_ALL_ROOTS = KVM_VALID_ROOTS | KVM_INVALID_ROOTS
-
-KVM_FILTER_SHARED = 1 << 0
-KVM_FILTER_PRIVATE = 1 << 1
 
 TDX_SHARED_BIT_PWL_4 = 1 << (47 - PAGE_SHIFT)
 TDX_SHARED_BIT_PWL_5 = 1 << (51 - PAGE_SHIFT)
@@ -38,11 +41,23 @@ TDX_SHARED_BIT_PWL_5 = 1 << (51 - PAGE_SHIFT)
 
 @dataclass(frozen=True)
 class KvmMemorySlot:
-    """A range of guest frames that userspace backs: first frame, number of frames, address space."""
+    """A range of guest frames that userspace backs: first frame, number of frames, address space.
+
+    host_pfn: first host frame of userspace's own memory behind it, None for none; that memory lies in pages
+    of host_level and backs a plain VM, or the shared half of a TD. gmem: the guest_memfd that backs the
+    private half, from its page gmem_pgoff on (kernel-facts 9.1).
+    """
 
     base_gfn: int
     npages: int
     as_id: int = 0
+    host_pfn: int | None = None
+    host_level: int = PG_LEVEL_4K
+    gmem: GuestMemfd | None = None
+    gmem_pgoff: int = 0
+
+    def __contains__(self, gfn: int) -> bool:
+        return self.base_gfn <= gfn < self.base_gfn + self.npages
 
 
 @dataclass(frozen=True)
@@ -64,13 +79,34 @@ class KvmGfnRange:
         object.__setattr__(self, "end", span.end)
 
 
+class Held:
+    """Whether a lock that the model only asserts is held; hold it with ``with``, more than once if need be."""
+
+    def __init__(self) -> None:
+        self._times = 0
+
+    def __bool__(self) -> bool:
+        return self._times > 0
+
+    def __enter__(self) -> Held:
+        self._times += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._times -= 1
+
+
 class Kvm:
     """struct kvm, as far as its tables go.
 
     vm_type: KVM_X86_DEFAULT_VM or KVM_X86_TDX_VM; gfn_direct_bits: the shared bit in frames (a TD's default
-    follows its root level: bit 47 or 51; a toy's is the root's topmost index bit). Each root has rows in the
-    one `pool`. Raises InvalidValueError for an unknown kind, a pool of another geometry, or a shared bit that
-    is no bit of the root's index.
+    follows its root level: bit 47 or 51; a toy's is the root's topmost index bit). memslots: those of the VM;
+    one over all frames if None. tdp_mmu_enabled: False for a VM under the shadow MMU, which the model knows
+    only as "nothing is done". Each root has rows in the one `pool`. All frames of a TD start shared, as KVM
+    starts them. Raises InvalidValueError for an unknown kind, a pool of another geometry, a shared bit that
+    is no bit of the root's index, and slots that overlap or reach beyond the VM's frames.
     """
 
     def __init__(
@@ -80,12 +116,15 @@ class Kvm:
         *,
         pool: PageTablePool | None = None,
         gfn_direct_bits: int | None = None,
+        memslots: Sequence[KvmMemorySlot] | None = None,
+        tdp_mmu_enabled: bool = True,
     ) -> None:
         if vm_type not in VM_TYPE_NAMES:
             known = " or ".join(f"{number} ({name})" for number, name in VM_TYPE_NAMES.items())
             raise InvalidValueError(f"a VM is of type {known}; {vm_type!r} is neither")
         self.vm_type = vm_type
         self.geometry = geometry
+        self.tdp_mmu_enabled = tdp_mmu_enabled
         self.pool = pool or PageTablePool(geometry)
         if self.pool.geometry != geometry:
             raise InvalidValueError(
@@ -99,10 +138,22 @@ class Kvm:
             )
         elif gfn_direct_bits:
             raise InvalidValueError(f"only a TD has a shared bit; {gfn_direct_bits:#x} is set in a plain VM")
-        self.direct_root = TdpMmuRoot(self.pool, gfn_bits=self.gfn_direct_bits)
-        self.mirror_root = TdpMmuRoot(self.pool, is_mirror=True) if self.has_mirrored_tdp else None
-        self.tdp_mmu_roots = [root for root in (self.direct_root, self.mirror_root) if root]
-        self.slot = KvmMemorySlot(0, self.gfn_direct_bits or geometry.root_pages)
+        self.memslots = self._checked_slots(memslots)
+        self.mem_attributes = MemAttributes()
+        self.disallow_lpage: dict[tuple[int, int], int] = {}
+        """lpage_info: flags by (level, first frame of the block), where there are any."""
+        self.page_caches: dict[bool, list[int]] = {False: [], True: []}
+        """Rows a vCPU keeps for its next fault, by whether they are for a mirror root."""
+        self.slots_lock = Held()
+        self.srcu = Held()
+        self.mmu_invalidate_in_progress = 0
+        self.mmu_invalidate_seq = 0
+        self.mmu_invalidate_range: GfnRange | None = None
+        self.tdp_mmu_roots: list[TdpMmuRoot] = []
+        self.direct_root = kvm_tdp_mmu_alloc_root(self, is_mirror=False)
+        """The vCPUs' root.hpa."""
+        self.mirror_root = kvm_tdp_mmu_alloc_root(self, is_mirror=True) if self.has_mirrored_tdp else None
+        """The vCPUs' mirror_root_hpa."""
 
     def _checked_shared_bit(self, bit: int) -> int:
         low, high = self.geometry.pages(self.geometry.root_level), self.geometry.root_pages
@@ -113,135 +164,67 @@ class Kvm:
             )
         return bit
 
+    def _checked_slots(self, memslots: Sequence[KvmMemorySlot] | None) -> list[KvmMemorySlot]:
+        if memslots is None:
+            return [KvmMemorySlot(0, self.max_gfn_exclusive)]
+        last: dict[int, int] = {}
+        for slot in sorted(memslots, key=lambda slot: (slot.as_id, slot.base_gfn)):
+            end = slot.base_gfn + slot.npages
+            if slot.npages < 1 or slot.base_gfn < last.get(slot.as_id, 0) or end > self.max_gfn_exclusive:
+                raise InvalidValueError(
+                    f"slots hold frames below {name_gfn(self.max_gfn_exclusive)} and do not overlap; "
+                    f"the one of {slot.npages} frames at {name_gfn(slot.base_gfn)} breaks that"
+                )
+            last[slot.as_id] = end
+        return list(memslots)
+
     @property
     def has_mirrored_tdp(self) -> bool:
         """kvm_has_mirrored_tdp: the VM is a TD."""
         return self.vm_type == KVM_X86_TDX_VM
 
+    @property
+    def max_gfn_exclusive(self) -> int:
+        """The first number that is no frame of this VM: the shared bit of a TD, else the root's end."""
+        return self.gfn_direct_bits or self.geometry.root_pages
 
-def kvm_gfn_range_filter_to_root_types(kvm: Kvm, attr_filter: int) -> int:
-    """Root types that a filter means; a VM without a mirror has one answer whatever the filter.
+    @property
+    def max_leaf_level(self) -> int:
+        """The largest leaf of this VM: a TD of the modelled series maps at most 2M (kernel-facts 1.3)."""
+        largest = self.geometry.max_leaf_level
+        return min(largest, PG_LEVEL_2M) if self.has_mirrored_tdp else largest
 
-    0 if a TD's filter names neither half (the kernel WARNs). Source: tdp_mmu.h; kernel-facts 3.6.
-    """
-    if not kvm.has_mirrored_tdp:
-        return KVM_DIRECT_ROOTS
-    mirror = KVM_MIRROR_ROOTS if attr_filter & KVM_FILTER_PRIVATE else 0
-    direct = KVM_DIRECT_ROOTS if attr_filter & KVM_FILTER_SHARED else 0
-    return mirror | direct
+    @property
+    def slot(self) -> KvmMemorySlot:
+        """The first slot; the only one where none were named."""
+        return self.memslots[0]
 
-
-def tdp_mmu_root_match(root: TdpMmuRoot, types: int) -> bool:
-    """Does `root` belong to `types`? INVALID lets invalid roots in and matches nothing by itself.
-
-    Source: tdp_mmu_root_match, tdp_mmu.c; kernel-facts 3.5.
-    """
-    if root.invalid and not types & KVM_INVALID_ROOTS:
-        return False
-    return bool(types & (KVM_MIRROR_ROOTS if root.is_mirror else KVM_DIRECT_ROOTS))
+    def slot_of(self, gfn: int, as_id: int = 0) -> KvmMemorySlot | None:
+        """The slot that holds `gfn`, or None (gfn_to_memslot)."""
+        return next((slot for slot in self.memslots if slot.as_id == as_id and gfn in slot), None)
 
 
-def tdp_mmu_next_root(kvm: Kvm, prev: TdpMmuRoot | None, as_id: int, types: int) -> TdpMmuRoot | None:
-    """The next matching root, with a reference taken; the reference on `prev` is dropped.
-
-    Whoever leaves the loop early puts the root it holds (kernel-facts 3.12).
-    """
-    after = 0 if prev is None else kvm.tdp_mmu_roots.index(prev) + 1
-    following: Iterator[TdpMmuRoot] = (
-        root for root in kvm.tdp_mmu_roots[after:] if root.as_id == as_id and tdp_mmu_root_match(root, types)
-    )
-    root = next(following, None)
-    if root is not None:
-        root.tdp_mmu_root_count += 1
-    if prev is not None:
-        kvm_tdp_mmu_put_root(prev)
-    return root
+# ---- invalidation ------------------------------------------------------------------------------------------
 
 
-def kvm_tdp_mmu_put_root(root: TdpMmuRoot) -> None:
-    """Drop one reference."""
-    root.tdp_mmu_root_count -= 1
+def kvm_mmu_invalidate_begin(kvm: Kvm, span: GfnRange) -> None:
+    """From now on faults on `span` are retried; mmu_lock is held for write (kernel-facts 10.8)."""
+    kvm.mmu_invalidate_in_progress += 1
+    was = kvm.mmu_invalidate_range
+    kvm.mmu_invalidate_range = GfnRange(min(was.start, span.start), max(was.end, span.end)) if was else span
 
 
-def kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(
-    kvm: Kvm, gfn_range: KvmGfnRange, *, shared: bool
-) -> Coroutine[int]:
-    """Split what crosses an edge of the range, in every valid root the filter means, down to 4K.
-
-    mmu_lock is held as `shared` says. Returns 0 or the first root's negative errno, after which no further
-    root is looked at. Source: patch v3 11/24, tdp_mmu.c; kernel-facts 6.5. Raises as
-    :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
-    """
-    _check_range(kvm, gfn_range)
-    return _gfn_range_split_cross_boundary_leafs(kvm, gfn_range, shared)
+def kvm_mmu_invalidate_end(kvm: Kvm) -> None:
+    """The invalidation is over; a fault that began before or during it notices by the sequence count."""
+    if not kvm.mmu_invalidate_in_progress:
+        raise InvalidValueError("an invalidation ends once for each time it began; none is in progress")
+    kvm.mmu_invalidate_seq += 1
+    kvm.mmu_invalidate_in_progress -= 1
+    if not kvm.mmu_invalidate_in_progress:
+        kvm.mmu_invalidate_range = None
 
 
-def _gfn_range_split_cross_boundary_leafs(kvm: Kvm, gfn_range: KvmGfnRange, shared: bool) -> Coroutine[int]:
-    types = kvm_gfn_range_filter_to_root_types(kvm, gfn_range.attr_filter)
-    if not types:
-        yield Trace("WARN_ON_ONCE(!(filter & (KVM_FILTER_SHARED | KVM_FILTER_PRIVATE)))")
-    root, ret = None, 0
-    try:
-        while ret == 0 and (root := tdp_mmu_next_root(kvm, root, gfn_range.slot.as_id, types)):
-            ret = yield from tdp_mmu_split_huge_pages_root(
-                root, gfn_range.start, gfn_range.end, PG_LEVEL_4K, shared=shared, only_cross_boundary=True
-            )
-    finally:
-        if root is not None:
-            kvm_tdp_mmu_put_root(root)
-    return ret
-
-
-def kvm_split_cross_boundary_leafs(
-    kvm: Kvm, gfn_range: KvmGfnRange, *, shared: bool, as_posted: bool = False
-) -> Coroutine[int]:
-    """The patch's API: no leaf crosses an edge of the range afterwards. Flushes nothing.
-
-    Returns 0, -EOPNOTSUPP if the caller may not sleep, -ENOMEM. `as_posted` is v3 to the letter: its local
-    ``bool ret`` turns any errno of the walk into 1, which callers take for success (kernel-facts 6.12 D1).
-    Raises as :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
-    """
-    _check_range(kvm, gfn_range)
-    return _split_cross_boundary_leafs(kvm, gfn_range, shared, as_posted)
-
-
-def _split_cross_boundary_leafs(
-    kvm: Kvm, gfn_range: KvmGfnRange, shared: bool, as_posted: bool
-) -> Coroutine[int]:
-    if not gfn_range.may_block:
-        return -EOPNOTSUPP
-    ret = yield from _gfn_range_split_cross_boundary_leafs(kvm, gfn_range, shared)
-    return int(bool(ret)) if as_posted else ret
-
-
-def kvm_tdp_mmu_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange, *, flush: bool = False) -> Coroutine[bool]:
-    """Zap the range in every root the filter means, invalid ones too; mmu_lock is held for write.
-
-    Returns whether a TLB flush is owed. Source: tdp_mmu.c; kernel-facts 3.14. Raises as
-    :func:`~.tdp_mmu.tdp_mmu_zap_leafs`, before anything changes.
-    """
-    _check_range(kvm, gfn_range)
-    return _unmap_gfn_range(kvm, gfn_range, flush)
-
-
-def _unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange, flush: bool) -> Coroutine[bool]:
-    types = kvm_gfn_range_filter_to_root_types(kvm, gfn_range.attr_filter) | KVM_INVALID_ROOTS
-    root = None
-    try:
-        while root := tdp_mmu_next_root(kvm, root, gfn_range.slot.as_id, types):
-            flush = yield from tdp_mmu_zap_leafs(
-                root, gfn_range.start, gfn_range.end, can_yield=gfn_range.may_block, flush=flush
-            )
-    finally:
-        if root is not None:
-            kvm_tdp_mmu_put_root(root)
-    return flush
-
-
-def _check_range(kvm: Kvm, gfn_range: KvmGfnRange) -> None:
-    start = kvm.geometry.check_start(gfn_range.start)
-    if start >= kvm.slot.npages:
-        raise InvalidValueError(
-            f"a range of a TD is written without the shared bit {name_gfn(kvm.gfn_direct_bits)}; "
-            f"its start {name_gfn(start)} has it"
-        )
+def mmu_invalidate_retry_gfn(kvm: Kvm, seq: int, gfn: int) -> bool:
+    """A fault on `gfn` that read the sequence count `seq` must be retried."""
+    span = kvm.mmu_invalidate_range
+    return bool(span and gfn in span) or kvm.mmu_invalidate_seq != seq

@@ -93,6 +93,10 @@ class PageTablePool:
         self.role[row] = role
         self.gfn[row] = self.geometry.gfn_round_for_level(gfn, (role & ROLE_LEVEL_MASK) + 1)
 
+    def level(self, row: int) -> int:
+        """Level of the table in `row`; 0 if it is free, or taken and not yet initialised."""
+        return self.role[row] & ROLE_LEVEL_MASK
+
     def free(self, row: int) -> None:
         """Poison `row`; it is handed out again once no RCU reader is left."""
         self._fill(row, POISON)

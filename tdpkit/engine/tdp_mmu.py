@@ -51,7 +51,7 @@ class KvmBug(RuntimeError):  # noqa: N818 - the kernel's own name
 # ---- changing an entry ---------------------------------------------------------------------------------
 
 
-def _tdp_mmu_set_spte_atomic(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Coroutine[int]:
+def tdp_mmu_set_spte_atomic(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Coroutine[int]:
     """Compare-and-exchange under the shared lock: 0, or -EBUSY with `it.old_spte` read anew.
 
     On a mirror entry: freeze it, let the TDX side follow, then write the new value, or the old one back if
@@ -66,7 +66,7 @@ def _tdp_mmu_set_spte_atomic(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Co
         return -EBUSY
     it.table[it.index] = value
     if root.is_mirror:
-        errno: int = yield _external_of(it, old_spte, new_spte)
+        errno: int = yield _external_of(it, old_spte, new_spte, shared=True)
         value = old_spte if errno else new_spte
         yield SetSpte(it.pt_path[it.level], it.index, it.gfn, it.level, FROZEN_SPTE, value)
         it.table[it.index] = value
@@ -82,7 +82,7 @@ def _tdp_mmu_set_spte(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Coroutine
     old_spte = it.table[it.index]
     it.table[it.index] = new_spte
     if root.is_mirror:
-        errno = yield _external_of(it, old_spte, new_spte)
+        errno = yield _external_of(it, old_spte, new_spte, shared=False)
         if errno:
             raise KvmBug(
                 f"the TDX side failed ({errno}) after the mirror entry at {name_gfn(it.gfn)} changed"
@@ -90,7 +90,7 @@ def _tdp_mmu_set_spte(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Coroutine
     yield _changed(root, it, old_spte, new_spte)
 
 
-def _external_of(it: TdpIter, old_spte: int, new_spte: int) -> External:
+def _external_of(it: TdpIter, old_spte: int, new_spte: int, *, shared: bool) -> External:
     """The hook that follows a change (kernel-facts 8.2)."""
     leaf = is_last_spte(new_spte, it.level)
     if not is_shadow_present_pte(new_spte):
@@ -99,7 +99,7 @@ def _external_of(it: TdpIter, old_spte: int, new_spte: int) -> External:
         op = "split"
     else:
         op = "set" if leaf else "link"
-    return External(op, it.gfn, it.level, old_spte, new_spte)
+    return External(op, it.gfn, it.level, old_spte, new_spte, shared)
 
 
 def _changed(root: TdpMmuRoot, it: TdpIter, old_spte: int, new_spte: int) -> Trace:
@@ -121,7 +121,16 @@ def _resched(it: TdpIter, shared: bool, flush: bool) -> Coroutine[None]:
     it.yielded = True
 
 
-# ---- splitting -----------------------------------------------------------------------------------------
+# ---- linking and splitting -----------------------------------------------------------------------------
+
+
+def tdp_mmu_link_sp(root: TdpMmuRoot, it: TdpIter, row: int) -> Coroutine[int]:
+    """Put the empty table in `row` where nothing is, under the shared lock: a page fault needs it.
+
+    Returns 0, -EBUSY or the TDX side's errno; `row` is unused then. Source: tdp_mmu_link_sp, tdp_mmu.c.
+    """
+    root.pool.init_page(row, root.child_role(it.level - 1), it.gfn)
+    return (yield from tdp_mmu_set_spte_atomic(root, it, make_nonleaf_spte(row)))
 
 
 def iter_cross_boundary(it: TdpIter, start: int, end: int) -> bool:
@@ -146,7 +155,7 @@ def tdp_mmu_split_huge_page(root: TdpMmuRoot, it: TdpIter, row: int, *, shared: 
     step = make_small_spte(huge_spte, child_level, 1, geometry) - first
     root.pool.table(row)[:] = array("Q", range(first, first + geometry.entries * step, step))
     if shared:
-        errno = yield from _tdp_mmu_set_spte_atomic(root, it, make_nonleaf_spte(row))
+        errno = yield from tdp_mmu_set_spte_atomic(root, it, make_nonleaf_spte(row))
     else:
         errno = 0
         yield from _tdp_mmu_set_spte(root, it, make_nonleaf_spte(row))
@@ -186,6 +195,8 @@ def tdp_mmu_split_huge_pages_root(
 def _check_range(
     root: TdpMmuRoot, start: SupportsIndex, end: SupportsIndex, check_start: bool = True
 ) -> GfnRange:
+    if not root.tdp_mmu_root_count:
+        raise InvalidValueError(f"a root is used while somebody has a reference on it; {root} has none left")
     span = GfnRange(as_integer(start, "the start"), as_integer(end, "the end"))
     if check_start:
         check_inside(root, root.geometry.check_start(span.start))
@@ -210,7 +221,7 @@ def _split_huge_pages_root(
             elif sp is None:
                 it.rcu_read_unlock()
                 yield Unlock(shared, "alloc")
-                sp = yield AllocTable(root.pool)
+                sp = yield AllocTable(root.pool, root.is_mirror)
                 yield Lock(shared)
                 if sp is None:
                     yield Trace("kvm_mmu_split_huge_page", it.gfn, it.level, it.old_spte, errno=-ENOMEM)

@@ -42,6 +42,8 @@ class TdpMmuRoot:
         self.is_mirror = is_mirror
         self.as_id = as_id
         self.tdp_mmu_root_count = 2
+        self.tdp_mmu_scheduled_root_to_zap = False
+        """Invalidated, and the TDP MMU's own reference is still there."""
         self.row = pool.alloc()
         pool.init_page(self.row, self.child_role(self.geometry.root_level), 0)
 
@@ -141,16 +143,18 @@ def leaves(root: TdpMmuRoot) -> Iterator[Leaf]:
             yield Leaf(gfn + ahead, level, pfn + ahead, spte + (ahead << PAGE_SHIFT))
 
 
+def table_rows(root: TdpMmuRoot) -> list[list[int]]:
+    """Rows of the tables reachable from the root, by level: item 0 is the root's, the last those of 4K."""
+    found = [[root.row]]
+    for _ in root.nonleaf_levels[:-1]:
+        sptes = (spte for row in found[-1] for spte in root.pool.table(row))
+        found.append([spte_to_pfn(spte) for spte in sptes if spte & _PRESENT_LARGE == SPTE_MMU_PRESENT_MASK])
+    return found
+
+
 def tables_per_level(root: TdpMmuRoot) -> tuple[int, ...]:
     """Tables reachable from the root, by level: item 0 counts those of 4K entries, the last the root."""
-    found = [0] * root.geometry.root_level
-    rows = [root.row]
-    for level in root.nonleaf_levels:
-        found[level - 1] = len(rows)
-        if level > PG_LEVEL_4K:
-            sptes = (spte for row in rows for spte in root.pool.table(row))
-            rows = [spte_to_pfn(spte) for spte in sptes if spte & _PRESENT_LARGE == SPTE_MMU_PRESENT_MASK]
-    return tuple(found)
+    return tuple(len(rows) for rows in reversed(table_rows(root)))
 
 
 def leaf_runs(root: TdpMmuRoot) -> list[LeafRun]:

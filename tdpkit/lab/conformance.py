@@ -18,15 +18,9 @@ from typing import Any
 
 from tdpkit.engine.events import World, run
 from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, GfnRange, InvalidValueError
-from tdpkit.engine.kvm import (
-    KVM_X86_DEFAULT_VM,
-    KVM_X86_TDX_VM,
-    Kvm,
-    KvmGfnRange,
-    kvm_gfn_range_filter_to_root_types,
-    kvm_split_cross_boundary_leafs,
-    kvm_tdp_mmu_unmap_gfn_range,
-)
+from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmGfnRange
+from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs, kvm_tdp_mmu_unmap_gfn_range
+from tdpkit.engine.roots import kvm_gfn_range_filter_to_root_types
 from tdpkit.engine.spte import (
     EPT,
     NPT,
@@ -121,7 +115,9 @@ def _split(vm: Kvm, case: Case, world: World, *, as_posted: bool = False) -> int
     start, end, shared = case["start"], case["end"], case["shared"]
     if case["only_cross_boundary"]:
         gfn_range = KvmGfnRange(vm.slot, start, end)
-        return run(kvm_split_cross_boundary_leafs(vm, gfn_range, shared=shared, as_posted=as_posted), world)
+        with vm.slots_lock:
+            split = kvm_split_cross_boundary_leafs(vm, gfn_range, shared=shared, as_posted=as_posted)
+            return run(split, world)
     call = tdp_mmu_split_huge_pages_root(vm.direct_root, start, end, case["target_level"], shared=shared)
     return run(call, world)
 
@@ -218,8 +214,9 @@ def replay_roots(case: Case) -> Case:
         _map(named[name], case["leaves"])
     gfn_range = KvmGfnRange(vm.slot, case["start"], case["end"], case["attr_filter"])
     world = CountingWorld()
-    run(kvm_split_cross_boundary_leafs(vm, gfn_range, shared=False), world)
-    flush = run(kvm_tdp_mmu_unmap_gfn_range(vm, gfn_range)) if case["then_unmap"] else False
+    with vm.slots_lock:
+        run(kvm_split_cross_boundary_leafs(vm, gfn_range, shared=False), world)
+        flush = run(kvm_tdp_mmu_unmap_gfn_range(vm, gfn_range)) if case["then_unmap"] else False
     row_name = {root.row: name for name, root in named.items()}
 
     def splits(name: str) -> list[list[int]]:

@@ -29,15 +29,9 @@ from tdpkit.engine.gfn import (
     name_gfn,
     parse_gfn,
 )
-from tdpkit.engine.kvm import (
-    KVM_FILTER_PRIVATE,
-    KVM_X86_DEFAULT_VM,
-    KVM_X86_TDX_VM,
-    Kvm,
-    KvmGfnRange,
-    kvm_split_cross_boundary_leafs,
-    kvm_tdp_mmu_unmap_gfn_range,
-)
+from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmGfnRange
+from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs, kvm_tdp_mmu_unmap_gfn_range
+from tdpkit.engine.roots import KVM_FILTER_PRIVATE
 from tdpkit.engine.tree import Leaf, LeafRun, TdpMmuRoot, leaf_runs, map_leaf, map_run, translate
 
 from .cost import visits_again
@@ -360,11 +354,10 @@ class Guest:
         zap: CountingWorld,
     ) -> Outcome:
         crossing = self.crossing(span)
-        if "split" in action:
-            for piece in pieces:
+        with self.kvm.slots_lock:
+            for piece in pieces if "split" in action else ():
                 run(kvm_split_cross_boundary_leafs(self.kvm, self._private(piece), shared=False), split)
-        if "zap" in action:
-            for piece in pieces:
+            for piece in pieces if "zap" in action else ():
                 run(kvm_tdp_mmu_unmap_gfn_range(self.kvm, self._private(piece)), zap)
         whole = pieces == [span]
         split_visits, zap_visits, inside = split.iterations, zap.iterations, 0

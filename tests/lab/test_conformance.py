@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tdpkit.engine import kvm, tdp_mmu
+from tdpkit.engine import mmu, roots, tdp_mmu
 from tdpkit.engine.tdp_iter import TdpIter
 from tdpkit.lab import conformance
 
@@ -510,14 +510,14 @@ WRONG = [
     ("split_cross", TdpIter, "next", next_without_restart),
     ("split_all", TdpIter, "next", next_without_restart),
     ("walk", TdpIter, "try_step_side", side_step_stops_short),
-    ("faults", tdp_mmu, "_tdp_mmu_set_spte_atomic", plain_store),
+    ("faults", tdp_mmu, "tdp_mmu_set_spte_atomic", plain_store),
     ("faults", tdp_mmu, "ENOMEM", 0),
     ("faults", conformance, "kvm_split_cross_boundary_leafs", never_as_posted),
     ("spte_bits", conformance, "make_small_spte", keeps_the_page_size_bit),
     ("zap", conformance, "tdp_mmu_zap_leafs", half_of_the_range),
     ("zap", tdp_mmu, "SHADOW_NONPRESENT_VALUE", 0),
-    ("roots", kvm, "kvm_gfn_range_filter_to_root_types", lambda vm, attr_filter: kvm.KVM_DIRECT_ROOTS),
-    ("roots", kvm, "kvm_gfn_range_filter_to_root_types", lambda vm, attr_filter: kvm.KVM_VALID_ROOTS),
+    ("roots", mmu, "kvm_gfn_range_filter_to_root_types", lambda vm, attr_filter: roots.KVM_DIRECT_ROOTS),
+    ("roots", mmu, "kvm_gfn_range_filter_to_root_types", lambda vm, attr_filter: roots.KVM_VALID_ROOTS),
 ]
 
 

@@ -1,0 +1,137 @@
+"""A page fault: at which level a frame is mapped, and how the entry gets there.
+
+The largest page is mapped that the memory slot, the attributes and the host's memory allow, the TDX side and
+the guest's own accept level included. Source: Linux 7.2's mmu.c and tdp_mmu.c (kvm_tdp_mmu_page_fault,
+kvm_tdp_mmu_map); kernel-facts 1.10, 5.7, 8.3, 10.8.
+
+Left out: MMIO, permissions and their faults (every access here is a write to memory), NX huge pages,
+prefetching, and merging small pages to a huge one: where a table is, the fault maps below it (for a mirror
+root the series does the same; a plain VM's kernel may put a huge leaf in the table's place).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import SupportsIndex
+
+from .attributes import kvm_max_mapping_level
+from .events import EFAULT, ENOMEM, AllocTable, Coroutine, FreeTable, Lock, Unlock
+from .gfn import PG_LEVEL_4K, check_gfn
+from .kvm import Kvm, KvmMemorySlot, mmu_invalidate_retry_gfn
+from .spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte, make_leaf_spte
+from .tdp_iter import TdpIter
+from .tdp_mmu import tdp_mmu_link_sp, tdp_mmu_set_spte_atomic, tdp_mmu_split_huge_page
+from .tree import TdpMmuRoot, check_inside
+
+
+class RetPf(IntEnum):
+    """What a fault that is no error came to. The kernel's numbers for these names are unverified."""
+
+    RET_PF_RETRY = 1
+    """Nothing is mapped yet; the vCPU runs into the fault again."""
+    RET_PF_FIXED = 5
+    RET_PF_SPURIOUS = 6
+    """The frame was mapped already."""
+
+
+def kvm_tdp_mmu_page_fault(
+    kvm: Kvm, gfn: SupportsIndex, *, is_private: bool, max_level: int | None = None
+) -> Coroutine[int]:
+    """Map frame `gfn` (without the shared bit) in the tree of its half.
+
+    is_private: the guest's address has no shared bit; max_level: not above this level (a TD's accept level).
+    Takes the read lock. Returns a RetPf, or -EFAULT where userspace is asked (the frame is of the other half,
+    or nothing backs it), -EHWPOISON, -ENOMEM. Raises InvalidValueError for a frame beyond the VM's, or a
+    level it does not have, before anything changes.
+    """
+    frame = check_inside(kvm.direct_root, check_gfn(gfn))
+    largest = kvm.max_leaf_level
+    if max_level is not None:
+        largest = min(largest, kvm.geometry.level(max_level).number)
+    return _page_fault(kvm, frame, is_private, largest)
+
+
+def _page_fault(kvm: Kvm, gfn: int, is_private: bool, largest: int) -> Coroutine[int]:
+    slot = kvm.slot_of(gfn)
+    if slot is None or is_private != (gfn in kvm.mem_attributes):
+        return -EFAULT
+    cache = kvm.page_caches[is_private]
+    while len(cache) < kvm.geometry.root_level - 1:  # filled before the lock is taken: it may sleep
+        row = yield AllocTable(kvm.pool, is_private)
+        if row is None:
+            return -ENOMEM
+        cache.append(row)
+    seq = kvm.mmu_invalidate_seq
+    pfn, host_level = kvm_faultin_pfn(slot, gfn, is_private)
+    if pfn < 0:
+        return pfn
+    level = kvm_max_mapping_level(kvm, slot, gfn, min(largest, host_level))
+    while (gfn ^ pfn) & kvm.geometry.pages(level) - 1:  # both at the same place within the huge page
+        level -= 1
+    root = kvm.mirror_root if is_private else kvm.direct_root
+    assert root is not None, "only a TD has private frames"
+    yield Lock(True)
+    if root.invalid or mmu_invalidate_retry_gfn(kvm, seq, gfn):
+        ret = RetPf.RET_PF_RETRY
+    else:
+        ret = yield from _kvm_tdp_mmu_map(root, gfn, pfn, level, cache)
+    yield Unlock(True, "done")
+    return ret
+
+
+def kvm_faultin_pfn(slot: KvmMemorySlot, gfn: int, is_private: bool) -> tuple[int, int]:
+    """The host frame behind `gfn` and the level of the host's page there, or (-errno, 0).
+
+    Private frames come from guest_memfd, the others from userspace's memory.
+    """
+    if is_private:
+        if slot.gmem is None:
+            return -EFAULT, 0
+        return slot.gmem.get_pfn(gfn - slot.base_gfn + slot.gmem_pgoff)
+    if slot.host_pfn is None:
+        return -EFAULT, 0
+    return slot.host_pfn + gfn - slot.base_gfn, slot.host_level
+
+
+def _kvm_tdp_mmu_map(
+    root: TdpMmuRoot, gfn: int, pfn: int, goal_level: int, cache: list[int]
+) -> Coroutine[RetPf]:
+    """kvm_tdp_mmu_map: tables on the way, then the leaf. A huge leaf above the goal is split.
+
+    Whatever goes wrong on the way, a lost race or a refusal of the TDX side, ends in a retry by the guest.
+    """
+    it = TdpIter(root, PG_LEVEL_4K, gfn)
+    it.rcu_read_lock()
+    try:
+        while it.valid and it.gfn <= gfn:
+            spte = it.old_spte
+            if spte == FROZEN_SPTE:
+                return RetPf.RET_PF_RETRY
+            is_table = is_shadow_present_pte(spte) and not is_last_spte(spte, it.level)
+            if is_table:
+                goal_level = min(goal_level, it.level - 1)
+            elif it.level <= goal_level:
+                return (yield from _map_handle_target_level(root, it, pfn))
+            else:
+                row = cache.pop()
+                if is_shadow_present_pte(spte):
+                    errno = yield from tdp_mmu_split_huge_page(root, it, row, shared=True)
+                else:
+                    errno = yield from tdp_mmu_link_sp(root, it, row)
+                if errno:
+                    root.pool.free(row)
+                    yield FreeTable(row)
+                    return RetPf.RET_PF_RETRY
+            it.next()
+    finally:
+        it.rcu_read_unlock()
+    return RetPf.RET_PF_RETRY
+
+
+def _map_handle_target_level(root: TdpMmuRoot, it: TdpIter, pfn: int) -> Coroutine[RetPf]:
+    if is_shadow_present_pte(it.old_spte):
+        return RetPf.RET_PF_SPURIOUS
+    first = root.geometry.gfn_round_for_level(pfn, it.level)
+    if (yield from tdp_mmu_set_spte_atomic(root, it, make_leaf_spte(first, it.level))):
+        return RetPf.RET_PF_RETRY
+    return RetPf.RET_PF_FIXED
