@@ -218,9 +218,10 @@ class TdxModule:
         if gfn_direct_bits is None:
             gfn_direct_bits = min(geometry.root_pages >> 1, 1 << (51 - PAGE_SHIFT))
         self.gfn_direct_bits = check_gfn(gfn_direct_bits, "a shared bit")
-        if self.gfn_direct_bits.bit_count() != 1 or self.gfn_direct_bits >= geometry.root_pages:
+        low, high = geometry.pages(geometry.root_level), geometry.root_pages
+        if self.gfn_direct_bits.bit_count() != 1 or not low <= self.gfn_direct_bits < high:
             raise InvalidValueError(
-                f"the shared bit is one bit below {name_gfn(geometry.root_pages)}, the root's end; "
+                f"the shared bit is one bit of the root's index, {name_gfn(low)} to {name_gfn(high >> 1)}; "
                 f"{name_gfn(self.gfn_direct_bits)} is not"
             )
         self.dynamic_pamt = dynamic_pamt

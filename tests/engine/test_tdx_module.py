@@ -1,0 +1,1145 @@
+"""The TDX module's side of a TD: order rules, epochs, ACCEPT, and that a refusal changes nothing.
+
+Truth is the tables of kernel-facts 8, written out here, and a model that has no tree: a dictionary of leaves,
+one of links, and the entries of vCPUs counted one by one.
+"""
+
+from collections import Counter
+from itertools import product
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from tdpkit.engine import tdx_module as tdx
+from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, InvalidTypeError, InvalidValueError
+from tdpkit.engine.tdx_module import (
+    Access,
+    EptViolation,
+    Seamcall,
+    SeptState,
+    TdxModule,
+    is_error,
+    make_sept_leaf,
+    sept_state,
+    status_name,
+)
+from tdpkit.engine.tree import leaf_runs, leaves, tables_per_level, translate
+
+from . import brute
+
+TOY = Geometry(2, 3, 2)
+X86_TD = Geometry(9, 4, 2)
+FREE, BLOCKED, PENDING, PENDING_BLOCKED, PRESENT = range(5)  # kernel-facts 8.5
+
+STATUS = {  # kernel-facts 8.20: the upper 32 bits
+    "TDX_SUCCESS": 0,
+    "TDX_OPERAND_INVALID": 0xC0000100,
+    "TDX_OPERAND_BUSY": 0x80000200,
+    "TDX_PREVIOUS_TLB_EPOCH_BUSY": 0x80000201,
+    "TDX_PAGE_METADATA_INCORRECT": 0xC0000300,
+    "TDX_EPT_WALK_FAILED": 0xC0000B00,
+    "TDX_EPT_ENTRY_FREE": 0xC0000B01,
+    "TDX_EPT_ENTRY_NOT_FREE": 0xC0000B02,
+    "TDX_GPA_RANGE_NOT_BLOCKED": 0xC0000B06,
+    "TDX_GPA_RANGE_ALREADY_BLOCKED": 0x00000B07,
+    "TDX_TLB_TRACKING_NOT_DONE": 0xC0000B08,
+    "TDX_EPT_INVALID_PROMOTE_CONDITIONS": 0xC0000B09,
+    "TDX_PAGE_ALREADY_ACCEPTED": 0x00000B0A,
+    "TDX_PAGE_SIZE_MISMATCH": 0xC0000B0B,
+    "TDX_GPA_RANGE_BLOCKED": 0xC0000B0C,
+    "TDX_EPT_ENTRY_STATE_INCORRECT": 0xC0000B0D,
+    "TDX_INTERRUPTED_RESUMABLE": 0x80000003,
+    "TDX_INTERRUPTED_RESTARTABLE": 0x80000004,
+}
+
+TABLE_PAGE = 1000
+"""Where the fixtures take pages for tables, out of the way of data."""
+
+OK = "SUCCESS"
+INVALID, BUSY, METADATA = "OPERAND_INVALID", "OPERAND_BUSY", "PAGE_METADATA_INCORRECT"
+NO_WALK, IS_FREE, NOT_FREE = "EPT_WALK_FAILED", "EPT_ENTRY_FREE", "EPT_ENTRY_NOT_FREE"
+NOT_BLOCKED, ALREADY = "GPA_RANGE_NOT_BLOCKED", "GPA_RANGE_ALREADY_BLOCKED"
+UNTRACKED, STATE = "TLB_TRACKING_NOT_DONE", "EPT_ENTRY_STATE_INCORRECT"
+ACCEPTED, EXIT = "PAGE_ALREADY_ACCEPTED", "an exit to KVM"
+
+
+def status(name: str) -> int:
+    return STATUS["TDX_" + name] << 32
+
+
+def state_of(module: TdxModule) -> tuple:
+    """All there is, but the log."""
+    return (
+        brute.memory(module.sept.pool),
+        dict(module.sept_page),
+        dict(module.owned),
+        dict(module.bepoch),
+        {vcpu: frozenset(held) for vcpu, held in module.tlb.items()},
+        (dict(module.entered), tuple(module.refcount), module.td_epoch, module.sept_lock_holder),
+        (frozenset(module.pamt_pairs), frozenset(module.wbinvd), dict(module.memory), module.torn_down),
+    )
+
+
+def entries(module: TdxModule) -> dict[tuple[int, int], tuple[int, int]]:
+    """(gfn, level) -> (pfn, state) of every leaf, by arithmetic on the raw entries."""
+    found = {}
+    for gfn, level, raw in brute.entries(module.geometry, brute.read(module.sept)):
+        if brute.is_leaf(raw):
+            state = raw >> 56 & 7
+            assert (raw & 7 == 7) == (state == PRESENT)
+            assert raw & 7 in (0, 7)
+            assert bool(raw & brute.LARGE) == (level > 1)
+            found[gfn, level] = ((raw & brute.FRAME) >> 12, state)
+    return found
+
+
+def td(geometry: Geometry = TOY, **options) -> TdxModule:
+    """A TD whose frame 0 has all tables down to those of level 2 entries; nothing is mapped."""
+    module = TdxModule(geometry, capacity=1, shuffle=7, **options)
+    for level in range(geometry.root_level, 2, -1):
+        assert module.mem_sept_add(0, level, TABLE_PAGE + level) == 0
+    return module
+
+
+def huge(geometry: Geometry = TOY, state: int = PRESENT, **options) -> TdxModule:
+    """A TD with one huge leaf, [0, pages of level 2), in `state`, no vCPU inside."""
+    module = td(geometry, **options)
+    put(module, 0, 2, 4 * geometry.pages(2), state)
+    return module
+
+
+def put(module: TdxModule, gfn: int, level: int, pfn: int, state: int) -> None:
+    """A leaf in `state`, by calls."""
+    if state == FREE:
+        return
+    assert module.mem_page_aug(gfn, level, pfn) == 0
+    if state in (PRESENT, BLOCKED):
+        assert module.accept(gfn, level).status == 0
+    if state in (BLOCKED, PENDING_BLOCKED):
+        assert module.mem_range_block(gfn, level) == 0
+
+
+# ---- encodings -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "upper"), STATUS.items())
+def test_a_status_has_its_number_its_name_and_bit_63_if_it_is_an_error(name, upper):
+    assert getattr(tdx, name) == upper << 32
+    assert status_name(upper << 32) == status_name(upper << 32 | 0x81) == name
+    assert is_error(upper << 32) == (upper >= 0x80000000)
+
+
+def test_every_status_is_listed_and_an_unknown_one_is_shown_in_hex():
+    assert {upper << 32: name for name, upper in STATUS.items()} == tdx.STATUS_NAMES
+    assert status_name(0xC000BEEF << 32) == "0xc000beef00000000"
+
+
+def test_seamcalls_have_the_leaf_numbers_of_the_abi():
+    assert {str(call): int(call) for call in Seamcall} == {
+        "TDH.VP.ENTER": 0,
+        "TDH.MEM.SEPT.ADD": 3,
+        "TDH.MEM.PAGE.AUG": 6,
+        "TDH.MEM.RANGE.BLOCK": 7,
+        "TDH.MEM.PAGE.DEMOTE": 15,
+        "TDH.PHYMEM.PAGE.RECLAIM": 28,
+        "TDH.MEM.PAGE.REMOVE": 29,
+        "TDH.MEM.TRACK": 38,
+        "TDH.PHYMEM.PAGE.WBINVD": 41,
+        "TDH.PHYMEM.PAMT.ADD": 58,
+        "TDH.PHYMEM.PAMT.REMOVE": 59,
+    }
+    assert [state.value for state in SeptState] == [FREE, BLOCKED, PENDING, PENDING_BLOCKED, PRESENT]
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("state", [BLOCKED, PENDING, PENDING_BLOCKED, PRESENT])
+def test_a_leaf_keeps_its_frame_and_its_state_and_is_rwx_only_where_present(level, state):
+    for pfn in (0, 0x1C8A00, (1 << 40) - 1):
+        entry = make_sept_leaf(pfn, level, SeptState(state))
+        assert sept_state(entry) == state
+        assert entry & brute.FRAME == pfn << 12
+        assert entry & 7 == (7 if state == PRESENT else 0)
+        assert (bool(entry & brute.PRESENT), bool(entry & brute.LARGE)) == (True, level > 1)
+
+
+def test_what_is_not_present_is_free_and_a_table_is_present():
+    assert sept_state(brute.HOLE) == sept_state(brute.FROZEN) == FREE
+    assert sept_state(brute.LINK | 77 << 12) == PRESENT
+
+
+def test_a_leaf_that_is_free_or_has_no_frame_is_refused():
+    with pytest.raises(InvalidValueError, match="0x40 in state FREE"):
+        make_sept_leaf(64, 1, SeptState.FREE)
+    with pytest.raises(InvalidValueError, match="40 bits; 0x10000000000 does not fit"):
+        make_sept_leaf(1 << 40, 1, SeptState.PRESENT)
+
+
+# ---- order rules ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("geometry", [TOY, X86_TD], ids=["toy", "x86"])
+@pytest.mark.parametrize(
+    ("state", "tracked", "aug", "block", "remove", "demote"),
+    [  # kernel-facts 8.4, 8.7
+        (FREE, False, OK, IS_FREE, IS_FREE, IS_FREE),
+        (PENDING, False, NOT_FREE, OK, NOT_BLOCKED, NOT_BLOCKED),
+        (PRESENT, False, NOT_FREE, OK, NOT_BLOCKED, NOT_BLOCKED),
+        (PENDING, True, NOT_FREE, OK, NOT_BLOCKED, NOT_BLOCKED),
+        (PRESENT, True, NOT_FREE, OK, NOT_BLOCKED, NOT_BLOCKED),
+        (BLOCKED, False, NOT_FREE, ALREADY, UNTRACKED, UNTRACKED),
+        (PENDING_BLOCKED, False, NOT_FREE, ALREADY, UNTRACKED, UNTRACKED),
+        (BLOCKED, True, NOT_FREE, ALREADY, OK, OK),
+        (PENDING_BLOCKED, True, NOT_FREE, ALREADY, OK, OK),
+    ],
+)
+def test_each_call_has_its_place_in_the_order(geometry, state, tracked, aug, block, remove, demote):
+    size = geometry.pages(2)
+    for expected, call in (
+        (aug, lambda module: module.mem_page_aug(0, 2, 8 * size)),
+        (block, lambda module: module.mem_range_block(0, 2)),
+        (remove, lambda module: module.mem_page_remove(0, 2)),
+        (demote, lambda module: module.mem_page_demote(0, 2, 9)),
+    ):
+        module = huge(geometry, state)
+        if tracked:
+            assert module.mem_track() == 0
+        before = state_of(module)
+        assert status_name(call(module)) == "TDX_" + expected
+        assert (state_of(module) == before) == (expected != OK)
+
+
+@pytest.mark.parametrize(("state", "blocked"), [(PRESENT, BLOCKED), (PENDING, PENDING_BLOCKED)])
+def test_block_keeps_whether_the_page_was_accepted_and_notes_the_epoch(state, blocked):
+    module = huge(state=state)
+    module.mem_track()
+    assert module.mem_range_block(0, 2) == 0
+    assert entries(module) == {(0, 2): (16, blocked)}
+    assert module.bepoch == {(16, 2): module.td_epoch}
+
+
+def test_remove_frees_the_entry_and_the_page_can_be_mapped_again_as_pending():
+    module = huge(state=BLOCKED)
+    module.mem_track()
+    assert module.mem_page_remove(0, 2) == 0
+    assert (entries(module), module.bepoch) == ({}, {})
+    assert module.phymem_page_wbinvd(17) == 0
+    assert module.wbinvd == {17}
+    assert module.mem_page_aug(4, 2, 16) == 0
+    assert entries(module) == {(4, 2): (16, PENDING)}
+    assert module.wbinvd == set()
+
+
+def test_a_walk_that_ends_early_has_a_status_of_its_own():
+    for module, gfn, level in (
+        (TdxModule(TOY), 0, 2),  # no table
+        (huge(), 1, 1),  # a larger leaf
+    ):
+        before = state_of(module)
+        for got in (
+            module.mem_page_aug(gfn, level, 80),
+            module.mem_range_block(gfn, level),
+            module.mem_page_remove(gfn, level),
+        ):
+            assert got == status(NO_WALK)
+        assert state_of(module) == before
+    assert TdxModule(TOY).mem_sept_add(0, 2, 1) == status(NO_WALK)
+    assert TdxModule(TOY).mem_page_demote(0, 2, 1) == status(NO_WALK)
+
+
+def test_a_table_is_added_to_a_free_entry_of_2m_and_above_only():
+    module = huge()
+    before = state_of(module)
+    assert module.mem_sept_add(0, 3, 5) == status(NOT_FREE)  # a table
+    assert module.mem_sept_add(0, 2, 5) == status(NOT_FREE)  # a leaf
+    assert module.mem_sept_add(4, 1, 5) == status(INVALID)
+    assert module.mem_page_demote(4, 1, 5) == status(INVALID)
+    assert state_of(module) == before
+    assert module.mem_sept_add(4, 2, 5) == 0
+    assert tables_per_level(module.sept) == (1, 1, 1)
+    assert set(module.sept_page.values()) == {TABLE_PAGE + 3, 5}
+
+
+def test_a_table_is_neither_removed_nor_demoted_and_to_block_it_is_refused():
+    module = huge()
+    module.mem_sept_add(4, 2, 5)
+    before = state_of(module), len(module.log)
+    with pytest.raises(InvalidValueError, match=r"at 0x4 \(16K\) of 16K is a table"):
+        module.mem_range_block(4, 2)
+    assert (state_of(module), len(module.log)) == before
+    assert module.mem_page_remove(4, 2) == status(STATE)
+    assert module.mem_page_demote(4, 2, 6) == status(STATE)
+    assert state_of(module) == before[0]
+
+
+@pytest.mark.parametrize(
+    ("geometry", "max_level", "level", "expected"),
+    [
+        (TOY, 2, 3, INVALID),
+        (TOY, 1, 2, INVALID),
+        (Geometry(2, 3, 1), 2, 2, INVALID),
+        (Geometry(2, 3, 3), 2, 3, INVALID),
+        (Geometry(2, 3, 3), 3, 3, OK),
+        (Geometry(2, 1, 1), 2, 1, OK),
+    ],
+)
+def test_a_leaf_is_at_most_of_the_level_that_td_and_geometry_allow(geometry, max_level, level, expected):
+    module = TdxModule(geometry, max_level=max_level)
+    assert module.mem_page_aug(0, level, 64) == status(expected)
+
+
+def test_a_host_page_has_one_use_at_a_time():
+    """Else two leaves would share one BEPOCH."""
+    module = huge(state=PENDING)  # host frames 16 to 19
+    module.mem_sept_add(4, 2, 5)
+    before = state_of(module)
+    for call in (
+        lambda: module.mem_page_aug(8, 2, 16),
+        lambda: module.mem_page_aug(8, 2, 4),  # holds the S-EPT page 5
+        lambda: module.mem_page_aug(4, 1, 18),
+        lambda: module.mem_page_aug(4, 1, 5),
+        lambda: module.mem_sept_add(8, 2, 5),
+        lambda: module.mem_sept_add(8, 2, 19),
+    ):
+        assert call() == status(METADATA)
+    assert state_of(module) == before
+
+
+# ---- demote --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("geometry", [TOY, X86_TD, Geometry(1, 2, 2), Geometry(3, 4, 4)])
+@pytest.mark.parametrize(("state", "child_state"), [(BLOCKED, PRESENT), (PENDING_BLOCKED, PENDING)])
+def test_demote_leaves_children_in_the_parents_state_unblocked_on_its_frames(geometry, state, child_state):
+    module = huge(geometry, state)
+    size, pfn = geometry.pages(2), 4 * geometry.pages(2)
+    assert module.mem_track() == 0
+    assert module.mem_page_demote(0, 2, 3) == 0
+    assert entries(module) == {(gfn, 1): (pfn + gfn, child_state) for gfn in range(size)}
+    assert leaf_runs(module.sept) == [(0, 1, size, pfn)]
+    assert module.bepoch == {}
+    assert 3 in module.sept_page.values()
+    assert module.mem_range_block(1, 1) == 0  # each child is a page of its own
+    module.mem_track()
+    assert module.mem_page_remove(1, 1) == 0
+    assert module.mem_page_aug(1, 1, pfn + 1) == 0
+
+
+def test_a_demoted_leaf_above_2m_becomes_huge_leaves_without_a_pair():
+    module = TdxModule(Geometry(2, 3, 3), max_level=3, dynamic_pamt=True)
+    put(module, 0, 3, 64, PENDING_BLOCKED)  # the guest accepts up to 2M
+    module.mem_track()
+    assert module.phymem_pamt_add(8) == 0
+    assert module.mem_page_demote(0, 3, 9) == 0
+    assert leaf_runs(module.sept) == [(0, 2, 4, 64)]
+    assert module.pamt_pages == 2
+
+
+def test_no_access_through_a_demoted_leaf_before_the_guest_accepts():
+    module = huge(state=PENDING_BLOCKED)
+    module.mem_track()
+    module.mem_page_demote(0, 2, 3)
+    module.vp_enter(0)
+    assert module.access(0, 1) == Access("#VE")
+    assert module.accept(1, 1).status == 0
+    assert module.access(0, 1) == Access("ok", 17)
+    assert module.access(0, 2) == Access("#VE")
+
+
+# ---- epochs --------------------------------------------------------------------------------------------
+
+
+class Visits:
+    """vCPUs by the visit: who was inside when, with no epoch and no parity."""
+
+    def __init__(self) -> None:
+        self.inside: dict[int, int] = {}
+        self.count = 0
+        self.at_last_track: set[int] = set()
+
+    def enter(self, vcpu: int) -> None:
+        self.count += 1
+        self.inside[vcpu] = self.count
+
+    def leave(self, vcpu: int) -> None:
+        del self.inside[vcpu]
+
+    @property
+    def may_track(self) -> bool:
+        """Nobody is inside since before the last TRACK."""
+        return not self.at_last_track & set(self.inside.values())
+
+    def track(self) -> set[int]:
+        self.at_last_track = set(self.inside.values())
+        return self.at_last_track
+
+
+def test_tracked_means_that_who_was_inside_at_the_next_track_has_left_since():
+    """All histories of two vCPUs up to eight steps, the BLOCK anywhere in the first four."""
+    histories = 0
+    for before, after in product(range(4), range(6)):
+        for steps in product((0, 1, "track"), repeat=before + after):
+            histories += 1
+            check_history(steps[:before], steps[before:])
+    assert histories > 10_000
+
+
+def check_history(before: tuple, after: tuple) -> None:
+    module, visits = huge(), Visits()
+    at_block = at_track = None
+    for number, step in enumerate((*before, "block", *after)):
+        if step == "block":
+            assert module.mem_range_block(0, 2) == 0
+            at_block = set(visits.inside.values())
+        elif step == "track":
+            may = visits.may_track
+            assert module.mem_track() == (0 if may else status("PREVIOUS_TLB_EPOCH_BUSY"))
+            if may:
+                then = visits.track()
+                at_track = then if at_block is not None and at_track is None else at_track
+        elif step in visits.inside:
+            visits.leave(step)
+            module.vp_exit(step)
+        else:
+            visits.enter(step)
+            module.vp_enter(step)
+        assert module.vcpus_inside == frozenset(visits.inside)
+        assert sum(module.refcount) == len(visits.inside)
+        if at_block is None:
+            continue
+        inside = set(visits.inside.values())
+        tracked = at_track is not None and not at_track & inside
+        assert module.is_tlb_tracked(16, 2) == tracked, (before, after, number)
+        if tracked:
+            assert not at_block & inside
+
+
+def test_a_vcpu_that_entered_after_the_block_delays_tracking_too():
+    """It flushed on entry and holds nothing; the refcount cannot tell it from those before."""
+    module = huge()
+    module.mem_range_block(0, 2)
+    module.vp_enter(0)
+    module.mem_track()
+    assert module.mem_page_remove(0, 2) == status(UNTRACKED)
+    module.vp_exit(0)
+    module.vp_enter(0)
+    assert module.mem_page_remove(0, 2) == 0
+
+
+def test_a_kicked_vcpu_may_be_inside_again_when_the_page_goes():
+    """BLOCK, TRACK, kick (kernel-facts 8.6)."""
+    module = huge()
+    for vcpu in (0, 1):
+        module.vp_enter(vcpu)
+        assert module.access(vcpu, 2) == Access("ok", 18)
+    module.mem_range_block(0, 2)
+    assert module.access(0, 3) == Access("ok", 19)  # stale, and used: that is the point
+    assert module.mem_track() == 0
+    assert module.mem_track() == status("PREVIOUS_TLB_EPOCH_BUSY")
+    for vcpu in (0, 1):
+        assert module.mem_page_remove(0, 2) == status(UNTRACKED)
+        module.vp_exit(vcpu)
+        module.vp_enter(vcpu)
+    assert module.access(0, 3) == Access("violation", None, EptViolation(3, "access"))
+    assert module.mem_page_remove(0, 2) == 0
+    assert module.tlb == {0: set(), 1: set()}
+
+
+# ---- the guest -----------------------------------------------------------------------------------------
+
+HIGHER, SAME, TABLE, MISSING = "a leaf at a higher level", "a leaf at the level", "a table", "no table"
+
+
+@pytest.mark.parametrize("geometry", [TOY, X86_TD], ids=["toy", "x86"])
+@pytest.mark.parametrize(
+    ("level", "there", "state", "expected"),
+    [  # every row of kernel-facts 8.10
+        (1, HIGHER, PRESENT, ACCEPTED),
+        (1, HIGHER, PENDING, EXIT),
+        (1, HIGHER, BLOCKED, EXIT),
+        (1, HIGHER, PENDING_BLOCKED, EXIT),
+        (1, MISSING, FREE, EXIT),
+        (2, MISSING, FREE, EXIT),
+        (2, TABLE, PRESENT, "PAGE_SIZE_MISMATCH"),
+        (2, TABLE, PENDING, "PAGE_SIZE_MISMATCH"),
+        (2, TABLE, FREE, "PAGE_SIZE_MISMATCH"),
+        *(
+            (level, SAME, state, expected)
+            for level in (1, 2)
+            for state, expected in (
+                (PRESENT, ACCEPTED),
+                (PENDING, OK),
+                (FREE, EXIT),
+                (BLOCKED, EXIT),
+                (PENDING_BLOCKED, EXIT),
+            )
+        ),
+        (3, SAME, FREE, INVALID),
+        (3, TABLE, FREE, INVALID),
+        (4, MISSING, FREE, INVALID),
+    ],
+)
+def test_accept_answers_by_the_table(geometry, level, there, state, expected):
+    size = geometry.pages(2)
+    module = TdxModule(geometry, capacity=1, shuffle=7) if there == MISSING else td(geometry)
+    if there == TABLE or (there == SAME and level == 1):
+        assert module.mem_sept_add(0, 2, 5) == 0
+    where = {HIGHER: 2, TABLE: 1, SAME: level}.get(there)
+    if where and level < 3:
+        put(module, 0, where, 4 * size, state)
+    module.memory.update(dict.fromkeys(range(3 * size, 6 * size), 0xAA))
+    before, logged = state_of(module), len(module.log)
+    got = module.accept(0, level)
+    if expected == EXIT:
+        assert got == (None, EptViolation(0, "accept", level))
+    else:
+        assert got == (status(expected), None)
+    assert module.log[logged:] == [("TDG.MEM.PAGE.ACCEPT", 0, level, got.status, None, None)]
+    if expected == OK:
+        accepted = range(4 * size, 4 * size + geometry.pages(level))
+        assert entries(module) == {(0, level): (4 * size, PRESENT)}
+        assert module.memory == {pfn: 0 if pfn in accepted else 0xAA for pfn in range(3 * size, 6 * size)}
+    else:
+        assert state_of(module) == before
+
+
+def test_accept_zeroes_frames_that_are_seen_and_shows_no_others():
+    seen = {17: 0xAA, 40: 0xBB}
+    module = huge(state=PENDING, memory=seen)
+    assert module.accept(0, 2).status == 0
+    assert module.memory is seen
+    assert seen == {17: 0, 40: 0xBB}
+
+
+def test_an_accept_of_half_a_page_or_of_a_level_without_table_is_invalid():
+    module = huge(state=PENDING)
+    before = state_of(module)
+    assert module.accept(1, 2).status == status(INVALID)
+    assert state_of(module) == before
+    assert TdxModule(Geometry(2, 1, 1)).accept(0, 2).status == status(INVALID)
+
+
+def test_an_accept_of_4k_in_a_pending_huge_leaf_tells_kvm_the_level():
+    """The mismatched flow (kernel-facts 8.14): KVM splits, the guest tries again."""
+    module = huge(state=PENDING)
+    assert module.accept(2, 1) == (None, EptViolation(2, "accept", 1))
+    module.mem_range_block(0, 2)
+    module.mem_track()
+    module.mem_page_demote(0, 2, 3)
+    assert module.accept(2, 1).status == 0
+    assert {gfn: state for (gfn, _), (_, state) in entries(module).items()} == {
+        0: PENDING,
+        1: PENDING,
+        2: PRESENT,
+        3: PENDING,
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "sept_ve_disable", "expected"),
+    [
+        (PRESENT, False, Access("ok", 17)),
+        (PENDING, False, Access("#VE")),
+        (PENDING, True, Access("violation", None, EptViolation(1, "pending"))),
+        *(
+            (state, disabled, Access("violation", None, EptViolation(1, "access")))
+            for state in (FREE, BLOCKED, PENDING_BLOCKED)
+            for disabled in (False, True)
+        ),
+    ],
+)
+def test_an_access_succeeds_on_accepted_pages_only(state, sept_ve_disable, expected):
+    module = huge(state=state, sept_ve_disable=sept_ve_disable)
+    module.vp_enter(3)
+    assert module.access(3, 1) == expected
+    assert module.tlb == {3: {(0, 2, 16)} if state == PRESENT else set()}
+
+
+# ---- BUSY ----------------------------------------------------------------------------------------------
+
+
+def test_calls_that_need_the_tree_lock_are_busy_until_its_holder_leaves():
+    module = huge(state=BLOCKED)
+    put(module, 4, 2, 32, PENDING)
+    module.mem_track()
+    for vcpu in (0, 1):
+        module.vp_enter(vcpu)
+    module.hold_sept_lock(1)
+    before = state_of(module)
+    calls = (
+        lambda: module.mem_sept_add(8, 2, 5),
+        lambda: module.mem_page_aug(12, 2, 48),
+        lambda: module.mem_range_block(4, 2),
+        lambda: module.mem_page_demote(0, 2, 6),
+    )
+    for call in (*calls, lambda: module.mem_page_remove(0, 2)):
+        assert call() == status(BUSY)
+    assert state_of(module) == before
+    module.vp_exit(0)
+    assert module.sept_lock_holder == 1
+    assert calls[0]() == status(BUSY)
+    assert module.mem_track() == module.phymem_page_wbinvd(9) == 0  # these do not need it
+    assert module.accept(4, 2).status == 0
+    module.vp_exit(1)
+    assert module.sept_lock_holder is None
+    assert [call() for call in calls] == [0, 0, 0, 0]
+
+
+def test_the_tree_lock_is_held_by_one_vcpu_and_one_inside():
+    module = huge()
+    with pytest.raises(InvalidValueError, match=r"5 \(0x5\) is outside"):
+        module.hold_sept_lock(5)
+    module.vp_enter(0)
+    module.vp_enter(1)
+    module.hold_sept_lock(0)
+    module.hold_sept_lock(0)
+    with pytest.raises(InvalidValueError, match=r"1 \(0x1\) cannot, vCPU 0 does"):
+        module.hold_sept_lock(1)
+    assert module.sept_lock_holder == 0
+
+
+# ---- PAMT ----------------------------------------------------------------------------------------------
+
+
+def test_with_dynamic_pamt_4k_pages_need_the_pair_of_their_region_and_huge_ones_none():
+    module = TdxModule(TOY, dynamic_pamt=True)
+    assert module.mem_sept_add(0, 3, 9) == status(METADATA)
+    assert module.phymem_pamt_add(11) == 0  # region [8, 12)
+    assert module.mem_sept_add(0, 3, 9) == module.mem_sept_add(0, 2, 10) == 0
+    assert module.mem_page_aug(0, 1, 12) == status(METADATA)
+    assert module.mem_page_aug(0, 1, 11) == 0
+    assert module.mem_page_aug(4, 2, 16) == 0
+    assert (module.pamt_pairs, module.pamt_pages) == ({8}, 2)
+
+
+def with_pair_for_tables(**options) -> TdxModule:
+    """A TD with Dynamic PAMT, its 4K pages in the region [8, 12), and a blocked, tracked leaf on [16, 20)."""
+    module = TdxModule(TOY, dynamic_pamt=True, **options)
+    assert module.phymem_pamt_add(8) == module.mem_sept_add(0, 3, 8) == 0
+    put(module, 0, 2, 16, BLOCKED)
+    assert module.mem_track() == 0
+    return module
+
+
+@pytest.mark.parametrize(("brought", "expected"), [(0, INVALID), (1, INVALID), (2, OK)])
+def test_a_demote_to_4k_takes_a_pair_of_pamt_pages(brought, expected):
+    """Two more if the S-EPT page's own region is not covered (kernel-facts 7, C30 and C31)."""
+    module = with_pair_for_tables()
+    before = state_of(module)
+    assert module.mem_page_demote(0, 2, 9, brought) == status(expected)
+    assert module.pamt_pages == (4 if expected == OK else 2)
+    assert (state_of(module) == before) == (expected != OK)
+
+
+def test_a_demote_refuses_an_sept_page_without_its_pair_and_a_region_that_has_one():
+    module = with_pair_for_tables()
+    before = state_of(module)
+    assert module.mem_page_demote(0, 2, 21, 2) == status(METADATA)
+    assert state_of(module) == before
+    assert module.phymem_pamt_add(20) == module.phymem_pamt_add(16) == 0
+    assert module.mem_page_demote(0, 2, 21, 2) == status(METADATA)
+    assert module.phymem_pamt_remove(16) == 0
+    assert module.mem_page_demote(0, 2, 21, 2) == 0
+    assert module.pamt_pages == 6
+
+
+def test_a_pair_is_added_once_and_removed_when_no_4k_page_needs_it():
+    module = with_pair_for_tables()
+    module.mem_page_demote(0, 2, 9, 2)
+    before = state_of(module)
+    assert module.phymem_pamt_add(19) == status(METADATA)  # there already
+    assert module.phymem_pamt_remove(18) == status(METADATA)  # in use
+    assert module.phymem_pamt_remove(40) == status(METADATA)  # never added
+    assert state_of(module) == before
+    for gfn in range(4):
+        module.mem_range_block(gfn, 1)
+    module.mem_track()
+    for gfn in range(4):
+        assert module.phymem_pamt_remove(16) == status(METADATA)
+        assert module.mem_page_remove(gfn, 1) == 0
+    assert module.phymem_pamt_remove(16) == 0
+    assert module.pamt_pages == 2
+
+
+def test_without_dynamic_pamt_there_are_no_pairs_to_give():
+    module = huge()
+    assert module.phymem_pamt_add(0) == module.phymem_pamt_remove(0) == status(INVALID)
+    assert module.pamt_pages == 0
+
+
+# ---- teardown ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_sept_pages_come_back_after_teardown_in_any_order(order):
+    module = td(X86_TD)
+    module.mem_sept_add(0, 2, 5)
+    rows = list(module.sept_page)[::order]
+    before = state_of(module)
+    assert [module.reclaim_sept_page(row) for row in rows] == [status(METADATA)] * 3
+    assert state_of(module) == before
+    module.teardown()
+    for row in rows:
+        assert module.reclaim_sept_page(row) == 0
+        assert list(leaves(module.sept)) == []
+        assert translate(module.sept, 0) is None
+    assert (module.sept_page, module.owned, module.sept.pool.rows_in_use) == ({}, {}, 1)
+    with pytest.raises(InvalidValueError, match="no page for a table in row"):
+        module.reclaim_sept_page(rows[0])
+
+
+def test_a_td_is_torn_down_when_empty_and_then_no_call_can_use_it():
+    module = huge()
+    module.vp_enter(4)
+    with pytest.raises(InvalidValueError, match="vCPU 4 is inside"):
+        module.teardown()
+    assert not module.torn_down
+    module.vp_exit(4)
+    module.teardown()
+    before = state_of(module), len(module.log)
+    for call in (
+        lambda: module.vp_enter(0),
+        lambda: module.mem_sept_add(4, 2, 5),
+        lambda: module.mem_page_aug(4, 2, 32),
+        lambda: module.mem_range_block(0, 2),
+        lambda: module.mem_track(),
+        lambda: module.mem_page_remove(0, 2),
+        lambda: module.mem_page_demote(0, 2, 5),
+        lambda: module.accept(0, 2),
+    ):
+        with pytest.raises(InvalidValueError, match="torn down"):
+            call()
+    assert (state_of(module), len(module.log)) == before
+
+
+# ---- the log -------------------------------------------------------------------------------------------
+
+
+def test_the_log_has_a_line_for_each_call_in_order():
+    module = TdxModule(TOY)
+    module.mem_page_aug(4, 2, 64)
+    module.mem_sept_add(0, 3, 10)
+    module.mem_page_aug(4, 2, 64)
+    module.vp_enter(1)
+    module.accept(4, 1)
+    module.mem_range_block(4, 2)
+    module.mem_track()
+    module.phymem_page_wbinvd(65)
+    assert [repr(call) for call in module.log] == [
+        "TDH.MEM.PAGE.AUG(gfn=0x4, level=2, pfn=0x40) = TDX_EPT_WALK_FAILED",
+        "TDH.MEM.SEPT.ADD(gfn=0x0, level=3, pfn=0xa) = TDX_SUCCESS",
+        "TDH.MEM.PAGE.AUG(gfn=0x4, level=2, pfn=0x40) = TDX_SUCCESS",
+        "TDH.VP.ENTER(vcpu=1) = TDX_SUCCESS",
+        "TDG.MEM.PAGE.ACCEPT(gfn=0x4, level=1) = EPT violation",
+        "TDH.MEM.RANGE.BLOCK(gfn=0x4, level=2) = TDX_SUCCESS",
+        "TDH.MEM.TRACK() = TDX_SUCCESS",
+        "TDH.PHYMEM.PAGE.WBINVD(pfn=0x41) = TDX_SUCCESS",
+    ]
+    assert [str(call) for call in module.log] == [repr(call) for call in module.log]
+    assert repr(module) == "<TDX module: epoch 2, vCPUs inside: [1]>"
+    module.vp_exit(1)
+    assert repr(module) == "<TDX module: epoch 2, vCPUs inside: none>"
+
+
+# ---- bad input -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda m: m.mem_range_block(32, 2), InvalidValueError, r"below 0x20 \(128K\); 0x20 \(128K\) is"),
+        (lambda m: m.mem_page_aug(64, 2, 16), InvalidValueError, r"0x40 \(256K\) is beyond"),
+        (lambda m: m.accept(32, 1), InvalidValueError, r"0x20 \(128K\) is beyond"),
+        (lambda m: m.access(0, 1 << 60), InvalidValueError, r"0x1000000000000000 \(.*\) is beyond"),
+        (lambda m: m.mem_page_remove(-4, 2), InvalidValueError, r"at least 0; -4 \(-0x4\)"),
+        (lambda m: m.mem_page_remove(1, 2), InvalidValueError, r"multiple of 16K; 0x1 \(4K\) is not"),
+        (lambda m: m.mem_page_aug(4, 2, 17), InvalidValueError, r"a PFN of 16K .* 0x11 \(68K\) is not"),
+        (lambda m: m.mem_page_aug(4, 2, 1 << 40), InvalidValueError, "40 bits; 0x10000000003 does not fit"),
+        (lambda m: m.mem_sept_add(0, 3, 1 << 40), InvalidValueError, "40 bits; 0x10000000000 does not fit"),
+        (lambda m: m.mem_page_demote(0, 2, 5, -1), InvalidValueError, r"PAMT pages is at least 0; -1"),
+        (lambda m: m.mem_range_block(0, 0), InvalidValueError, r"from 1 to 3 under this root; 0 \(0x0\)"),
+        (lambda m: m.mem_sept_add(0, 4, 5), InvalidValueError, r"from 1 to 3 under this root; 4 \(0x4\)"),
+        (lambda m: m.accept(0, 0), InvalidValueError, r"a level is 1 \(4K\) or above; 0 is not"),
+        (lambda m: m.accept(0, "2M"), InvalidTypeError, "'2M' is a str"),
+        (lambda m: m.mem_range_block(0.0, 2), InvalidTypeError, "0.0 is a float"),
+        (lambda m: m.mem_range_block(True, 2), InvalidTypeError, "True is a bool"),
+        (lambda m: m.mem_page_aug(4, 2, None), InvalidTypeError, "None is a NoneType"),
+        (lambda m: m.phymem_page_wbinvd(-1), InvalidValueError, "a PFN is at least 0"),
+        (lambda m: m.phymem_pamt_add(1 << 40), InvalidValueError, "40 bits"),
+        (lambda m: m.vp_enter(0), InvalidValueError, r"vCPU 0 \(0x0\) is inside"),
+        (lambda m: m.vp_enter(-1), InvalidValueError, "a vCPU's number is at least 0"),
+        (lambda m: m.vp_exit(1), InvalidValueError, r"1 \(0x1\) is outside"),
+        (lambda m: m.access(1, 0), InvalidValueError, r"1 \(0x1\) is outside"),
+        (lambda m: m.reclaim_sept_page(m.sept.row), InvalidValueError, "no page for a table in row"),
+    ],
+)
+def test_a_bad_argument_is_named_with_its_rule_and_nothing_changes(call, kind, message):
+    module = huge()
+    module.vp_enter(0)
+    before = state_of(module), list(module.log)
+    with pytest.raises(kind, match=message):
+        call(module)
+    assert (state_of(module), module.log) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"max_level": 0}, InvalidValueError, "0 is not"),
+        ({"max_level": 2.0}, InvalidTypeError, "2.0 is a float"),
+        ({"gfn_direct_bits": 48}, InvalidValueError, r"0x10 \(64K\) to 0x20 \(128K\); 0x30 \(192K\) is"),
+        ({"gfn_direct_bits": 64}, InvalidValueError, r"0x40 \(256K\) is not"),
+        ({"gfn_direct_bits": 0}, InvalidValueError, r"0x0 \(0\) is not"),
+        ({"capacity": 0}, InvalidValueError, "at least 1 row"),
+    ],
+)
+def test_a_module_of_wrong_make_is_refused(options, kind, message):
+    with pytest.raises(kind, match=message):
+        TdxModule(TOY, **options)
+
+
+@pytest.mark.parametrize(("geometry", "bit"), [(X86_4LEVEL, 47), (X86_5LEVEL, 51), (TOY, 12 + 5)])
+def test_the_private_half_ends_at_the_shared_bit(geometry, bit):
+    module = TdxModule(geometry)
+    assert module.gfn_direct_bits == 1 << bit - 12
+    assert module.accept(module.gfn_direct_bits - 1, 1).status is None
+    with pytest.raises(InvalidValueError, match="is beyond"):
+        module.accept(module.gfn_direct_bits, 1)
+
+
+def test_numpy_integers_become_python_integers():
+    module = td()
+    assert module.mem_page_aug(np.uint64(4), np.int8(2), np.uint32(64)) == 0
+    assert module.accept(np.uint64(4), np.uint8(2)).status == 0
+    assert {type(value) for call in module.log for value in call[1:5] if value is not None} == {int}
+    assert {type(value) for item in module.owned.items() for value in item} == {int}
+
+
+# ---- anything, in any order ----------------------------------------------------------------------------
+
+
+class Reference:
+    """What the calls should do, without a tree: leaves and links in dictionaries, visits one by one."""
+
+    def __init__(self, geometry: Geometry, dynamic_pamt: bool) -> None:
+        self.geometry = geometry
+        self.dynamic_pamt = dynamic_pamt
+        self.max_level = min(2, geometry.max_leaf_level)
+        self.leaves: dict[tuple[int, int], tuple[int, int]] = {}
+        self.links: dict[tuple[int, int], int] = {}
+        self.waits: dict[tuple[int, int], set[int] | None] = {}
+        """Blocked leaf -> the visits that its next TRACK found inside (None: no TRACK yet)."""
+        self.visits = Visits()
+        self.lock: int | None = None
+        self.pairs: set[int] = set()
+
+    def size(self, level: int) -> int:
+        return brute.pages(self.geometry, level)
+
+    def trouble(self, gfn: int, level: int, low: int = 1, high: int = 9) -> str | None:
+        if not low <= level <= high:
+            return INVALID
+        if self.lock is not None:
+            return BUSY
+        above = (gfn - gfn % self.size(level + 1), level + 1)
+        return None if level == self.geometry.root_level or above in self.links else NO_WALK
+
+    def taken(self, pfn: int, level: int) -> str | None:
+        used = set(self.links.values())
+        for (_, of), (first, _) in self.leaves.items():
+            used.update(range(first, first + self.size(of)))
+        bare = self.dynamic_pamt and level == 1 and pfn // self.size(2) not in self.pairs
+        return METADATA if bare or used & set(range(pfn, pfn + self.size(level))) else None
+
+    def not_free(self, at: tuple[int, int]) -> str | None:
+        return NOT_FREE if at in self.leaves or at in self.links else None
+
+    def not_yet(self, at: tuple[int, int]) -> str | None:
+        if at in self.links:
+            return STATE
+        if at not in self.leaves:
+            return IS_FREE
+        if self.leaves[at][1] not in (BLOCKED, PENDING_BLOCKED):
+            return NOT_BLOCKED
+        waits = self.waits[at]
+        inside = set(self.visits.inside.values())
+        return UNTRACKED if waits is None or waits & inside else None
+
+    def add(self, gfn: int, level: int, page: int) -> str:
+        at = (gfn, level)
+        if trouble := self.trouble(*at, low=2) or self.not_free(at) or self.taken(page, 1):
+            return trouble
+        self.links[at] = page
+        return OK
+
+    def aug(self, gfn: int, level: int, pfn: int) -> str:
+        at = (gfn, level)
+        if trouble := self.trouble(*at, high=self.max_level) or self.not_free(at) or self.taken(pfn, level):
+            return trouble
+        self.leaves[at] = (pfn, PENDING)
+        return OK
+
+    def block(self, gfn: int, level: int) -> str:
+        at = (gfn, level)
+        if trouble := self.trouble(*at):
+            return trouble
+        if at in self.links:
+            return "raises"
+        if at not in self.leaves:
+            return IS_FREE
+        pfn, state = self.leaves[at]
+        if state not in (PENDING, PRESENT):
+            return ALREADY
+        self.leaves[at] = (pfn, BLOCKED if state == PRESENT else PENDING_BLOCKED)
+        self.waits[at] = None
+        return OK
+
+    def track(self) -> str:
+        if not self.visits.may_track:
+            return "PREVIOUS_TLB_EPOCH_BUSY"
+        inside = self.visits.track()
+        self.waits.update({at: set(inside) for at, waits in self.waits.items() if waits is None})
+        return OK
+
+    def remove(self, gfn: int, level: int) -> str:
+        at = (gfn, level)
+        if trouble := self.trouble(*at) or self.not_yet(at):
+            return trouble
+        del self.leaves[at], self.waits[at]
+        return OK
+
+    def demote(self, gfn: int, level: int, page: int, brought: int) -> str:
+        at = (gfn, level)
+        if trouble := self.trouble(*at, low=2) or self.not_yet(at) or self.taken(page, 1):
+            return trouble
+        pfn, state = self.leaves[at]
+        if self.dynamic_pamt and level == 2:
+            if brought < 2:
+                return INVALID
+            if pfn // self.size(2) in self.pairs:
+                return METADATA
+            self.pairs.add(pfn // self.size(2))
+        del self.leaves[at], self.waits[at]
+        self.links[at] = page
+        for ahead in range(0, self.size(level), self.size(level - 1)):
+            unblocked = PRESENT if state == BLOCKED else PENDING
+            self.leaves[gfn + ahead, level - 1] = (pfn + ahead, unblocked)
+        return OK
+
+    def leaf_of(self, gfn: int) -> tuple[int, int] | None:
+        return next((at for at in self.leaves if at[0] <= gfn < at[0] + self.size(at[1])), None)
+
+    def accept(self, gfn: int, level: int) -> str:
+        if level > min(2, self.geometry.root_level):
+            return INVALID
+        if (gfn, level) in self.links:
+            return "PAGE_SIZE_MISMATCH"
+        if not (at := self.leaf_of(gfn)):
+            return EXIT
+        pfn, state = self.leaves[at]
+        if state == PRESENT:
+            return ACCEPTED
+        if state != PENDING or at[1] != level:
+            return EXIT
+        self.leaves[at] = (pfn, PRESENT)
+        return OK
+
+
+class Pair:
+    """A module and its reference, told the same."""
+
+    def __init__(self, geometry: Geometry, random: Random) -> None:
+        self.random = random
+        self.geometry = geometry
+        dynamic_pamt = random.random() < 0.4
+        self.module = TdxModule(geometry, dynamic_pamt=dynamic_pamt, capacity=1, shuffle=random.randrange(99))
+        self.reference = Reference(geometry, dynamic_pamt)
+        self.statuses: Counter[str] = Counter()
+
+        for _ in range(geometry.root_level):  # most calls need tables
+            self.pamt()
+            self.add()
+
+    def step(self) -> None:
+        calls = (
+            "add aug aug aug block block track remove demote accept accept access access move kick pamt lock"
+        )
+        what = self.random.choice(calls.split())
+        before = state_of(self.module)
+        got, expected = getattr(self, what)()
+        assert got == expected, (what, self.module.log[-1:])
+        self.statuses[f"{what} {got}"] += 1
+        if got not in (OK, "ok"):
+            assert state_of(self.module) == before
+        self.check()
+
+    def entry(self, *states: int) -> tuple[int, int]:
+        """An entry of the private half; mostly a leaf in one of `states`, or a FREE one if none is named."""
+        reference, top = self.reference, self.geometry.root_level
+        known = [at for at, (_, state) in reference.leaves.items() if state in states]
+        if not states:
+            gfn, level = self.random.choice([*reference.links, (0, top + 1)])
+            below = reference.size(level - 1)
+            known = [(gfn + i * below, level - 1) for i in range(self.geometry.entries)]
+            known = [at for at in known if at[0] < self.module.gfn_direct_bits and not reference.not_free(at)]
+        if known and self.random.random() < 0.7:
+            return self.random.choice(known)
+        level = self.random.choice(range(1, self.geometry.root_level + 1))
+        gfn = self.random.randrange(self.module.gfn_direct_bits)
+        return gfn - gfn % reference.size(level), level
+
+    def host(self, level: int) -> int:
+        return self.random.randrange(6 if level < 3 else 2) * self.reference.size(level)
+
+    def page(self) -> int:
+        """A frame for a table, as a rule out of the way of data, and with a pair if that matters."""
+        size = self.reference.size(2)
+        region = self.random.choice([*self.reference.pairs, *range(12)])
+        return region * size + self.random.randrange(size)
+
+    def named(self, status: int) -> str:
+        return status_name(status).removeprefix("TDX_")
+
+    def add(self) -> tuple[str, str]:
+        args = (*self.entry(), self.page())
+        return self.named(self.module.mem_sept_add(*args)), self.reference.add(*args)
+
+    def aug(self) -> tuple[str, str]:
+        gfn, level = self.entry()
+        pfn = self.host(level)
+        return self.named(self.module.mem_page_aug(gfn, level, pfn)), self.reference.aug(gfn, level, pfn)
+
+    def block(self) -> tuple[str, str]:
+        at = self.entry(PRESENT, PENDING)
+        try:
+            return self.named(self.module.mem_range_block(*at)), self.reference.block(*at)
+        except InvalidValueError:
+            return "raises", self.reference.block(*at)
+
+    def track(self) -> tuple[str, str]:
+        return self.named(self.module.mem_track()), self.reference.track()
+
+    def remove(self) -> tuple[str, str]:
+        at = self.entry(BLOCKED, PENDING_BLOCKED)
+        return self.named(self.module.mem_page_remove(*at)), self.reference.remove(*at)
+
+    def demote(self) -> tuple[str, str]:
+        at = self.entry(BLOCKED, PENDING_BLOCKED)
+        args = (*at, self.page(), self.random.choice((0, 1, 2, 2, 2)))
+        return self.named(self.module.mem_page_demote(*args)), self.reference.demote(*args)
+
+    def accept(self) -> tuple[str, str]:
+        at = self.entry(PENDING, PRESENT)
+        if at[1] == 2 and self.random.random() < 0.2:
+            at = (at[0], 1)
+        got, expected = self.module.accept(*at), self.reference.accept(*at)
+        if got.status is None:
+            assert got.exit == EptViolation(at[0], "accept", at[1])
+            return EXIT, expected
+        return self.named(got.status), expected
+
+    def access(self) -> tuple[str, str]:
+        """An access of a page that nobody has accepted never succeeds (kernel-facts 12.1, 9)."""
+        inside = sorted(self.module.vcpus_inside)
+        if not inside:
+            return OK, OK
+        gfn = self.entry(PRESENT, PENDING, BLOCKED)[0]
+        got = self.module.access(self.random.choice(inside), gfn)
+        at = self.reference.leaf_of(gfn)
+        pfn, state = self.reference.leaves[at] if at else (None, FREE)
+        if state == BLOCKED:  # either way: it depends on what the TLB holds
+            assert got in (Access("ok", pfn + gfn - at[0]), Access("violation", None, got.exit))
+            return got.outcome, got.outcome
+        if got.pfn is not None:
+            assert got.pfn == pfn + gfn - at[0]
+        return got.outcome, {PRESENT: "ok", PENDING: "#VE"}.get(state, "violation")
+
+    def move(self, vcpu: int | None = None) -> tuple[str, str]:
+        vcpu = self.random.randrange(3) if vcpu is None else vcpu
+        if vcpu in self.reference.visits.inside:
+            self.reference.visits.leave(vcpu)
+            if self.reference.lock == vcpu:
+                self.reference.lock = None
+            self.module.vp_exit(vcpu)
+        else:
+            self.reference.visits.enter(vcpu)
+            assert self.module.vp_enter(vcpu) == 0
+            assert self.module.tlb[vcpu] == set()
+        return OK, OK
+
+    def kick(self) -> tuple[str, str]:
+        for vcpu in list(self.reference.visits.inside):
+            self.move(vcpu)
+        return OK, OK
+
+    def lock(self) -> tuple[str, str]:
+        inside = sorted(self.reference.visits.inside)
+        if inside and self.reference.lock is None and self.random.random() < 0.3:
+            self.reference.lock = self.random.choice(inside)
+            self.module.hold_sept_lock(self.reference.lock)
+        return OK, OK
+
+    def pamt(self) -> tuple[str, str]:
+        pfn = self.page()
+        region = pfn // self.reference.size(2)
+        if not self.reference.dynamic_pamt:
+            return self.named(self.module.phymem_pamt_add(pfn)), INVALID
+        has = region in self.reference.pairs
+        if self.random.random() < 0.6:
+            self.reference.pairs.add(region)
+            got = self.module.phymem_pamt_add(pfn)
+            return self.named(got), METADATA if has else OK
+        small = [pfn for (_, level), (pfn, _) in self.reference.leaves.items() if level == 1]
+        small += self.reference.links.values()
+        wrong = not has or any(page // self.reference.size(2) == region for page in small)
+        if not wrong:
+            self.reference.pairs.remove(region)
+        return self.named(self.module.phymem_pamt_remove(pfn)), METADATA if wrong else OK
+
+    def check(self) -> None:
+        module, reference = self.module, self.reference
+        assert entries(module) == reference.leaves
+        tables = [1] + [0] * (self.geometry.root_level - 1)
+        for _, level in reference.links:
+            tables[self.geometry.root_level - level + 1] += 1
+        assert tables_per_level(module.sept) == tuple(reversed(tables))
+        assert sorted(module.sept_page.values()) == sorted(reference.links.values())
+        assert module.sept.pool.rows_in_use == 1 + len(reference.links)
+        assert module.pamt_pages == 2 * len(reference.pairs)
+        assert module.bepoch.keys() == {(reference.leaves[at][0], at[1]) for at in reference.waits}
+        for vcpu in module.vcpus_inside:
+            # What a running vCPU may hold is still there, at worst blocked: nothing goes before it has left.
+            for gfn, level, pfn in module.tlb[vcpu]:
+                assert reference.leaves[gfn, level] in ((pfn, PRESENT), (pfn, BLOCKED))
+
+
+@given(brute.geometries(), brute.SEEDS)
+@settings(max_examples=250)
+def test_any_sequence_of_calls_does_what_the_model_without_a_tree_does(geometry, random):
+    pair = Pair(geometry, random)
+    for _ in range(60):
+        pair.step()
+
+
+def test_the_random_sequences_meet_every_answer_often():
+    """Else the test above would prove less than it says."""
+    met: Counter[str] = Counter()
+    for seed in range(120):
+        pair = Pair(Geometry(1, 3, 2), Random(seed))
+        for _ in range(100):
+            pair.step()
+        met += pair.statuses
+    answers = {
+        "add": (OK, BUSY, NO_WALK, NOT_FREE, INVALID, METADATA),
+        "aug": (OK, BUSY, NO_WALK, NOT_FREE, INVALID, METADATA),
+        "block": (OK, BUSY, NO_WALK, IS_FREE, ALREADY, "raises"),
+        "track": (OK, "PREVIOUS_TLB_EPOCH_BUSY"),
+        "remove": (OK, BUSY, NO_WALK, IS_FREE, NOT_BLOCKED, UNTRACKED, STATE),
+        "demote": (OK, BUSY, NO_WALK, IS_FREE, NOT_BLOCKED, UNTRACKED, STATE, INVALID, METADATA),
+        "accept": (OK, EXIT, ACCEPTED, "PAGE_SIZE_MISMATCH", INVALID),
+        "access": ("ok", "#VE", "violation"),
+        "pamt": (OK, INVALID, METADATA),
+    }
+    wanted = {f"{call} {answer}" for call, of_call in answers.items() for answer in of_call}
+    assert {answer: met[answer] for answer in wanted if met[answer] < 10} == {}
