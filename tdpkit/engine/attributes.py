@@ -35,7 +35,10 @@ class MemAttributes:
         return bisect_right(self._edges, span.start) == bisect_left(self._edges, span.end)
 
     def has(self, span: GfnRange, private: bool) -> bool:
-        """All frames of a range that is not empty are private, or all shared (kvm_range_has_memory_attributes)."""
+        """All frames of a range that is not empty are private, or all are shared.
+
+        Source: kvm_range_has_memory_attributes, kvm_main.c.
+        """
         return self.uniform(span) and (span.start in self) == private
 
     def store(self, span: GfnRange, private: bool) -> None:
@@ -53,7 +56,7 @@ class MemAttributes:
 
 
 def hugepage_allowed(kvm: Kvm, slot: KvmMemorySlot, gfn: int, level: int) -> bool:
-    """Neither an edge of the slot nor a flag forbids a leaf of `level` that holds `gfn` (kernel-facts 9.4)."""
+    """Neither an edge of the slot nor a flag forbids a `level` leaf that holds `gfn` (kernel-facts 9.4)."""
     first, pages = kvm.geometry.gfn_round_for_level(gfn, level), kvm.geometry.pages(level)
     if not slot.base_gfn <= first <= first + pages <= slot.base_gfn + slot.npages:
         return False

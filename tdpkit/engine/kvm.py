@@ -45,7 +45,8 @@ class KvmMemorySlot:
 
     host_pfn: first host frame of userspace's own memory behind it, None for none; that memory lies in pages
     of host_level and backs a plain VM, or the shared half of a TD. gmem: the guest_memfd that backs the
-    private half, from its page gmem_pgoff on (kernel-facts 9.1).
+    private half, from its page gmem_pgoff on (kernel-facts 9.1). Raises InvalidTypeError or
+    InvalidValueError for a number that is no integer or negative, and for a host_level below 1.
     """
 
     base_gfn: int
@@ -55,6 +56,16 @@ class KvmMemorySlot:
     host_level: int = PG_LEVEL_4K
     gmem: GuestMemfd | None = None
     gmem_pgoff: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("base_gfn", "npages", "as_id", "host_pfn", "host_level", "gmem_pgoff"):
+            value = getattr(self, name)
+            if value is not None or name != "host_pfn":
+                object.__setattr__(self, name, check_gfn(value, f"a slot's {name}"))
+        if self.host_level < PG_LEVEL_4K:
+            raise InvalidValueError(
+                f"a slot's host_level is at least {PG_LEVEL_4K}; {self.host_level} is not"
+            )
 
     def __contains__(self, gfn: int) -> bool:
         return self.base_gfn <= gfn < self.base_gfn + self.npages
@@ -80,7 +91,7 @@ class KvmGfnRange:
 
 
 class Held:
-    """Whether a lock that the model only asserts is held; hold it with ``with``, more than once if need be."""
+    """Whether a lock that the model only asserts is held; hold it with ``with``, several times if need be."""
 
     def __init__(self) -> None:
         self._times = 0
@@ -132,7 +143,7 @@ class Kvm:
             )
         self.gfn_direct_bits = 0
         if self.has_mirrored_tdp:
-            default = geometry.root_pages >> 1 if geometry.root_level < 5 else TDX_SHARED_BIT_PWL_5
+            default = min(TDX_SHARED_BIT_PWL_5, geometry.root_pages >> 1)
             self.gfn_direct_bits = self._checked_shared_bit(
                 default if gfn_direct_bits is None else check_gfn(gfn_direct_bits, "a shared bit")
             )

@@ -16,9 +16,9 @@ from typing import SupportsIndex
 
 from .attributes import kvm_max_mapping_level
 from .events import EFAULT, ENOMEM, AllocTable, Coroutine, FreeTable, Lock, Unlock
-from .gfn import PG_LEVEL_4K, check_gfn
+from .gfn import PG_LEVEL_4K, InvalidValueError, check_gfn
 from .kvm import Kvm, KvmMemorySlot, mmu_invalidate_retry_gfn
-from .spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte, make_leaf_spte
+from .spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte, make_leaf_spte, make_nonleaf_spte
 from .tdp_iter import TdpIter
 from .tdp_mmu import tdp_mmu_link_sp, tdp_mmu_set_spte_atomic, tdp_mmu_split_huge_page
 from .tree import TdpMmuRoot, check_inside
@@ -41,10 +41,13 @@ def kvm_tdp_mmu_page_fault(
 
     is_private: the guest's address has no shared bit; max_level: not above this level (a TD's accept level).
     Takes the read lock. Returns a RetPf, or -EFAULT where userspace is asked (the frame is of the other half,
-    or nothing backs it), -EHWPOISON, -ENOMEM. Raises InvalidValueError for a frame beyond the VM's, or a
-    level it does not have, before anything changes.
+    or nothing backs it), -EHWPOISON, -ENOMEM. Raises InvalidValueError for a frame beyond the VM's, a level
+    it does not have, or a root that nobody has a reference on, before anything changes.
     """
     frame = check_inside(kvm.direct_root, check_gfn(gfn))
+    root = kvm.mirror_root if is_private else kvm.direct_root
+    if root and not root.tdp_mmu_root_count:
+        raise InvalidValueError(f"a root is used while somebody has a reference on it; {root} has none left")
     largest = kvm.max_leaf_level
     if max_level is not None:
         largest = min(largest, kvm.geometry.level(max_level).number)
@@ -52,31 +55,37 @@ def kvm_tdp_mmu_page_fault(
 
 
 def _page_fault(kvm: Kvm, gfn: int, is_private: bool, largest: int) -> Coroutine[int]:
-    slot = kvm.slot_of(gfn)
-    if slot is None or is_private != (gfn in kvm.mem_attributes):
-        return -EFAULT
-    cache = kvm.page_caches[is_private]
-    while len(cache) < kvm.geometry.root_level - 1:  # filled before the lock is taken: it may sleep
-        row = yield AllocTable(kvm.pool, is_private)
-        if row is None:
-            return -ENOMEM
-        cache.append(row)
-    seq = kvm.mmu_invalidate_seq
-    pfn, host_level = kvm_faultin_pfn(slot, gfn, is_private)
-    if pfn < 0:
-        return pfn
-    level = kvm_max_mapping_level(kvm, slot, gfn, min(largest, host_level))
-    while (gfn ^ pfn) & kvm.geometry.pages(level) - 1:  # both at the same place within the huge page
-        level -= 1
     root = kvm.mirror_root if is_private else kvm.direct_root
-    assert root is not None, "only a TD has private frames"
-    yield Lock(True)
-    if root.invalid or mmu_invalidate_retry_gfn(kvm, seq, gfn):
-        ret = RetPf.RET_PF_RETRY
-    else:
-        ret = yield from _kvm_tdp_mmu_map(root, gfn, pfn, level, cache)
-    yield Unlock(True, "done")
-    return ret
+    slot = kvm.slot_of(gfn)
+    if slot is None or root is None:
+        return -EFAULT
+    spare = kvm.page_caches[is_private]
+    cache: list[int] = []  # this vCPU's; another's fault may run beside it
+    try:
+        while len(cache) < kvm.geometry.root_level - 1:  # filled before the lock is taken: it may sleep
+            row = spare.pop() if spare else (yield AllocTable(kvm.pool, is_private))
+            if row is None:
+                return -ENOMEM
+            cache.append(row)
+        # The count is read first: whoever changes what is read below raises it (kernel-facts 10.8).
+        seq = kvm.mmu_invalidate_seq
+        if is_private != (gfn in kvm.mem_attributes):
+            return -EFAULT
+        pfn, host_level = kvm_faultin_pfn(slot, gfn, is_private)
+        if pfn < 0:
+            return pfn
+        yield Lock(True)
+        if not root.tdp_mmu_root_count or root.invalid or mmu_invalidate_retry_gfn(kvm, seq, gfn):
+            ret = RetPf.RET_PF_RETRY
+        else:
+            level = kvm_max_mapping_level(kvm, slot, gfn, min(largest, host_level))
+            while (gfn ^ pfn) & kvm.geometry.pages(level) - 1:  # both at the same place in the huge page
+                level -= 1
+            ret = yield from _kvm_tdp_mmu_map(root, gfn, pfn, level, cache)
+        yield Unlock(True, "done")
+        return ret
+    finally:
+        spare.extend(cache)
 
 
 def kvm_faultin_pfn(slot: KvmMemorySlot, gfn: int, is_private: bool) -> tuple[int, int]:
@@ -100,6 +109,7 @@ def _kvm_tdp_mmu_map(
 
     Whatever goes wrong on the way, a lost race or a refusal of the TDX side, ends in a retry by the guest.
     """
+    row: int | None = None
     it = TdpIter(root, PG_LEVEL_4K, gfn)
     it.rcu_read_lock()
     try:
@@ -119,12 +129,16 @@ def _kvm_tdp_mmu_map(
                 else:
                     errno = yield from tdp_mmu_link_sp(root, it, row)
                 if errno:
-                    root.pool.free(row)
-                    yield FreeTable(row)
-                    return RetPf.RET_PF_RETRY
+                    break
+                row = None
             it.next()
     finally:
         it.rcu_read_unlock()
+        # Given up between the store and the next step, the page is part of the tree already.
+        if row is not None and it.table[it.index] != make_nonleaf_spte(row):
+            root.pool.free(row)
+    if row is not None:
+        yield FreeTable(row)
     return RetPf.RET_PF_RETRY
 
 

@@ -123,8 +123,10 @@ def kvm_tdp_mmu_put_root(kvm: Kvm, root: TdpMmuRoot) -> None:
     """Drop one reference; with the last one the root leaves the list, and its tables go back to the pool.
 
     Raises KvmBug, with nothing changed, for the last reference on a valid root, where the kernel has a
-    KVM_BUG. Source: kvm_tdp_mmu_put_root, tdp_mmu.c; kernel-facts 3.13.
+    KVM_BUG, and for a reference that nobody has. Source: kvm_tdp_mmu_put_root, tdp_mmu.c; kernel-facts 3.13.
     """
+    if not root.tdp_mmu_root_count:
+        raise KvmBug(f"{root} has no reference left to drop")
     if root.tdp_mmu_root_count == 1:
         if not root.invalid:
             raise KvmBug(f"{root} is valid; its last reference is dropped only after it was invalidated")
@@ -151,20 +153,32 @@ def kvm_tdp_mmu_zap_invalidated_roots(kvm: Kvm) -> Coroutine[None]:
     """Zap each invalidated root whole and drop the TDP MMU's reference on it.
 
     The pages of a mirror root's tables are asked back from the TDX side first (op "free"), which gives them
-    only when the TD is torn down (kernel-facts 8.2). Source: tdp_mmu.c.
+    only when the TD is torn down (kernel-facts 8.2). mmu_lock is held for write. Two calls at a time share
+    the roots; after one that was given up, or ended in a KvmBug, another begins that root again. Source:
+    tdp_mmu.c.
     """
-    for root in [root for root in kvm.tdp_mmu_roots if root.tdp_mmu_scheduled_root_to_zap]:
+    for root in kvm.tdp_mmu_roots.copy():
+        if not root.tdp_mmu_scheduled_root_to_zap:
+            continue
         root.tdp_mmu_scheduled_root_to_zap = False
-        yield from tdp_mmu_zap_leafs(root, 0, root.max_gfn_exclusive)
-        if root.is_mirror:
-            for rows in reversed(table_rows(root)[1:]):
-                for row in rows:
-                    level = kvm.pool.level(row) + 1
-                    link = make_nonleaf_spte(row)
-                    errno = yield External("free", kvm.pool.gfn[row], level, link, SHADOW_NONPRESENT_VALUE)
-                    if errno:
-                        raise KvmBug(f"the TDX side keeps a page of {root} ({errno}); is the TD torn down?")
+        try:
+            yield from _zap_root(kvm, root)
+        except BaseException:
+            root.tdp_mmu_scheduled_root_to_zap = True
+            raise
         kvm_tdp_mmu_put_root(kvm, root)
+
+
+def _zap_root(kvm: Kvm, root: TdpMmuRoot) -> Coroutine[None]:
+    yield from tdp_mmu_zap_leafs(root, 0, root.max_gfn_exclusive)
+    if root.is_mirror:
+        for rows in reversed(table_rows(root)[1:]):
+            for row in rows:
+                level = kvm.pool.level(row) + 1
+                link = make_nonleaf_spte(row)
+                errno = yield External("free", kvm.pool.gfn[row], level, link, SHADOW_NONPRESENT_VALUE)
+                if errno:
+                    raise KvmBug(f"the TDX side keeps a page of {root} ({errno}); is the TD torn down?")
 
 
 def kvm_mmu_reload(kvm: Kvm) -> None:
