@@ -1,0 +1,94 @@
+"""Conversion: a range of a TD changes between private and shared (KVM_SET_MEMORY_ATTRIBUTES).
+
+Whatever fails leaves a state that is written down: attributes as before and no invalidation in progress;
+splits that were made stay, and of slots before the failing one the old half is zapped already (kernel-facts
+6.12 D8). Calling again completes it.
+
+Sources: kvm_main.c and mmu.c of 6.16, patches v3 14/24 and 15/24; kernel-facts 9.7-9.9. Left out: in-place
+conversion (KVM_SET_MEMORY_ATTRIBUTES2), reservation of the attribute array.
+"""
+
+from __future__ import annotations
+
+from .attributes import KVM_MEMORY_ATTRIBUTE_PRIVATE, hugepage_allowed, kvm_arch_post_set_memory_attributes
+from .events import EINVAL, Coroutine, Flush, Lock, Unlock
+from .gfn import PG_LEVEL_2M, GfnRange, InvalidValueError, align_down, as_integer, name_gfn
+from .kvm import Kvm, KvmGfnRange, kvm_mmu_invalidate_begin, kvm_mmu_invalidate_end
+from .mmu import kvm_unmap_gfn_range
+from .range_split import RangeSplit, split_v3
+from .roots import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED
+
+
+def kvm_vm_set_mem_attributes(
+    kvm: Kvm, start: int, end: int, attributes: int, *, split: RangeSplit = split_v3
+) -> Coroutine[int]:
+    """KVM_SET_MEMORY_ATTRIBUTES: frames [start, end) become private (KVM_MEMORY_ATTRIBUTE_PRIVATE) or shared.
+
+    Invalidate, split what a private half is about to lose at the edges, zap exactly the range in the half
+    that it leaves, flush, store the attributes, compute anew where huge pages may be. Only frames in slots
+    are zapped; attributes are stored for all. Returns 0, -EINVAL for a VM without private memory, an empty
+    range, unknown attributes; else the split's negative errno, with nothing zapped in that slot.
+
+    A *positive* value of the split is taken for "flush": the zap is skipped, the attributes are stored, and 0
+    is returned. That is how v3's ``bool ret`` loses an errno (kernel-facts 6.12 D1). Raises InvalidTypeError
+    or InvalidValueError for a range that no VM has, before anything changes. Source: kernel-facts 9.7, 9.9.
+    """
+    span = GfnRange(start, end)
+    if span.end > kvm.max_gfn_exclusive:
+        raise InvalidValueError(
+            f"frames of this VM end at {name_gfn(kvm.max_gfn_exclusive)}; "
+            f"the end {name_gfn(span.end)} is beyond"
+        )
+    return _set_mem_attributes(kvm, span, as_integer(attributes, "attributes"), split)
+
+
+def _set_mem_attributes(kvm: Kvm, span: GfnRange, attributes: int, split: RangeSplit) -> Coroutine[int]:
+    private = attributes == KVM_MEMORY_ATTRIBUTE_PRIVATE
+    if not kvm.has_mirrored_tdp or attributes & ~KVM_MEMORY_ATTRIBUTE_PRIVATE or not span.pages:
+        return -EINVAL
+    with kvm.slots_lock:
+        if kvm.mem_attributes.has(span, private):
+            return 0
+        yield Lock(False)
+        kvm_mmu_invalidate_begin(kvm, _with_huge_edges(kvm, span))
+        ret = yield from _zap_half(kvm, span, KVM_FILTER_SHARED if private else KVM_FILTER_PRIVATE, split)
+        yield Unlock(False, "done")
+        if ret == 0:
+            kvm.mem_attributes.store(span, private)
+        yield Lock(False)
+        if ret == 0:
+            kvm_arch_post_set_memory_attributes(kvm, span)
+        kvm_mmu_invalidate_end(kvm)
+        yield Unlock(False, "done")
+    return ret
+
+
+def _with_huge_edges(kvm: Kvm, span: GfnRange) -> GfnRange:
+    """The range and the huge blocks at its edges that may be mapped whole now: faults on them wait too."""
+    start, end = span.start, span.end
+    for level in range(PG_LEVEL_2M, kvm.max_leaf_level + 1):
+        pages = kvm.geometry.pages(level)
+        for gfn in (span.start, span.end - 1):
+            slot, first = kvm.slot_of(gfn), align_down(gfn, pages)
+            if slot and hugepage_allowed(kvm, slot, gfn, level):
+                start, end = min(start, first), max(end, first + pages)
+    return GfnRange(start, end)
+
+
+def _zap_half(kvm: Kvm, span: GfnRange, attr_filter: int, split: RangeSplit) -> Coroutine[int]:
+    """kvm_handle_gfn_range with the "pre" handler of v3 15/24: slot by slot, split (private only) and zap."""
+    flush = False
+    for slot in sorted(kvm.memslots, key=lambda slot: slot.base_gfn):
+        start, end = max(span.start, slot.base_gfn), min(span.end, slot.base_gfn + slot.npages)
+        if start >= end:
+            continue
+        gfn_range = KvmGfnRange(slot, start, end, attr_filter)
+        ret = (yield from split(kvm, gfn_range)) if attr_filter == KVM_FILTER_PRIVATE else 0
+        if ret == 0:
+            ret = yield from kvm_unmap_gfn_range(kvm, gfn_range)
+        if ret < 0:
+            return ret
+        flush = flush or ret > 0
+    if flush:
+        yield Flush()
+    return 0

@@ -1,0 +1,242 @@
+"""guest_memfd, the file behind a TD's private memory, and two of the four who zap ranges of it.
+
+A hole that is punched into the file, and a page of it with a memory failure. The other two are `conversion`
+and an ACCEPT that finds a larger page (`tdx_accept`). Each takes the split that it makes before the zap, see
+`range_split`. What is left if that split fails:
+
+* punch hole: nothing is zapped or truncated, no invalidation in progress; splits that were made stay.
+* memory failure: cannot fail. It zaps whatever its split came to.
+
+Sources: virt/kvm/guest_memfd.c of 6.16, patch v3 16/24; kernel-facts 9. Left out: the file system's side
+(inodes, page cache).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .events import EHWPOISON, EINVAL, EOPNOTSUPP, Coroutine, Flush, Lock, Unlock
+from .gfn import (
+    PAGE_SHIFT,
+    PG_LEVEL_2M,
+    PG_LEVEL_4K,
+    Geometry,
+    GfnRange,
+    InvalidValueError,
+    align_down,
+    as_integer,
+    check_gfn,
+    name_gfn,
+)
+from .kvm import Kvm, KvmGfnRange, KvmMemorySlot, kvm_mmu_invalidate_begin, kvm_mmu_invalidate_end
+from .mmu import kvm_unmap_gfn_range
+from .range_split import RangeSplit, no_split
+from .roots import KVM_FILTER_PRIVATE
+
+FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_PUNCH_HOLE = 2
+MF_DELAYED = 2
+"""What a memory failure reports: the page goes when it can. The number is unverified."""
+
+# ---- the file ------------------------------------------------------------------------------------------
+
+
+class GuestMemfd:
+    """A guest_memfd of `npages` pages, on host frames from `first_pfn` on, in folios of `folio_level`.
+
+    spans_folios: a mapping may be larger than its folio (up to the level that the frames' alignment allows),
+    against the rule that the series relies on (kernel-facts 9.6, C17): the counter-case. Raises
+    InvalidValueError for a size, a frame or a level that no file has.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        npages: int,
+        first_pfn: int,
+        *,
+        folio_level: int = PG_LEVEL_2M,
+        spans_folios: bool = False,
+    ) -> None:
+        self.geometry = geometry
+        self.npages = check_gfn(npages, "a number of pages")
+        self.first_pfn = check_gfn(first_pfn, "a PFN")
+        self.folio_level, pages, label = geometry.level(folio_level)
+        if not npages or npages % pages or first_pfn % pages:
+            raise InvalidValueError(
+                f"a file has whole folios of {label}; {npages} pages from host frame "
+                f"{name_gfn(first_pfn)} are not"
+            )
+        self.spans_folios = spans_folios
+        self.split_folios: set[int] = set()
+        """First pages of the folios that were split to single pages."""
+        self.poisoned: set[int] = set()
+        """Pages with a memory failure."""
+        self.holes: list[GfnRange] = []
+        """What was punched out, in file pages, in order."""
+        self.bindings: list[tuple[Kvm, KvmMemorySlot]] = []
+
+    def __repr__(self) -> str:
+        return f"<guest_memfd of {self.npages} pages from host frame {self.first_pfn:#x}>"
+
+    def bind(self, kvm: Kvm) -> None:
+        """Bind the file to each slot of `kvm` that names it (kernel-facts 9.1).
+
+        Raises InvalidValueError for a plain VM, a slot beyond the file, or a page that is bound already.
+        """
+        if not kvm.has_mirrored_tdp:
+            raise InvalidValueError("only a TD's slot has a guest_memfd here; this is a plain VM")
+        taken = [(slot.gmem_pgoff, slot.gmem_pgoff + slot.npages) for _, slot in self.bindings]
+        slots = [slot for slot in kvm.memslots if slot.gmem is self]
+        for slot in slots:
+            first, last = slot.gmem_pgoff, slot.gmem_pgoff + slot.npages
+            if first < 0 or last > self.npages:
+                raise InvalidValueError(
+                    f"a slot takes pages of the file, below {self.npages}; [{first}, {last}) is not"
+                )
+            if any(first < high and low < last for low, high in taken):
+                raise InvalidValueError(
+                    f"a page of the file is bound once; [{first}, {last}) is bound already"
+                )
+            taken.append((first, last))
+        self.bindings += [(kvm, slot) for slot in slots]
+
+    def folio(self, index: int) -> GfnRange:
+        """The pages of the folio that holds page `index`."""
+        pages = self.geometry.pages(self.folio_level)
+        first = align_down(index, pages)
+        return GfnRange(index, index + 1) if first in self.split_folios else GfnRange(first, first + pages)
+
+    def split_folio(self, index: int) -> None:
+        """Split the folio that holds page `index` to single pages; what is mapped stays as it is."""
+        self.split_folios.add(align_down(index, self.geometry.pages(self.folio_level)))
+
+    def get_pfn(self, index: int) -> tuple[int, int]:
+        """kvm_gmem_get_pfn: host frame of page `index` and the level a mapping may have, or (-errno, 0).
+
+        -EINVAL beyond the file, -EHWPOISON for a folio with a memory failure.
+        """
+        if not 0 <= index < self.npages:
+            return -EINVAL, 0
+        folio = self.folio(index)
+        if any(page in folio for page in self.poisoned):
+            return -EHWPOISON, 0
+        level = PG_LEVEL_4K if folio.pages == 1 else self.folio_level
+        return self.first_pfn + index, self.geometry.max_leaf_level if self.spans_folios else level
+
+    def gfns(self, pages: GfnRange) -> Iterator[tuple[Kvm, KvmMemorySlot, GfnRange]]:
+        """Where file pages are bound: for each binding, the guest frames (kernel-facts 9.4)."""
+        for kvm, slot in self.bindings:
+            first = max(slot.gmem_pgoff, pages.start)
+            last = min(slot.gmem_pgoff + slot.npages, pages.end)
+            if first < last:
+                shift = slot.base_gfn - slot.gmem_pgoff
+                yield kvm, slot, GfnRange(first + shift, last + shift)
+
+
+# ---- punch hole ----------------------------------------------------------------------------------------
+
+
+def kvm_gmem_fallocate(
+    gmem: GuestMemfd,
+    mode: int,
+    offset: int,
+    length: int,
+    *,
+    whole_folios: bool = True,
+    split: RangeSplit = no_split,
+) -> Coroutine[int]:
+    """fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) on `offset` and `length` in bytes.
+
+    whole_folios: the upstream agreement, holes in units of the backing huge page (M3; kernel-facts C16,
+    9.11); then no split is needed, as long as no mapping is larger than its folio. Returns 0; -EOPNOTSUPP for
+    another mode; -EINVAL for what is not a multiple of 4K, negative, empty, or, with whole_folios, not of
+    whole folios; else what `split` returned that is not 0, v3's 1 included (patch v3 16/24). Source:
+    kernel-facts 9.2, 9.3.
+    """
+    start, size = as_integer(offset, "an offset"), as_integer(length, "a length")
+    if mode != FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
+        return _answer(-EOPNOTSUPP)
+    if start < 0 or size <= 0 or (start | size) & (1 << PAGE_SHIFT) - 1:
+        return _answer(-EINVAL)
+    first, last = start >> PAGE_SHIFT, (start + size) >> PAGE_SHIFT
+    pages = GfnRange(first, max(first, min(last, gmem.npages)))
+    if whole_folios and pages.pages:
+        edges = (gmem.folio(pages.start).start, gmem.folio(pages.end - 1).end)
+        if edges != (pages.start, pages.end):
+            return _answer(-EINVAL)
+    return _punch_hole(gmem, pages, split)
+
+
+def _answer(errno: int) -> Coroutine[int]:
+    yield from ()
+    return errno
+
+
+def _punch_hole(gmem: GuestMemfd, pages: GfnRange, split: RangeSplit) -> Coroutine[int]:
+    bound = list(gmem.gfns(pages))
+    ret = yield from _invalidate_and_zap(bound, split, must_split=True)
+    if ret == 0 and pages.pages:
+        gmem.holes.append(pages)
+        gmem.poisoned -= set(range(pages.start, pages.end))
+    yield from _invalidate_end(bound)
+    return ret
+
+
+def _invalidate_and_zap(
+    bound: list[tuple[Kvm, KvmMemorySlot, GfnRange]], split: RangeSplit, *, must_split: bool
+) -> Coroutine[int]:
+    """Of each binding, under the write lock: invalidation begins, the edges are split, the range is zapped.
+
+    Where the split must not fail and does, nothing is zapped.
+    """
+    for kvm, _, span in bound:
+        yield Lock(False)
+        kvm_mmu_invalidate_begin(kvm, span)
+        yield Unlock(False, "done")
+    ranges = [(kvm, KvmGfnRange(slot, span.start, span.end, KVM_FILTER_PRIVATE)) for kvm, slot, span in bound]
+    for kvm, gfn_range in ranges:
+        yield Lock(False)
+        ret = yield from split(kvm, gfn_range)
+        yield Unlock(False, "done")
+        if ret and must_split:
+            return ret
+    for kvm, gfn_range in ranges:
+        yield Lock(False)
+        if (yield from kvm_unmap_gfn_range(kvm, gfn_range)):
+            yield Flush()
+        yield Unlock(False, "done")
+    return 0
+
+
+def _invalidate_end(bound: list[tuple[Kvm, KvmMemorySlot, GfnRange]]) -> Coroutine[None]:
+    for kvm, _, _ in bound:
+        yield Lock(False)
+        kvm_mmu_invalidate_end(kvm)
+        yield Unlock(False, "done")
+
+
+# ---- memory failure --------------------------------------------------------------------------------------
+
+
+def kvm_gmem_error_folio(gmem: GuestMemfd, index: int, *, split: RangeSplit = no_split) -> Coroutine[int]:
+    """A memory failure at page `index`: its folio is zapped in every VM, not truncated; later faults get
+    -EHWPOISON.
+
+    With a mapping no larger than the folio no split is needed; M7 names this caller for the day when a folio
+    is split before the S-EPT is (kernel-facts C20, 9.5). What that version would make of a failed split is
+    unverified: here the zap goes on, for the page is bad anyway. Returns MF_DELAYED. Raises InvalidValueError
+    for a page that the file does not have.
+    """
+    page = check_gfn(index, "a page of the file")
+    if page >= gmem.npages:
+        raise InvalidValueError(f"the file has pages below {gmem.npages}; {page} ({page:#x}) is beyond it")
+    return _error_folio(gmem, page, split)
+
+
+def _error_folio(gmem: GuestMemfd, page: int, split: RangeSplit) -> Coroutine[int]:
+    gmem.poisoned.add(page)
+    bound = list(gmem.gfns(gmem.folio(page)))
+    yield from _invalidate_and_zap(bound, split, must_split=False)
+    yield from _invalidate_end(bound)
+    return MF_DELAYED
