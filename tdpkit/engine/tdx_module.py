@@ -42,7 +42,7 @@ from .spte import (
     make_nonleaf_spte,
     spte_to_pfn,
 )
-from .tree import Passed, TdpMmuRoot, way_down
+from .tree import Passed, TdpMmuRoot, leaves, way_down
 
 TDX_SUCCESS = 0
 TDX_INTERRUPTED_RESUMABLE = 0x80000003 << 32
@@ -248,6 +248,8 @@ class TdxModule:
         self.wbinvd: set[int] = set()
         """Host frames written back since they were last mapped."""
         self.torn_down = False
+        self._places: dict[int, tuple[int, int, int | None]] = {}
+        """Once torn down: first frame of a page -> gfn and level of its entry, and its row if a table."""
         self.log: list[Call] = []
 
     def __repr__(self) -> str:
@@ -446,31 +448,45 @@ class TdxModule:
         return self._log(Seamcall.PHYMEM_PAMT_REMOVE, status, pfn=region)
 
     def teardown(self) -> None:
-        """The HKID is freed: nobody runs this TD or changes its S-EPT again. No vCPU may be inside."""
+        """The HKID is freed: nobody runs this TD or changes its S-EPT again. Once, with no vCPU inside."""
+        self._check_alive()
         if self.entered:
             raise InvalidValueError(
                 f"a TD is torn down when all vCPUs have left; vCPU {min(self.entered)} is inside"
             )
+        pool = self.sept.pool
+        self._places = {leaf.pfn: (leaf.gfn, leaf.level, None) for leaf in leaves(self.sept)}
+        for row, page in self.sept_page.items():
+            self._places[page] = (pool.gfn[row], (pool.role[row] & ROLE_LEVEL_MASK) + 1, row)
         self.torn_down = True
 
-    def reclaim_sept_page(self, row: SupportsIndex) -> int:
-        """TDH.PHYMEM.PAGE.RECLAIM of the page of the table in `row`, in any order, after :meth:`teardown`.
+    def phymem_page_reclaim(self, pfn: SupportsIndex) -> int:
+        """TDH.PHYMEM.PAGE.RECLAIM: after :meth:`teardown` a page of the TD, of any size, is the host's again.
 
-        Before it: PAGE_METADATA_INCORRECT (unverified). Raises InvalidValueError for a row without a page.
+        Leaves and tables come in any order. The entry goes too, though nobody walks there any more: the tree
+        stays one that can be read. PAGE_METADATA_INCORRECT (unverified) before teardown and for a frame that
+        is no page of the TD.
         """
+        page = self._host_frame(pfn, PG_LEVEL_4K)
+        if page not in self._places:
+            return self._log(Seamcall.PHYMEM_PAGE_RECLAIM, TDX_PAGE_METADATA_INCORRECT, pfn=page)
+        gfn, level, row = self._places.pop(page)
+        at = way_down(self.sept, gfn, level)[-1]
+        if at.level == level:
+            self._store(at, SHADOW_NONPRESENT_VALUE)
+        if row is not None:
+            self.sept.pool.free(row)
+            del self.sept_page[row]
+        self.bepoch.pop((page, level), None)
+        del self.owned[page]
+        return self._log(Seamcall.PHYMEM_PAGE_RECLAIM, TDX_SUCCESS, pfn=page)
+
+    def reclaim_sept_page(self, row: SupportsIndex) -> int:
+        """:meth:`phymem_page_reclaim` of the page of the table in `row` (else InvalidValueError)."""
         number = as_integer(row, "a row")
         if number not in self.sept_page:
             raise InvalidValueError(f"KVM gave no page for a table in row {number} ({number:#x})")
-        page, pool = self.sept_page[number], self.sept.pool
-        if not self.torn_down:
-            return self._log(Seamcall.PHYMEM_PAGE_RECLAIM, TDX_PAGE_METADATA_INCORRECT, pfn=page)
-        # The link goes too, though nobody follows it any more: the tree stays one that can be read.
-        at = way_down(self.sept, pool.gfn[number], (pool.role[number] & ROLE_LEVEL_MASK) + 1)[-1]
-        if at.spte == make_nonleaf_spte(number):
-            self._store(at, SHADOW_NONPRESENT_VALUE)
-        pool.free(number)
-        del self.sept_page[number], self.owned[page]
-        return self._log(Seamcall.PHYMEM_PAGE_RECLAIM, TDX_SUCCESS, pfn=page)
+        return self.phymem_page_reclaim(self.sept_page[number])
 
     # ---- the guest -------------------------------------------------------------------------------------
 

@@ -689,6 +689,31 @@ def test_sept_pages_come_back_after_teardown_in_any_order(order):
         module.reclaim_sept_page(rows[0])
 
 
+def test_every_page_of_a_torn_down_td_is_reclaimed_once_by_its_first_frame_in_any_order():
+    for seed in range(20):
+        module = huge(state=BLOCKED)
+        put(module, 4, 2, 32, PENDING)
+        module.mem_sept_add(8, 2, 5)
+        put(module, 9, 1, 6, PRESENT)
+        pages = [TABLE_PAGE + 3, 5, 16, 32, 6]
+        before = state_of(module)
+        assert [module.phymem_page_reclaim(page) for page in pages] == [status(METADATA)] * 5
+        assert state_of(module) == before
+        module.teardown()
+        Random(seed).shuffle(pages)
+        for page in pages:
+            mapped = {pfn for pfn, _ in entries(module).values()}
+            assert mapped <= module.owned.keys()
+            assert module.phymem_page_reclaim(page) == 0
+            before = state_of(module)
+            assert module.phymem_page_reclaim(page) == status(METADATA)  # not twice
+            assert module.phymem_page_reclaim(17) == status(METADATA)  # inside the page of 16
+            assert state_of(module) == before
+            assert entries(module).keys() <= {(0, 2), (4, 2), (9, 1)}
+        assert (module.sept_page, module.owned, module.bepoch, entries(module)) == ({}, {}, {}, {})
+        assert module.sept.pool.rows_in_use == 1
+
+
 def test_a_td_is_torn_down_when_empty_and_then_no_call_can_use_it():
     module = huge()
     module.vp_enter(4)
@@ -699,6 +724,7 @@ def test_a_td_is_torn_down_when_empty_and_then_no_call_can_use_it():
     module.teardown()
     before = state_of(module), len(module.log)
     for call in (
+        lambda: module.teardown(),
         lambda: module.vp_enter(0),
         lambda: module.mem_sept_add(4, 2, 5),
         lambda: module.mem_page_aug(4, 2, 32),
