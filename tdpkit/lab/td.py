@@ -1,0 +1,286 @@
+"""A TD with all that stands behind it: KVM, the TDX module, a guest_memfd, one vCPU, and bytes to look at.
+
+:class:`Td` is the laboratory of notebooks 04 and 05. Its methods are what a guest or its VMM does, each one
+call of the engine in one world; `calls` and `events` say what happened on the way.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any, NamedTuple, SupportsIndex
+
+from tdpkit.engine.attributes import KVM_MEMORY_ATTRIBUTE_PRIVATE
+from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
+from tdpkit.engine.events import Coroutine, Event, Visit, run
+from tdpkit.engine.gfn import (
+    PAGE_SHIFT,
+    PG_LEVEL_2M,
+    PG_LEVEL_4K,
+    Geometry,
+    GfnRange,
+    InvalidValueError,
+    check_gfn,
+    name_gfn,
+)
+from tdpkit.engine.guest_memfd import (
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
+    GuestMemfd,
+    kvm_gmem_error_folio,
+    kvm_gmem_fallocate,
+)
+from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm, KvmMemorySlot
+from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
+from tdpkit.engine.range_split import SPLITS
+from tdpkit.engine.td_guest import td_accept, td_access
+from tdpkit.engine.tdx import HostPages, KvmTdx, TdxWorld
+from tdpkit.engine.tdx_accept import (
+    AcceptSplit,
+    accept_split_mirrors,
+    accept_split_root_hpa,
+    accept_split_v3,
+    accept_split_v3_as_posted,
+)
+from tdpkit.engine.tdx_module import Access, Call, SeptState, TdxModule, sept_state
+from tdpkit.engine.tree import translate
+
+TOY = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
+"""32 private frames under four leaves of eight: small enough to show every byte."""
+TD_4LEVEL = Geometry(index_bits=9, root_level=4, max_leaf_level=2)
+"""A TD as the series maps it: 2M at most."""
+
+ACCEPT_SPLITS: dict[str, AcceptSplit] = {
+    "v3": accept_split_v3,
+    "v3 as posted": accept_split_v3_as_posted,
+    "root.hpa (RFC v5 41 as posted)": accept_split_root_hpa,
+    "mirror roots": accept_split_mirrors,
+}
+"""How KVM splits what an ACCEPT finds too large, by name."""
+
+FIRST_BYTE = 0x10
+SHARED_BYTE = 0xA0
+"""The bytes of frame 0 at first: private, and in userspace's own memory; frame 1 has the next, and so on."""
+
+_SHOWN_FRAMES = 64
+
+
+class PageRun(NamedTuple):
+    """Frames side by side in one state, under leaves of one level (0: nothing is mapped)."""
+
+    gfn: int
+    pages: int
+    half: str
+    """"private" or "shared": what the attributes say."""
+    state: SeptState
+    """Of the S-EPT entry; FREE where nothing private is mapped."""
+    level: int
+
+
+class _TdWorld(TdxWorld):
+    """Keeps every event but the visits."""
+
+    def __init__(self, tdx: KvmTdx) -> None:
+        super().__init__(tdx)
+        self.events: list[Event] = []
+
+    def answer(self, event: Event) -> Any:
+        if not isinstance(event, Visit):
+            self.events.append(event)
+        return super().answer(event)
+
+
+class Td:
+    """A TD of `frames` frames, all private and, unless `accepted` is False, accepted and written to.
+
+    accept_level: the level it accepts its memory at; folio_level, spans_folios: of its guest_memfd; the other
+    arguments are the module's. Each frame of a small TD has a visible byte: FIRST_BYTE + gfn where it is
+    private, SHARED_BYTE + gfn in userspace's memory behind the shared half. Raises InvalidValueError for a
+    size that is no multiple of the folios' or does not fit the private half.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry = TOY,
+        frames: int = 32,
+        *,
+        accepted: bool = True,
+        accept_level: int = PG_LEVEL_2M,
+        folio_level: int = PG_LEVEL_2M,
+        spans_folios: bool = False,
+        dynamic_pamt: bool = False,
+        sept_ve_disable: bool = False,
+    ) -> None:
+        self.geometry = geometry
+        self.frames = frames
+        block = geometry.pages(PG_LEVEL_2M)
+        base = -(-frames // block) * block
+        self.gmem = GuestMemfd(geometry, frames, base, folio_level=folio_level, spans_folios=spans_folios)
+        slot = KvmMemorySlot(0, frames, host_pfn=2 * base, gmem=self.gmem)
+        self.kvm = Kvm(KVM_X86_TDX_VM, geometry, memslots=[slot])
+        self.gmem.bind(self.kvm)
+        self.memory: dict[int, int] = {}
+        """Host frame -> its byte, where the TD is small enough to show them."""
+        self.module = TdxModule(
+            geometry,
+            gfn_direct_bits=self.kvm.gfn_direct_bits,
+            memory=self.memory,
+            dynamic_pamt=dynamic_pamt,
+            sept_ve_disable=sept_ve_disable,
+        )
+        self.tdx = KvmTdx(self.kvm, self.module, pages=HostPages(4 * base))
+        self.world = _TdWorld(self.tdx)
+        self.vcpu = 0
+        self.run(kvm_vm_set_mem_attributes(self.kvm, 0, frames, KVM_MEMORY_ATTRIBUTE_PRIVATE))
+        self.module.vp_enter(self.vcpu)
+        if frames <= _SHOWN_FRAMES:
+            self.memory |= {2 * base + gfn: (SHARED_BYTE + gfn) & 0xFF for gfn in range(frames)}
+            self.memory |= {base + gfn: 0 for gfn in range(frames)}
+        if accepted:
+            for gfn in range(0, frames, geometry.pages(accept_level)):
+                self.accept(gfn, accept_level)
+            if frames <= _SHOWN_FRAMES:
+                self.memory |= {base + gfn: (FIRST_BYTE + gfn) & 0xFF for gfn in range(frames)}
+        self.forget()
+
+    def __repr__(self) -> str:
+        return f"<TD of {self.frames} frames, {len(self.accepted())} accepted>"
+
+    def run(self, coroutine: Coroutine[Any]) -> Any:
+        """Run a call of the engine in this TD's world."""
+        return run(coroutine, self.world)
+
+    def forget(self) -> None:
+        """Begin the log anew."""
+        self.module.log.clear()
+        self.world.events.clear()
+
+    @property
+    def calls(self) -> list[Call]:
+        """SEAMCALLs and TDCALLs since the log began."""
+        return self.module.log
+
+    @property
+    def events(self) -> list[Event]:
+        """What the kernel functions said since the log began, but for their visits."""
+        return self.world.events
+
+    def refuse(self, k: int) -> None:
+        """The k-th request for host memory from now on is refused (k from 1; 0: none is)."""
+        pages = self.tdx.pages
+        at = len(pages.requests) + k if check_gfn(k, "a number of a request") else 0
+        pages.refuse = lambda number, what: number == at
+
+    # ---- the guest and its VMM -------------------------------------------------------------------------
+
+    def touch(self, gfn: SupportsIndex) -> Access | int:
+        """The guest touches frame `gfn` as private memory: "ok", "#VE" (added, PENDING), or KVM's errno.
+
+        Raises InvalidValueError for a frame beyond the TD's, or if the TD is no longer running.
+        """
+        got: Access | int = self.run(td_access(self.tdx, self.vcpu, self._frame(gfn)))
+        return got
+
+    def accept(self, gfn: SupportsIndex, level: int = PG_LEVEL_4K, split: str = "mirror roots") -> int | None:
+        """The guest accepts the page of `level` at `gfn`: a status, KVM's errno, or None: it faults for ever.
+
+        split: a name in ACCEPT_SPLITS. Raises InvalidValueError for another one and as :meth:`touch`.
+        """
+        how = _named(split, ACCEPT_SPLITS)
+        got: int | None = self.run(td_accept(self.tdx, self.vcpu, self._frame(gfn), level, split=how))
+        return got
+
+    def read(self, gfn: SupportsIndex) -> int | None:
+        """The byte the guest reads at `gfn`, in the half that the attributes name; None if it reads none.
+
+        A shared frame that is not mapped is faulted in; a private one is only touched.
+        """
+        frame = self._frame(gfn)
+        if frame in self.kvm.mem_attributes:
+            got = self.touch(frame)
+            return self.memory.get(got.pfn) if isinstance(got, Access) and got.pfn is not None else None
+        self.run(kvm_tdp_mmu_page_fault(self.kvm, frame, is_private=False))
+        leaf = translate(self.kvm.direct_root, frame)
+        return self.memory.get(leaf.pfn + frame - leaf.gfn) if leaf else None
+
+    def convert(self, start: int, end: int, to: str = "shared", split: str = "v3") -> int:
+        """KVM_SET_MEMORY_ATTRIBUTES on frames [start, end): 0 or a negative errno.
+
+        to: "shared" or "private"; split: a name in SPLITS. Raises InvalidValueError for other names, and a
+        range that no TD has.
+        """
+        attributes = _named(to, {"shared": 0, "private": KVM_MEMORY_ATTRIBUTE_PRIVATE})
+        how = _named(split, SPLITS)
+        ret: int = self.run(kvm_vm_set_mem_attributes(self.kvm, start, end, attributes, split=how))
+        return ret
+
+    def punch_hole(self, start: int, pages: int, *, whole_folios: bool = True, split: str = "none") -> int:
+        """fallocate(PUNCH_HOLE) on `pages` file pages from `start` on: 0, a negative errno, or v3's 1."""
+        mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+        how = _named(split, SPLITS)
+        ret: int = self.run(
+            kvm_gmem_fallocate(
+                self.gmem,
+                mode,
+                start << PAGE_SHIFT,
+                pages << PAGE_SHIFT,
+                whole_folios=whole_folios,
+                split=how,
+            )
+        )
+        return ret
+
+    def memory_failure(self, page: int, *, split: str = "none") -> int:
+        """The host finds file page `page` broken; its folio is zapped."""
+        ret: int = self.run(kvm_gmem_error_folio(self.gmem, page, split=_named(split, SPLITS)))
+        return ret
+
+    # ---- looking ---------------------------------------------------------------------------------------
+
+    def state(self, gfn: SupportsIndex) -> tuple[SeptState, int]:
+        """State and level of the S-EPT's leaf that holds `gfn`; (FREE, 0) where there is none."""
+        leaf = translate(self.module.sept, self._frame(gfn))
+        return (sept_state(leaf.spte), leaf.level) if leaf else (SeptState.FREE, 0)
+
+    def accepted(self) -> set[int]:
+        """The private frames that the guest can use now."""
+        return {gfn for gfn in range(self.frames) if self.state(gfn)[0] == SeptState.PRESENT}
+
+    def page_runs(self) -> list[PageRun]:
+        """All frames of the TD, those side by side in one state together."""
+
+        def key(gfn: int) -> tuple[str, SeptState, int]:
+            half = "private" if gfn in self.kvm.mem_attributes else "shared"
+            return half, *self.state(gfn)
+
+        runs = []
+        for (half, state, level), gfns in groupby(range(self.frames), key):
+            frames = list(gfns)
+            runs.append(PageRun(frames[0], len(frames), half, state, level))
+        return runs
+
+    def bytes_in_sight(self) -> str:
+        """The private bytes that the guest can read without a fault, in hex; ``--`` for the others."""
+        sight = []
+        for gfn in range(self.frames):
+            leaf = translate(self.module.sept, gfn)
+            seen = leaf and sept_state(leaf.spte) == SeptState.PRESENT
+            sight.append(f"{self.memory[leaf.pfn + gfn - leaf.gfn]:02x}" if leaf and seen else "--")
+        return " ".join(sight)
+
+    def lost(self, before: set[int], span: GfnRange) -> list[int]:
+        """Frames of `before` (see :meth:`accepted`) outside `span` that the guest cannot use any more."""
+        return sorted(gfn for gfn in before - self.accepted() if gfn not in span)
+
+    def _frame(self, gfn: SupportsIndex) -> int:
+        frame = check_gfn(gfn)
+        if frame >= self.frames:
+            raise InvalidValueError(
+                f"this TD ends at {name_gfn(self.frames)}; frame {name_gfn(frame)} is beyond it"
+            )
+        return frame
+
+
+def _named(name: str, known: dict[str, Any]) -> Any:
+    if name not in known:
+        raise InvalidValueError(f"one of {', '.join(known)} is meant here; {name!r} is none of them")
+    return known[name]
