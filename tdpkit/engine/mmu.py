@@ -231,19 +231,29 @@ def kvm_tdp_mmu_try_split_huge_pages(
 
 def kvm_mmu_slot_try_split_huge_pages(kvm: Kvm, slot: KvmMemorySlot) -> Coroutine[None]:
     """Dirty logging is switched on: split the whole slot to 4K, under the read lock, which it takes."""
-    if kvm.tdp_mmu_enabled:
-        yield Lock(True)
-        end = slot.base_gfn + slot.npages
-        yield from kvm_tdp_mmu_try_split_huge_pages(kvm, slot, slot.base_gfn, end, PG_LEVEL_4K, shared=True)
-        yield Unlock(True, "done")
+    end = slot.base_gfn + slot.npages
+    inner = kvm_tdp_mmu_try_split_huge_pages(kvm, slot, slot.base_gfn, end, PG_LEVEL_4K, shared=True)
+
+    def split() -> Coroutine[None]:
+        if kvm.tdp_mmu_enabled:
+            yield Lock(True)
+            yield from inner
+            yield Unlock(True, "done")
+
+    return split()
 
 
 def kvm_mmu_try_split_huge_pages(kvm: Kvm, slot: KvmMemorySlot, start: int, end: int) -> Coroutine[None]:
     """KVM_CLEAR_DIRTY_LOG where all was dirty at first: split [start, end) to 4K; the caller holds the write
     lock.
     """
-    if kvm.tdp_mmu_enabled:
-        yield from kvm_tdp_mmu_try_split_huge_pages(kvm, slot, start, end, PG_LEVEL_4K, shared=False)
+    inner = kvm_tdp_mmu_try_split_huge_pages(kvm, slot, start, end, PG_LEVEL_4K, shared=False)
+
+    def split() -> Coroutine[None]:
+        if kvm.tdp_mmu_enabled:
+            yield from inner
+
+    return split()
 
 
 # ---- after the review ------------------------------------------------------------------------------------

@@ -1,163 +1,34 @@
-"""One VM: which roots an operation reaches, and that their references balance."""
+"""One VM: how it is made, its memory slots, and the window in which faults on a range are retried."""
+
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
-from tdpkit.engine.events import (
-    ENOMEM,
-    EOPNOTSUPP,
-    AllocTable,
-    External,
-    Flush,
-    SetSpte,
-    Trace,
-    Unlock,
-    Visit,
+from tdpkit.engine.gfn import (
+    X86_4LEVEL,
+    X86_5LEVEL,
+    Geometry,
+    GfnRange,
+    InvalidTypeError,
+    InvalidValueError,
 )
-from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, InvalidTypeError, InvalidValueError
-from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmGfnRange, KvmMemorySlot
-from tdpkit.engine.mmu import (
-    kvm_split_cross_boundary_leafs,
-    kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs,
-    kvm_tdp_mmu_unmap_gfn_range,
+from tdpkit.engine.kvm import (
+    KVM_X86_DEFAULT_VM,
+    KVM_X86_TDX_VM,
+    Held,
+    Kvm,
+    KvmGfnRange,
+    KvmMemorySlot,
+    kvm_mmu_invalidate_begin,
+    kvm_mmu_invalidate_end,
+    mmu_invalidate_retry_gfn,
 )
-from tdpkit.engine.pool import ROLE_INVALID, PageTablePool
-from tdpkit.engine.roots import (
-    KVM_FILTER_PRIVATE,
-    KVM_FILTER_SHARED,
-    kvm_gfn_range_filter_to_root_types,
-    tdp_mmu_next_root,
-    tdp_mmu_root_match,
-)
-from tdpkit.engine.tdp_mmu import KvmBug
-from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, map_run
+from tdpkit.engine.pool import PageTablePool
+from tdpkit.engine.tree import map_run
 
 from . import brute
-from .worlds import Finite, Impatient, Refusing, Stubborn, record, run
-
-TOY = Geometry(2, 3, 2)
-BOTH = KVM_FILTER_SHARED | KVM_FILTER_PRIVATE
-
-
-def a_td(**options) -> Kvm:
-    """A TD with 16K leaves on frames [0, 32) in either half: host frames from 64 (shared), 128 (private)."""
-    vm = Kvm(KVM_X86_TDX_VM, TOY, pool=PageTablePool(TOY, capacity=1, shuffle=6), **options)
-    map_run(vm.direct_root, 0, 2, 8, 64)
-    map_run(vm.mirror_root, 0, 2, 8, 128)
-    vm.slots_lock.__enter__()  # every range of these tests is protected; test_mmu asks what if not
-    return vm
-
-
-def a_plain_vm() -> Kvm:
-    vm = Kvm(KVM_X86_DEFAULT_VM, TOY)
-    map_run(vm.direct_root, 0, 2, 8, 64)
-    return vm
-
-
-def a_range(vm: Kvm, start: int, end: int, attr_filter: int = BOTH, may_block: bool = True) -> KvmGfnRange:
-    return KvmGfnRange(vm.slot, start, end, attr_filter, may_block)
-
-
-def invalidate(root: TdpMmuRoot) -> None:
-    root.pool.role[root.row] |= ROLE_INVALID
-
-
-def contents(root: TdpMmuRoot) -> list:
-    return brute.read(root)
-
-
-# ---- which roots ---------------------------------------------------------------------------------------
-
-NEITHER = (False, False, False, False)
-
-
-@pytest.mark.parametrize(
-    ("types", "matches"),
-    [  # valid direct, invalid direct, valid mirror, invalid mirror: the table of kernel-facts 3.5
-        (2, (True, False, False, False)),
-        (4, (False, False, True, False)),
-        (6, (True, False, True, False)),
-        (3, (True, True, False, False)),
-        (5, (False, False, True, True)),
-        (7, (True, True, True, True)),
-        (1, NEITHER),
-        (0, NEITHER),
-    ],
-)
-def test_invalid_is_a_modifier_and_never_matches_alone(types, matches):
-    valid, gone = a_td(), a_td()
-    invalidate(gone.direct_root)
-    invalidate(gone.mirror_root)
-    roots = (valid.direct_root, gone.direct_root, valid.mirror_root, gone.mirror_root)
-    assert tuple(tdp_mmu_root_match(root, types) for root in roots) == matches
-
-
-@pytest.mark.parametrize(
-    ("attr_filter", "in_a_td", "in_a_plain_vm"), [(0, 0, 2), (1, 2, 2), (2, 4, 2), (3, 6, 2)]
-)
-def test_a_filter_chooses_root_types_in_a_td_only(attr_filter, in_a_td, in_a_plain_vm):
-    """Kernel-facts 3.6: SHARED = 1 means DIRECT = 2, PRIVATE = 2 means MIRROR = 4."""
-    assert kvm_gfn_range_filter_to_root_types(a_td(), attr_filter) == in_a_td
-    assert kvm_gfn_range_filter_to_root_types(a_plain_vm(), attr_filter) == in_a_plain_vm
-
-
-@pytest.mark.parametrize("attr_filter", [0, 1, 2, 3])
-@pytest.mark.parametrize("operation", ["split", "unmap"])
-def test_an_operation_reaches_the_roots_that_its_filter_means_and_no_other(operation, attr_filter):
-    """Direct-root operations never change a mirror tree, and vice versa (kernel-facts 12.1, 8)."""
-    vm = a_td()
-    tables = {root: contents(root) for root in vm.tdp_mmu_roots}
-    reached = {0: [], 1: [vm.direct_root], 2: [vm.mirror_root], 3: vm.tdp_mmu_roots}[attr_filter]
-    if operation == "split":
-        assert run(kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9, attr_filter), shared=False)) == 0
-    else:
-        assert run(kvm_tdp_mmu_unmap_gfn_range(vm, a_range(vm, 1, 9, attr_filter))) is bool(reached)
-    for root, table in tables.items():
-        # Seen by its tables, the direct root's half is the one with the shared bit.
-        start, end = (1, 9) if root.is_mirror else (33, 41)
-        changed = brute.split_at_edges if operation == "split" else brute.zap
-        assert contents(root) == (changed(TOY, table, start, end)[0] if root in reached else table)
-
-
-@pytest.mark.parametrize("attr_filter", [0, 1, 2, 3])
-def test_a_plain_vm_ignores_the_filter(attr_filter):
-    vm, table = a_plain_vm(), contents(a_plain_vm().direct_root)
-    assert run(kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9, attr_filter), shared=True)) == 0
-    assert contents(vm.direct_root) == brute.split_at_edges(TOY, table, 1, 9)[0]
-    assert run(kvm_tdp_mmu_unmap_gfn_range(vm, a_range(vm, 1, 9, attr_filter))) is True
-    assert leaf_runs(vm.direct_root)[0][0] == 0
-    assert brute.frames(TOY, contents(vm.direct_root)).keys() == {0, *range(9, 32)}
-
-
-def test_a_filter_that_means_neither_half_of_a_td_is_warned_about():
-    vm = a_td()
-    recording = record(kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9, 0), shared=False))
-    assert recording.result == 0
-    assert [trace.name for trace in recording.of(Trace)] == [
-        "WARN_ON_ONCE(!(filter & (KVM_FILTER_SHARED | KVM_FILTER_PRIVATE)))",
-        "WARN_ON_ONCE(!(types & KVM_VALID_ROOTS))",
-    ]
-
-
-def test_a_split_leaves_invalid_roots_alone_and_an_unmap_does_not():
-    """Unlike unmap, the patch excludes them (kernel-facts 6.5); a zap there owes no flush (10.1)."""
-    vm = a_td()
-    tables = {root: contents(root) for root in vm.tdp_mmu_roots}
-    invalidate(vm.direct_root)
-    invalidate(vm.mirror_root)
-    assert run(kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9), shared=False)) == 0
-    assert {root: contents(root) for root in vm.tdp_mmu_roots} == tables
-    assert run(kvm_tdp_mmu_unmap_gfn_range(vm, a_range(vm, 1, 9))) is False
-    assert [leaf_runs(root)[0].gfn for root in vm.tdp_mmu_roots] == [32 + 12, 12]
-
-
-@pytest.mark.parametrize("as_id", [0, 1])
-def test_only_roots_of_the_slots_address_space_are_walked(as_id):
-    vm = a_td()
-    slot = KvmMemorySlot(0, 32, as_id)
-    recording = record(kvm_split_cross_boundary_leafs(vm, KvmGfnRange(slot, 1, 9), shared=False))
-    assert bool(recording.of(Visit)) == (as_id == 0)
-
+from .vms import TOY
 
 # ---- the shared bit ------------------------------------------------------------------------------------
 
@@ -182,39 +53,6 @@ def test_a_plain_vm_has_one_root_and_no_shared_bit():
     vm = Kvm(KVM_X86_DEFAULT_VM, X86_4LEVEL)
     assert (vm.gfn_direct_bits, vm.mirror_root, vm.tdp_mmu_roots) == (0, None, [vm.direct_root])
     assert not vm.direct_root.is_mirror
-
-
-SPLIT = "split"
-UNMAP = "unmap"
-INNER = "inner split"
-CALLS = {
-    SPLIT: lambda vm, gfn_range: kvm_split_cross_boundary_leafs(vm, gfn_range, shared=False),
-    INNER: lambda vm, gfn_range: kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(
-        vm, gfn_range, shared=False
-    ),
-    UNMAP: lambda vm, gfn_range: kvm_tdp_mmu_unmap_gfn_range(vm, gfn_range),
-}
-
-
-@pytest.mark.parametrize("attr_filter", [1, 2, 3])
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_range_written_with_the_shared_bit_is_refused_at_the_call(call, attr_filter):
-    """Ranges carry no shared bit for either half (kernel-facts 1.10)."""
-    vm = a_td()
-    before = brute.memory(vm.pool)
-    with pytest.raises(InvalidValueError, match=r"0x20 \(128K\)"):
-        call(vm, a_range(vm, 32 + 1, 32 + 9, attr_filter))
-    assert brute.memory(vm.pool) == before
-    assert [root.tdp_mmu_root_count for root in vm.tdp_mmu_roots] == [2, 2]
-
-
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_range_that_starts_beyond_the_root_is_refused_at_the_call(call):
-    vm = a_plain_vm()
-    before = brute.memory(vm.pool)
-    with pytest.raises(InvalidValueError, match=r"below 0x40 \(256K\); 0x40 \(256K\) is beyond it"):
-        call(vm, a_range(vm, 64, 65))
-    assert brute.memory(vm.pool) == before
 
 
 @pytest.mark.parametrize(
@@ -263,140 +101,142 @@ def test_a_pool_of_another_geometry_is_refused():
         Kvm(KVM_X86_DEFAULT_VM, X86_4LEVEL, pool=PageTablePool(X86_5LEVEL))
 
 
-# ---- return codes --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("root_level", range(1, 6))
+def test_the_shared_bit_of_a_toy_is_the_topmost_that_its_root_can_tell(bits, root_level):
+    vm = Kvm(KVM_X86_TDX_VM, Geometry(bits, root_level, 1))
+    assert vm.gfn_direct_bits == vm.max_gfn_exclusive == 1 << bits * root_level - 1
+    assert vm.slot == KvmMemorySlot(0, vm.gfn_direct_bits)
 
 
-@pytest.mark.parametrize(("as_posted", "ret"), [(False, -ENOMEM), (True, 1)])
-def test_the_patch_as_posted_turns_an_errno_into_1(as_posted, ret):
-    """Its local bool; callers take 1 for success (kernel-facts 6.12 D1)."""
-    vm = a_td()
-    call = kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9), shared=True, as_posted=as_posted)
-    got = run(call, Refusing())
-    assert got == ret
-    assert type(got) is int
+@pytest.mark.parametrize("bit", [16, 32])
+def test_a_shared_bit_may_be_any_of_the_roots_index(bit):
+    vm = Kvm(KVM_X86_TDX_VM, TOY, gfn_direct_bits=bit)
+    assert (vm.gfn_direct_bits, vm.max_gfn_exclusive) == (bit, bit)
 
 
-@pytest.mark.parametrize("as_posted", [False, True])
-def test_who_may_not_block_is_told_so_before_anything_happens(as_posted):
-    """The early return is outside the bool's reach."""
-    vm = a_td()
-    before = brute.memory(vm.pool)
-    call = kvm_split_cross_boundary_leafs(
-        vm, a_range(vm, 1, 9, may_block=False), shared=True, as_posted=as_posted
-    )
-    recording = record(call)
-    assert recording.result == -EOPNOTSUPP == -95
-    assert recording.events == []
-    assert brute.memory(vm.pool) == before
+@pytest.mark.parametrize(("largest", "in_a_td"), [(1, 1), (2, 2), (3, 2)])
+def test_a_td_maps_2m_at_most_and_a_plain_vm_what_its_geometry_has(largest, in_a_td):
+    """Kernel-facts 1.3."""
+    shape = Geometry(2, 4, largest)
+    assert Kvm(KVM_X86_DEFAULT_VM, shape).max_leaf_level == largest
+    assert Kvm(KVM_X86_TDX_VM, shape).max_leaf_level == in_a_td
 
 
-@pytest.mark.parametrize("as_posted", [False, True])
-def test_success_is_0_either_way(as_posted):
-    vm = a_td()
-    call = kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9), shared=False, as_posted=as_posted)
-    got = run(call)
-    assert got == 0
-    assert type(got) is int
+# ---- memory slots ----------------------------------------------------------------------------------------
 
 
-def test_the_first_root_without_memory_ends_the_call_and_a_retry_completes_it():
-    """Later roots are not processed (findings 6)."""
-    vm, tables = a_td(), {root: contents(root) for root in a_td().tdp_mmu_roots}
-    direct, mirror = tables.values()
-
-    class OnePage(Finite):
-        pages = 1
-
-        def alloc_table(self, event: AllocTable) -> int | None:
-            self.pages -= 1
-            return super().alloc_table(event) if self.pages >= 0 else None
-
-    call = kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9), shared=False)
-    assert run(call, OnePage()) == -ENOMEM
-    assert contents(vm.direct_root) == brute.split(TOY, direct, lambda gfn, _: gfn == 32)[0]
-    assert contents(vm.mirror_root) == mirror
-    assert run(kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9), shared=False)) == 0
-    assert contents(vm.direct_root) == brute.split_at_edges(TOY, direct, 33, 41)[0]
-    assert contents(vm.mirror_root) == brute.split_at_edges(TOY, mirror, 1, 9)[0]
+def slots(*bases_and_sizes) -> list[KvmMemorySlot]:
+    return [KvmMemorySlot(*slot) for slot in bases_and_sizes]
 
 
-def test_the_tdx_side_hears_of_the_mirror_root_only():
-    vm = a_td()
-    split = record(kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9), shared=False))
-    assert [(event.op, event.gfn) for event in split.of(External)] == [("split", 0), ("split", 8)]
-    assert [store.gfn for store in split.of(SetSpte)] == [0, 8, 0, 8]  # the direct root first
+@pytest.mark.parametrize(
+    ("vm_type", "memslots", "culprit"),
+    [
+        (KVM_X86_DEFAULT_VM, slots((0, 10), (9, 1)), r"1 frames at 0x9 \(36K\)"),
+        (KVM_X86_DEFAULT_VM, slots((9, 5), (0, 10)), r"5 frames at 0x9 \(36K\)"),
+        (KVM_X86_DEFAULT_VM, slots((0, 9), (5, 2, 1), (6, 1, 1)), r"1 frames at 0x6 \(24K\)"),
+        (KVM_X86_DEFAULT_VM, slots((60, 5)), r"5 frames at 0x3c \(240K\)"),
+        (KVM_X86_DEFAULT_VM, slots((3, 0)), r"0 frames at 0x3 \(12K\)"),
+        (KVM_X86_TDX_VM, slots((30, 3)), r"below 0x20 \(128K\).*3 frames at 0x1e \(120K\)"),
+        (KVM_X86_TDX_VM, slots((32, 1)), r"1 frames at 0x20 \(128K\)"),
+    ],
+)
+def test_slots_that_overlap_are_empty_or_reach_beyond_the_vm_are_refused(vm_type, memslots, culprit):
+    with pytest.raises(InvalidValueError, match=culprit):
+        Kvm(vm_type, TOY, memslots=memslots)
 
 
-def test_an_unmap_that_may_not_block_keeps_the_lock():
-    vm = a_td()
-    stays = record(kvm_tdp_mmu_unmap_gfn_range(vm, a_range(vm, 0, 32, may_block=False)), Impatient())
-    assert (stays.of(Unlock), stays.of(Flush), stays.result) == ([], [], True)
-    lets_go = record(kvm_tdp_mmu_unmap_gfn_range(vm := a_td(), a_range(vm, 0, 32)), Impatient())
-    assert lets_go.of(Unlock) != []
-    assert [leaf_runs(root) for root in vm.tdp_mmu_roots] == [[], []]
+@pytest.mark.parametrize("vm_type", [KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM])
+def test_slots_may_touch_each_other_and_the_end_and_be_in_any_order(vm_type):
+    end = Kvm(vm_type, TOY).max_gfn_exclusive
+    memslots = slots((10, end - 10), (0, 10), (5, 3, 1))
+    assert Kvm(vm_type, TOY, memslots=memslots).memslots == memslots
 
 
-def test_an_unmap_passes_on_a_flush_that_is_owed():
-    vm = a_td()
-    assert run(kvm_tdp_mmu_unmap_gfn_range(vm, a_range(vm, 0, 0))) is False
-    assert run(kvm_tdp_mmu_unmap_gfn_range(vm, a_range(vm, 0, 0), flush=True)) is True
+@pytest.mark.parametrize(
+    ("numbers", "kind", "message"),
+    [
+        ({"base_gfn": -1}, InvalidValueError, "base_gfn is at least 0; -1"),
+        ({"base_gfn": 1.0}, InvalidTypeError, "1.0 is a float"),
+        ({"npages": -2}, InvalidValueError, "npages is at least 0; -2"),
+        ({"npages": None}, InvalidTypeError, "None"),
+        ({"as_id": "SMM"}, InvalidTypeError, "SMM"),
+        ({"host_pfn": -5}, InvalidValueError, "host_pfn is at least 0; -5"),
+        ({"host_level": 0}, InvalidValueError, "host_level is at least 1; 0"),
+        ({"gmem_pgoff": True}, InvalidTypeError, "True is a bool"),
+    ],
+)
+def test_a_slot_of_numbers_that_are_none_is_refused(numbers, kind, message):
+    with pytest.raises(kind, match=message):
+        KvmMemorySlot(**({"base_gfn": 0, "npages": 1} | numbers))
 
 
-# ---- references ----------------------------------------------------------------------------------------
+def test_a_slot_given_in_numpy_integers_is_kept_in_python_integers():
+    slot = KvmMemorySlot(np.uint64(3), np.int16(5), host_pfn=np.uint32(7))
+    assert (type(slot.base_gfn), type(slot.npages), type(slot.host_pfn)) == (int, int, int)
 
 
-def counts(vm: Kvm) -> list[int]:
-    return [root.tdp_mmu_root_count for root in vm.tdp_mmu_roots]
+def test_a_frame_is_found_in_the_slot_that_holds_it():
+    low, high, smm = memslots = slots((3, 4), (9, 1), (5, 30, 1))
+    vm = Kvm(KVM_X86_DEFAULT_VM, TOY, memslots=memslots)
+    assert vm.slot is low
+    for gfn in range(64):
+        assert vm.slot_of(gfn) is (low if gfn in {3, 4, 5, 6} else high if gfn == 9 else None)
+        assert vm.slot_of(gfn, 1) is (smm if 5 <= gfn <= 34 else None)
+        assert vm.slot_of(gfn, 2) is None
 
 
-def test_the_loop_over_roots_holds_one_reference_at_a_time():
-    """Two to begin with: one for the vCPU, one for the TDP MMU (kernel-facts 3.9)."""
-    vm = a_td()
-    assert counts(vm) == [2, 2]
-    first = tdp_mmu_next_root(vm, None, 0, 6)
-    assert (first, counts(vm)) == (vm.direct_root, [3, 2])
-    second = tdp_mmu_next_root(vm, first, 0, 6)
-    assert (second, counts(vm)) == (vm.mirror_root, [2, 3])
-    assert tdp_mmu_next_root(vm, second, 0, 6) is None
-    assert counts(vm) == [2, 2]
+# ---- invalidation ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-@pytest.mark.parametrize("world", [Finite, Refusing, Impatient], ids=["kind", "no memory", "rescheds"])
-def test_references_balance_when_a_call_ends(call, world):
-    """RFC v5-44 forgot one on its error path (kernel-facts 3.12)."""
-    vm, held = a_td(), set()
-
-    class Watching(world):
-        def visit(self, event: Visit) -> bool:
-            held.add(tuple(counts(vm)))
-            return super().visit(event)
-
-    run(call(vm, a_range(vm, 1, 9)), Watching())
-    assert held <= {(3, 2), (2, 3)}
-    assert held
-    assert counts(vm) == [2, 2]
+def retried(vm: Kvm, seq: int) -> set[int]:
+    return {gfn for gfn in range(64) if mmu_invalidate_retry_gfn(vm, seq, gfn)}
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_references_balance_wherever_a_call_is_given_up(call):
-    events = len(record(call(vm := a_td(), a_range(vm, 1, 9))).events)
-    assert events > 10
-    for at in range(events):
-        vm, answer = a_td(), None
-        coroutine, world = call(vm, a_range(vm, 1, 9)), Finite()
-        for _ in range(at):
-            answer = world.answer(coroutine.send(answer))
-        coroutine.send(answer)
-        coroutine.close()
-        assert counts(vm) == [2, 2]
-        assert vm.pool.rcu_readers == 0
+def test_while_a_range_is_invalidated_faults_on_it_are_retried_and_afterwards_those_that_began_before():
+    """Kernel-facts 10.8."""
+    vm = Kvm(KVM_X86_DEFAULT_VM, TOY)
+    before = vm.mmu_invalidate_seq
+    assert retried(vm, before) == set()
+    kvm_mmu_invalidate_begin(vm, GfnRange(5, 9))
+    during = vm.mmu_invalidate_seq
+    assert vm.mmu_invalidate_in_progress == 1
+    assert retried(vm, before) == retried(vm, during) == {5, 6, 7, 8}
+    kvm_mmu_invalidate_end(vm)
+    assert vm.mmu_invalidate_in_progress == 0
+    assert retried(vm, before) == retried(vm, during) == set(range(64))
+    assert retried(vm, vm.mmu_invalidate_seq) == set()
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_references_balance_when_a_call_ends_in_a_bug(call):
-    vm = a_td()
-    with pytest.raises(KvmBug):
-        run(call(vm, a_range(vm, 1, 9)), Stubborn(1, -5))
-    assert counts(vm) == [2, 2]
-    assert vm.pool.rcu_readers == 0
+def test_two_invalidations_at_a_time_cover_all_between_them_until_both_are_over():
+    """The kernel keeps one range, from the least start to the greatest end."""
+    vm = Kvm(KVM_X86_DEFAULT_VM, TOY)
+    kvm_mmu_invalidate_begin(vm, GfnRange(20, 22))
+    kvm_mmu_invalidate_begin(vm, GfnRange(10, 11))
+    assert vm.mmu_invalidate_in_progress == 2
+    assert retried(vm, vm.mmu_invalidate_seq) == set(range(10, 22))
+    kvm_mmu_invalidate_end(vm)
+    assert retried(vm, vm.mmu_invalidate_seq) == set(range(10, 22))
+    kvm_mmu_invalidate_end(vm)
+    assert retried(vm, vm.mmu_invalidate_seq) == set()
+    kvm_mmu_invalidate_begin(vm, GfnRange(1, 2))
+    assert retried(vm, vm.mmu_invalidate_seq) == {1}
+
+
+def test_an_invalidation_that_never_began_does_not_end():
+    vm = Kvm(KVM_X86_DEFAULT_VM, TOY)
+    with pytest.raises(InvalidValueError, match="none is in progress"):
+        kvm_mmu_invalidate_end(vm)
+    assert (vm.mmu_invalidate_in_progress, retried(vm, vm.mmu_invalidate_seq)) == (0, set())
+
+
+def test_a_lock_is_held_until_all_who_hold_it_let_go_also_by_an_exception():
+    lock = Held()
+    assert not lock
+    with lock as same:
+        assert same is lock
+        with suppress(KeyError), lock:
+            raise KeyError
+        assert lock
+    assert not lock

@@ -10,8 +10,10 @@ from tdpkit.engine.events import (
     Coroutine,
     Event,
     External,
+    Lock,
     Recording,
     SetSpte,
+    Unlock,
     Visit,
     World,
 )
@@ -29,11 +31,17 @@ class Finite(World):
 
 
 def run(coroutine: Coroutine, world: World | None = None) -> Any:
-    return events.run(coroutine, world or Finite())
+    result = events.run(coroutine, world or Finite())
+    if isinstance(world, Lockdep):
+        world.returned()
+    return result
 
 
 def record(coroutine: Coroutine, world: World | None = None) -> Recording:
-    return events.record(coroutine, world or Finite())
+    recording = events.record(coroutine, world or Finite())
+    if isinstance(world, Lockdep):
+        world.returned()
+    return recording
 
 
 class Refusing(Finite):
@@ -88,3 +96,47 @@ class Stubborn(Finite):
     def external(self, event: External) -> int:
         self.left -= 1
         return self.errno if self.left >= 0 else 0
+
+
+class Lockdep(Finite):
+    """mmu_lock is held as `held` says when the call begins ("", "read" or "write"), and from then on as its
+    events say; what is done without the lock, or with the wrong one, fails the test. `inner` answers.
+
+    `run` and `record` of this module ask at the end for the lock as it was at the beginning. A zap needs the
+    write lock, an allocation none: it may sleep.
+    """
+
+    HOLE, FROZEN = 0x8000_0000_0000_0000, 0x8000_0000_0000_05A0
+
+    def __init__(self, held: str = "", inner: World | None = None) -> None:
+        super().__init__()
+        assert held in ("", "read", "write"), held
+        self.at_entry = self.held = held
+        self.inner = inner or Finite()
+
+    def answer(self, event: Event) -> Any:
+        match event:
+            case Lock(shared=shared):
+                assert not self.held, f"mmu_lock is taken, but held for {self.held} already"
+                answer = self.inner.answer(event)
+                self.held = "read" if shared else "write"
+                return answer
+            case Unlock(shared=shared):
+                mode = "read" if shared else "write"
+                assert self.held == mode, f"let go of for {mode}, mmu_lock is held for '{self.held}'"
+                self.held = ""
+            case AllocTable():
+                assert not self.held, f"an allocation may sleep; mmu_lock is held for {self.held}"
+            case External(shared=shared):
+                assert self.held == ("read" if shared else "write"), f"{event}; held for '{self.held}'"
+            case SetSpte(old_spte=old, new_spte=new):
+                assert self.held, f"{event} without mmu_lock"
+                zap = new == self.HOLE and old != self.FROZEN
+                assert not zap or self.held == "write", f"{event} is a zap under the read lock"
+            case Visit():
+                assert self.held, f"{event} without mmu_lock"
+        return self.inner.answer(event)
+
+    def returned(self) -> None:
+        """The call came to its end."""
+        assert self.held == self.at_entry, f"mmu_lock was held for '{self.at_entry}', now for '{self.held}'"
