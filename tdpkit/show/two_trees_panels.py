@@ -10,8 +10,17 @@ from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, X86_5LEVEL, format_gfn
 from tdpkit.lab.two_trees import Outcome, RootSeen, Step
 
 from .markup import Drawing
+from .two_trees_strips import (
+    STRIP,
+    THIN,
+    draw_chip,
+    draw_page,
+    draw_table_strips,
+    draw_unused_words,
+    x_of_index,
+    zapped_kind,
+)
 
-ENTRIES = X86_5LEVEL.entries
 TOP, MIDDLE, BOTTOM = 224, 516, 714
 """The upper panels end 12 above the middle."""
 LEFTS = (24, 516)
@@ -19,10 +28,6 @@ PANEL_WIDTH = 460
 _UPPER_STRIPS = {4: (292, 56), 5: (290, 45)}
 _LOWER_STRIPS = {4: (588, 25), 5: (586, 21)}
 """Top of the first strip and step to the next, by the root's level."""
-_STRIP, _THIN = 22, 14
-_LEAF = 11
-"""Least width of g's own entry."""
-_PALE = ".5"
 
 
 def draw_panels(drawing: Drawing, outcome: Outcome) -> None:
@@ -72,26 +77,26 @@ def _tree(drawing: Drawing, outcome: Outcome, root: RootSeen, left: int) -> None
     inner, right = left + 12, left + PANEL_WIDTH - 12
     drawing.text(inner, TOP + 22, f"{root.name} root", size=15, weight=700)
     if root.is_mirror:
-        _paper(drawing, inner + 102, TOP + 8)
+        draw_page(drawing, inner + 102, TOP + 8)
         drawing.text(inner + 124, TOP + 22, "no hardware walks it: KVM’s copy", "muted", weight=600)
     else:
-        _chip(drawing, inner + 102, TOP + 9)
+        draw_chip(drawing, inner + 102, TOP + 9)
         which = "a GPA with the S-bit" if outcome.is_td else "every GPA"
         drawing.text(inner + 124, TOP + 22, f"hardware walks it for {which}", weight=600)
     _status(drawing, root, role, inner, TOP + 42)
     index = "g | S" if outcome.is_td and not root.is_mirror else "g"
     drawing.text(right, TOP + 42, f"index by {index}", mono=True, weight=700, anchor="end")
     first, step = _UPPER_STRIPS[len(root.path)]
-    _strips(drawing, outcome, root, inner, right, first, step, _STRIP)
+    draw_table_strips(drawing, outcome, root, inner, right, first, step, STRIP)
     if outcome.shared_bit:
-        _unused_words(drawing, outcome, root, inner, right, first)
+        draw_unused_words(drawing, outcome, root, inner, right, first)
     for number, at in enumerate(root.path):
         y = first + number * step - 5
         drawing.text(inner, y, f"level {at.level}", weight=600)
         drawing.text(inner + 50, y, f"{format_gfn(X86_5LEVEL.pages(at.level))} each", "muted", size=11)
         note, note_role = _note(root, at)
         drawing.text(right, y, note, note_role, size=11, anchor="end", weight=600)
-        x = _x(at.index, inner, right)
+        x = x_of_index(at.index, inner, right)
         wide = 8 * len(f"{at.index}") + 6
         low = x + 8 if x + 8 + wide <= right else x - 8 - wide
         drawing.rect(low, first + number * step + 3, wide, 16, drawing.palette["paper"])
@@ -107,8 +112,8 @@ def _note(root: RootSeen, at: Step) -> tuple[str, str]:
         if at.before == "leaf" and at.after == "table":
             return "the 2M leaf that held g: a table now", "crossing-mark"
         if at.before == "leaf" and at.after == "none":
-            fate = "lost" if root.is_mirror else "to be re-faulted"
-            return f"zapped whole: {root.zapped - 1} frames besides g {fate}", _zapped(root)
+            fate = "are lost" if root.is_mirror else "are re-faulted"
+            return f"zapped whole: {root.zapped - 1} frames besides g {fate}", f"{zapped_kind(root)}-mark"
         if at.after == "leaf":
             return "the 2M leaf that holds g", "ink"
     if at.level == PG_LEVEL_4K and at.after == "leaf":
@@ -118,15 +123,11 @@ def _note(root: RootSeen, at: Step) -> tuple[str, str]:
     return ("", "muted") if at.after else ("no table here", "muted")
 
 
-def _zapped(root: RootSeen, mark: str = "-mark") -> str:
-    return f"{'lost' if root.is_mirror else 'refaulted'}{mark}"
-
-
 def _signs(drawing: Drawing, outcome: Outcome, direct: RootSeen, mirror: RootSeen) -> None:
     """Between the trees: at which levels the two paths have one index."""
     first, step = _UPPER_STRIPS[len(direct.path)]
     for number, (one, other) in enumerate(zip(direct.indices, mirror.indices, strict=True)):
-        y, same = first + number * step + _STRIP // 2, one == other
+        y, same = first + number * step + STRIP // 2, one == other
         drawing.circle(500, y, 11, "paper" if same else "ink", "line")
         role = "muted" if same else "paper"
         drawing.text(500, y + 5, "=" if same else "≠", role, anchor="middle", size=14, weight=700)
@@ -139,7 +140,7 @@ def _invalid(drawing: Drawing, outcome: Outcome, root: RootSeen) -> None:
     role, inner = _role(outcome, root), LEFTS[0] + 12
     _frame(drawing, LEFTS[0], MIDDLE, BOTTOM, role)
     drawing.text(inner, MIDDLE + 22, "invalid direct root", size=15, weight=700)
-    _paper(drawing, inner + 158, MIDDLE + 8)
+    draw_page(drawing, inner + 158, MIDDLE + 8)
     drawing.text(inner + 180, MIDDLE + 22, "no vCPU enters with it any more", "muted", weight=600)
     _status(drawing, root, role, inner, MIDDLE + 46)
     _thin_tree(drawing, outcome, root, inner)
@@ -154,7 +155,7 @@ def _sept(drawing: Drawing, outcome: Outcome, mirror: RootSeen) -> None:
         x, y = LEFTS[1] + PANEL_WIDTH // 2, MIDDLE - 2
         drawing.path(f"M{x} {y - 9} V{y} M{x - 5} {y - 5} L{x} {y} L{x + 5} {y - 5}", "ink", width=2)
     drawing.text(inner, MIDDLE + 22, "S-EPT", size=15, weight=700)
-    _chip(drawing, inner + 58, MIDDLE + 9)
+    draw_chip(drawing, inner + 58, MIDDLE + 9)
     drawing.text(inner + 80, MIDDLE + 22, "hardware walks it for a GPA without the S-bit", weight=600)
     if not calls:
         drawing.path(f"M{inner + 2} {MIDDLE + 42} H{inner + 14}", "muted", width=2)
@@ -183,112 +184,12 @@ def _sept(drawing: Drawing, outcome: Outcome, mirror: RootSeen) -> None:
 def _thin_tree(drawing: Drawing, outcome: Outcome, root: RootSeen, inner: int) -> None:
     left, right = inner + 52, inner + PANEL_WIDTH - 24 - 34
     first, step = _LOWER_STRIPS[len(root.path)]
-    _strips(drawing, outcome, root, left, right, first, step, _THIN)
+    draw_table_strips(drawing, outcome, root, left, right, first, step, THIN)
     for number, at in enumerate(root.path):
         y = first + number * step + 11
         drawing.text(inner, y, f"level {at.level}", "muted", size=11)
         role = "ink" if root.reached else "muted"
         drawing.text(right + 34, y, f"{at.index}", role, size=12, mono=True, weight=700, anchor="end")
-
-
-# ---- strips and small signs ---------------------------------------------------------------------------
-
-
-def _x(index: int, left: int, right: int) -> int:
-    return left + (right - left) * index // ENTRIES
-
-
-def _strips(
-    drawing: Drawing,
-    outcome: Outcome,
-    root: RootSeen,
-    left: int,
-    right: int,
-    first: int,
-    step: int,
-    height: int,
-) -> None:
-    """One strip per level, the table on the way to g; pale where the operation did not come."""
-    if not root.reached:
-        drawing.parts.append(f'<g opacity="{_PALE}">')
-    for number, at in enumerate(root.path):
-        top, x = first + number * step, _x(at.index, left, right)
-        outline = f"M{left} {top} H{right} V{top + height} H{left} Z"
-        if not at.after:
-            drawing.path(outline, "line", dash="3 4")
-            continue
-        if at.after == "table":
-            wedge = f"M{x} {top + height} L{left} {top + step} H{right} L{x + 2} {top + height} Z"
-            drawing.path(wedge, fill="grid", opacity=".4")
-        whole = at.level == PG_LEVEL_4K
-        drawing.rect(left, top, right - left, height, drawing.fill("split" if whole else "hole"))
-        if at.level == PG_LEVEL_2M:
-            _leaves(drawing, root, at, left, right, top, height)
-        if number == 0 and outcome.shared_bit:
-            _unused(drawing, outcome, root, left, right, top, height)
-        drawing.path(outline, "line")
-    if not root.reached:
-        drawing.parts.append("</g>")
-    for number, at in enumerate(root.path):
-        _needle(drawing, root, at, left, right, first + number * step, height)
-
-
-def _needle(drawing: Drawing, root: RootSeen, at: Step, left: int, right: int, top: int, height: int) -> None:
-    """Where g's path goes; around g's own leaf or what became of it, so that both are seen."""
-    role = "ink" if root.reached and at.after else "muted"
-    x = min(_x(at.index, left, right), right - 3)
-    if at.level == PG_LEVEL_2M and at.before == "leaf":
-        low = _leaf_left(at, left, right)
-        drawing.path(f"M{low} {top} H{low + _LEAF} V{top + height} H{low} Z", role, width=2)
-        x = low + _LEAF // 2 - 1
-        for y in (top - 4, top + height):
-            drawing.rect(x, y, 3, 4, drawing.palette[role])
-    else:
-        drawing.rect(x, top - 3, 3, height + 6, drawing.palette[role])
-
-
-def _leaf_left(at: Step, left: int, right: int) -> int:
-    return max(left, min(_x(at.index, left, right) - _LEAF // 2 + 1, right - _LEAF))
-
-
-def _leaves(drawing: Drawing, root: RootSeen, at: Step, left: int, right: int, top: int, height: int) -> None:
-    """The 2M leaves in runs, and g's own entry, not to be overlooked."""
-    for first, last in root.leaves:
-        low, high = _x(first, left, right), _x(last, left, right)
-        if low < high:
-            drawing.rect(low, top, high - low, height, drawing.fill("leaf2"))
-    if at.before == "leaf":
-        kind = {"leaf": "leaf2", "table": "crossing"}.get(at.after) or _zapped(root, "")
-        drawing.rect(_leaf_left(at, left, right), top, _LEAF, height, drawing.fill(kind))
-
-
-def _own_indices(outcome: Outcome, root: RootSeen) -> tuple[int, int]:
-    """The root's indices that this tree can have, [first, last), as the shared bit says."""
-    own = outcome.shared_bit // X86_5LEVEL.pages(len(root.path))
-    return (0, own) if root.is_mirror else (own, 2 * own)
-
-
-def _unused(
-    drawing: Drawing, outcome: Outcome, root: RootSeen, left: int, right: int, top: int, height: int
-) -> None:
-    """The root's other indices, hatched."""
-    first, last = _own_indices(outcome, root)
-    for low, high in ((0, first), (last, ENTRIES)):
-        start, end = _x(low, left, right), _x(high, left, right)
-        lines = range(start, end - height, height // 2)
-        if lines:
-            drawing.rect(start, top, end - start, height, drawing.palette["paper"])
-            drawing.path("".join(f"M{x} {top + height} L{x + height} {top}" for x in lines), "grid")
-
-
-def _unused_words(
-    drawing: Drawing, outcome: Outcome, root: RootSeen, left: int, right: int, top: int
-) -> None:
-    first, last = _own_indices(outcome, root)
-    low, high = (0, first) if first > ENTRIES - last else (last, ENTRIES)
-    middle = (_x(low, left, right) + _x(high, left, right)) // 2
-    drawing.rect(middle - 54, top + 4, 108, 15, drawing.palette["paper"])
-    drawing.text(middle, top + 15, "never used here", "muted", size=11, anchor="middle")
 
 
 def _status(drawing: Drawing, root: RootSeen, role: str, x: int, y: int) -> None:
@@ -299,16 +200,3 @@ def _status(drawing: Drawing, root: RootSeen, role: str, x: int, y: int) -> None
     else:
         drawing.path(f"M{x + 2} {y - 4} H{x + 14}", "muted", width=2)
     drawing.text(x + 22, y, root.effect, role if root.reached else "muted", weight=600)
-
-
-def _chip(drawing: Drawing, x: int, y: int) -> None:
-    """Hardware."""
-    pins = "".join(f"M{at} {y - 3} V{y + 19}" for at in (x + 4, x + 8, x + 12))
-    drawing.path(pins, "ink")
-    drawing.rect(x, y, 16, 16, drawing.palette["ink"])
-
-
-def _paper(drawing: Drawing, x: int, y: int) -> None:
-    """Something written down, that no hardware reads."""
-    drawing.path(f"M{x} {y} H{x + 10} L{x + 15} {y + 5} V{y + 17} H{x} Z", "muted")
-    drawing.path(f"M{x + 3} {y + 8} H{x + 12} M{x + 3} {y + 12} H{x + 12}", "muted")

@@ -53,9 +53,9 @@ def two_trees_svg(outcome: Outcome, palette: Palette, ids: str = "") -> str:
 def _chain(drawing: Drawing, outcome: Outcome) -> None:
     drawing.rect(_LEFT, _CHAIN, _RIGHT - _LEFT, _CHAIN_BOTTOM - _CHAIN, drawing.palette["paper"], "grid")
     drawing.text(_ASKED, _CHAIN + 20, "operation on [g, g+1)", weight=600)
-    drawing.text(_ASKED, _CHAIN + 38, outcome.operation.function, mono=True, size=11, weight=700)
-    drawing.text(_ASKED, _CHAIN + 56, f"g = {outcome.gfn:#x}", mono=True, size=11)
-    drawing.text(_ASKED, _CHAIN + 72, f"  = {format_gfn(outcome.gfn)}", mono=True, size=11)
+    drawing.text(_ASKED, _CHAIN + 40, outcome.operation.function, mono=True, size=11, weight=700)
+    drawing.text(_ASKED, _CHAIN + 60, f"g = {outcome.gfn:#x}", mono=True, size=11)
+    drawing.text(_ASKED, _CHAIN + 76, f"  = {format_gfn(outcome.gfn)}", mono=True, size=11)
     value = FILTERS[outcome.question.filter]
     said = f"= {value}" if outcome.filter_read else "not looked at"
     bits = {"PRIVATE": FILTERS["private"], "SHARED": FILTERS["shared"]}
@@ -65,9 +65,9 @@ def _chain(drawing: Drawing, outcome: Outcome) -> None:
     _bits(drawing, _TYPES, "root types", said, TYPE_BITS, outcome.types)
     _arrow(drawing, 620)
     _roots(drawing, outcome)
-    drawing.text(_ASKED, _CHAIN + 98, returned(outcome), weight=600)
+    drawing.text(_ASKED, _CHAIN + 108, returned(outcome), weight=600)
     for number, warning in enumerate(outcome.warnings):
-        y = _CHAIN + 98 + 17 * number
+        y = _CHAIN + 101 + 16 * number
         drawing.text(_RIGHT - 12, y, warning, "bad", mono=True, size=11, anchor="end", weight=700)
 
 
@@ -78,18 +78,18 @@ def _bits(drawing: Drawing, left: int, name: str, said: str, bits: dict[str, int
     drawing.text(x, _CHAIN + 20, said, "ink" if value is not None else "muted", weight=700, size=11)
     for number, (bit_name, bit) in enumerate(bits.items()):
         x, top, on = left + 56 * number, _CHAIN + 30, bool((value or 0) & bit)
-        box = f"M{x} {top} H{x + 52} V{top + 28} H{x} Z"
+        box = f"M{x} {top} H{x + 52} V{top + 32} H{x} Z"
         fill, dash = ("ink" if on else "paper"), ("" if value is not None else "3 3")
         drawing.path(box, "line", fill=fill, dash=dash)
         text = f"{bit}" if on else "–"
         role = "paper" if on else "muted"
-        drawing.text(x + 26, top + 19, text, role, anchor="middle", size=14, weight=700, mono=True)
+        drawing.text(x + 26, top + 21, text, role, anchor="middle", size=14, weight=700, mono=True)
         role = "ink" if on else "muted"
-        drawing.text(x + 26, top + 43, bit_name, role, anchor="middle", size=11, weight=600 if on else 400)
+        drawing.text(x + 26, top + 48, bit_name, role, anchor="middle", size=11, weight=600 if on else 400)
 
 
 def _arrow(drawing: Drawing, x: int) -> None:
-    y = _CHAIN + 44
+    y = _CHAIN + 46
     drawing.path(f"M{x} {y} H{x + 22} M{x + 16} {y - 5} L{x + 22} {y} L{x + 16} {y + 5}", "ink")
 
 
@@ -100,7 +100,7 @@ def _roots(drawing: Drawing, outcome: Outcome) -> None:
     drawing.text(_RIGHT - 12, _CHAIN + 20, question, "muted", anchor="end")
     roots = {root.name: root for root in outcome.roots}
     for number, name in enumerate(("direct", "invalid direct", "mirror")):
-        y = _CHAIN + 40 + 20 * number
+        y = _CHAIN + 42 + 21 * number
         if name in roots:
             _root(drawing, outcome, roots[name], y)
         else:
