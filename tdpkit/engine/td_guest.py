@@ -11,8 +11,8 @@ from typing import SupportsIndex
 from .events import Coroutine
 from .gfn import InvalidValueError, as_integer
 from .tdx import KvmTdx
+from .tdx_abi import Access, EptViolation
 from .tdx_accept import AcceptSplit, accept_split_mirrors, tdx_handle_ept_violation
-from .tdx_module import Access, EptViolation
 
 TRIES = 8
 """How often the guest runs into the same exit before this model calls it for ever."""

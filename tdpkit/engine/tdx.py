@@ -31,13 +31,8 @@ from .roots import (
     kvm_tdp_mmu_zap_invalidated_roots,
 )
 from .spte import spte_to_pfn
-from .tdx_module import (
-    PAMT_ENTRY_PAGES,
-    TDX_OPERAND_BUSY,
-    TDX_PREVIOUS_TLB_EPOCH_BUSY,
-    TDX_SUCCESS,
-    TdxModule,
-)
+from .tdx_abi import PAMT_ENTRY_PAGES, TDX_OPERAND_BUSY, TDX_PREVIOUS_TLB_EPOCH_BUSY, TDX_SUCCESS
+from .tdx_module import TdxModule
 
 TDX_MIN_SPLIT_CACHE_SZ = 2 * PAMT_ENTRY_PAGES
 """PAMT pages in hand before a split: a pair for the region of the new S-EPT page, one for the guest's
@@ -204,8 +199,7 @@ class KvmTdx:
                 self.tdx_track()
                 status = self._do_no_vcpus(lambda: module.mem_page_remove(event.gfn, event.level))
         if status == TDX_SUCCESS:
-            for frame in range(pfn, pfn + self.kvm.geometry.pages(event.level)):
-                module.phymem_page_wbinvd(frame)
+            module.phymem_page_wbinvd(pfn, event.level)
             if event.level == PG_LEVEL_4K:
                 self._pamt_put(pfn)
         return _errno(status)

@@ -20,7 +20,7 @@ from .mmu import (
 from .page_fault import kvm_tdp_mmu_page_fault
 from .roots import KVM_FILTER_PRIVATE
 from .tdx import KvmTdx
-from .tdx_module import PAMT_ENTRY_PAGES, EptViolation
+from .tdx_abi import PAMT_ENTRY_PAGES, EptViolation
 
 AcceptSplit = Callable[[Kvm, int, int], Coroutine[int]]
 """Splits, under the write lock, what maps a frame above the level its guest accepted: (kvm, gfn, level)."""

@@ -6,6 +6,7 @@ call of the engine in one world; `calls` and `events` say what happened on the w
 
 from __future__ import annotations
 
+from collections.abc import Container
 from itertools import groupby
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -32,8 +33,10 @@ from tdpkit.engine.guest_memfd import (
 from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm, KvmMemorySlot
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.range_split import SPLITS
+from tdpkit.engine.sept import SeptState, sept_state
 from tdpkit.engine.td_guest import td_accept, td_access
 from tdpkit.engine.tdx import HostPages, KvmTdx, TdxWorld
+from tdpkit.engine.tdx_abi import Access, Call
 from tdpkit.engine.tdx_accept import (
     AcceptSplit,
     accept_split_mirrors,
@@ -41,7 +44,7 @@ from tdpkit.engine.tdx_accept import (
     accept_split_v3,
     accept_split_v3_as_posted,
 )
-from tdpkit.engine.tdx_module import Access, Call, SeptState, TdxModule, sept_state
+from tdpkit.engine.tdx_module import TdxModule
 from tdpkit.engine.tree import translate
 
 TOY = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
@@ -267,7 +270,7 @@ class Td:
             sight.append(f"{self.memory[leaf.pfn + gfn - leaf.gfn]:02x}" if leaf and seen else "--")
         return " ".join(sight)
 
-    def lost(self, before: set[int], span: GfnRange) -> list[int]:
+    def lost(self, before: set[int], span: Container[int]) -> list[int]:
         """Frames of `before` (see :meth:`accepted`) outside `span` that the guest cannot use any more."""
         return sorted(gfn for gfn in before - self.accepted() if gfn not in span)
 

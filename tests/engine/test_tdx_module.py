@@ -12,19 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from tdpkit.engine import tdx_module as tdx
+from tdpkit.engine import tdx_abi
 from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, InvalidTypeError, InvalidValueError
-from tdpkit.engine.tdx_module import (
-    Access,
-    EptViolation,
-    Seamcall,
-    SeptState,
-    TdxModule,
-    is_error,
-    make_sept_leaf,
-    sept_state,
-    status_name,
-)
+from tdpkit.engine.sept import SeptState, make_sept_leaf, sept_state
+from tdpkit.engine.tdx_abi import Access, EptViolation, Seamcall, is_error, status_name
+from tdpkit.engine.tdx_module import TdxModule
 from tdpkit.engine.tree import leaf_runs, tables_per_level
 
 from . import brute
@@ -126,13 +118,13 @@ def put(module: TdxModule, gfn: int, level: int, pfn: int, state: int) -> None:
 
 @pytest.mark.parametrize(("name", "upper"), STATUS.items())
 def test_a_status_has_its_number_its_name_and_bit_63_if_it_is_an_error(name, upper):
-    assert getattr(tdx, name) == upper << 32
+    assert getattr(tdx_abi, name) == upper << 32
     assert status_name(upper << 32) == status_name(upper << 32 | 0x81) == name
     assert is_error(upper << 32) == (upper >= 0x80000000)
 
 
 def test_every_status_is_listed_and_an_unknown_one_is_shown_in_hex():
-    assert {upper << 32: name for name, upper in STATUS.items()} == tdx.STATUS_NAMES
+    assert {upper << 32: name for name, upper in STATUS.items()} == tdx_abi.STATUS_NAMES
     assert status_name(0xC000BEEF << 32) == "0xc000beef00000000"
 
 
@@ -226,6 +218,12 @@ def test_remove_frees_the_entry_and_the_page_can_be_mapped_again_as_pending():
     assert (entries(module), module.bepoch) == ({}, {})
     assert module.phymem_page_wbinvd(17) == 0
     assert module.wbinvd == {17}
+    before = len(module.log)
+    assert module.phymem_page_wbinvd(16, 2) == 0
+    assert module.wbinvd == {16, 17, 18, 19}
+    assert [repr(call) for call in module.log[before:]] == [
+        "TDH.PHYMEM.PAGE.WBINVD(level=2, pfn=0x10) = TDX_SUCCESS"
+    ]
     assert module.mem_page_aug(4, 2, 16) == 0
     assert entries(module) == {(4, 2): (16, PENDING)}
     assert module.wbinvd == set()
@@ -675,18 +673,16 @@ def test_without_dynamic_pamt_there_are_no_pairs_to_give():
 def test_sept_pages_come_back_after_teardown_in_any_order(order):
     module = td(X86_TD)
     module.mem_sept_add(0, 2, 5)
-    rows = list(module.sept_page)[::order]
+    pages = list(module.sept_page.values())[::order]
     before = state_of(module)
-    assert [module.reclaim_sept_page(row) for row in rows] == [status(METADATA)] * 3
+    assert [module.phymem_page_reclaim(page) for page in pages] == [status(METADATA)] * 3
     assert state_of(module) == before
     module.teardown()
-    for row in rows:
-        assert module.reclaim_sept_page(row) == 0
+    for page in pages:
+        assert module.phymem_page_reclaim(page) == 0
         # A table that went takes those below it out of reach; no link leads to a row that is free.
         assert sum(tables_per_level(module.sept)) == 1 + (0 if order == 1 else len(module.sept_page))
     assert (module.sept_page, module.owned, module.sept.pool.rows_in_use) == ({}, {}, 1)
-    with pytest.raises(InvalidValueError, match="no page for a table in row"):
-        module.reclaim_sept_page(rows[0])
 
 
 def test_every_page_of_a_torn_down_td_is_reclaimed_once_by_its_first_frame_in_any_order():
@@ -760,7 +756,7 @@ def test_the_log_has_a_line_for_each_call_in_order():
         "TDG.MEM.PAGE.ACCEPT(gfn=0x4, level=1) = EPT violation",
         "TDH.MEM.RANGE.BLOCK(gfn=0x4, level=2) = TDX_SUCCESS",
         "TDH.MEM.TRACK() = TDX_SUCCESS",
-        "TDH.PHYMEM.PAGE.WBINVD(pfn=0x41) = TDX_SUCCESS",
+        "TDH.PHYMEM.PAGE.WBINVD(level=1, pfn=0x41) = TDX_SUCCESS",
     ]
     assert [str(call) for call in module.log] == [repr(call) for call in module.log]
     assert repr(module) == "<TDX module: epoch 2, vCPUs inside: [1]>"
@@ -797,7 +793,8 @@ def test_the_log_has_a_line_for_each_call_in_order():
         (lambda m: m.vp_enter(-1), InvalidValueError, "a vCPU's number is at least 0"),
         (lambda m: m.vp_exit(1), InvalidValueError, r"1 \(0x1\) is outside"),
         (lambda m: m.access(1, 0), InvalidValueError, r"1 \(0x1\) is outside"),
-        (lambda m: m.reclaim_sept_page(m.sept.row), InvalidValueError, "no page for a table in row"),
+        (lambda m: m.phymem_page_wbinvd(17, 2), InvalidValueError, r"a PFN of 16K .* 0x11 \(68K\) is not"),
+        (lambda m: m.phymem_page_wbinvd(16, 4), InvalidValueError, "from 1 to 3"),
     ],
 )
 def test_a_bad_argument_is_named_with_its_rule_and_nothing_changes(call, kind, message):
