@@ -134,7 +134,8 @@ class Trace(Event):
     as_id: int = 0
 
     def __str__(self) -> str:
-        return f"{self.name}: {_TRACE_FORMAT.get(self.name, '').format(self)}"
+        text = _TRACE_FORMAT.get(self.name)
+        return f"{self.name}: {text.format(self)}" if text else self.name
 
 
 _TRACE_FORMAT = {
