@@ -257,4 +257,4 @@ def _line(event: Event, name: str) -> str:
         case Flush():
             return "all TLBs are flushed"
         case _:
-            return f"trace {event}".removesuffix(": ")
+            return f"trace {event}"
