@@ -1,0 +1,219 @@
+"""The lost -12: memory runs short during a split, and four callers make something of what comes back.
+
+v3's wrapper keeps the walk's errno in a ``bool``, so -12 comes back as 1 (kernel-facts 6.12 D1). Each of the
+four who split a private range is run on a fresh :class:`~.td.Td` of two 2M leaves, with one of its requests
+for host memory refused, and with that variable as posted or as an ``int``. What it returned, what it zapped
+and stored, and what the guest can still read are then looked up in that TD, with memory back.
+
+Memory failure with a split is a plan of the thread (M7); what it would make of a failed split is unverified,
+see `engine.guest_memfd`. The PAMT pages in hand are none at first, as in v3's own cache for splits.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from tdpkit.engine.events import Coroutine, Event, External, Flush, Trace
+from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError, as_integer
+
+from .lost_errno_callers import CALLERS, FRAMES, TYPES, Caller, Splitting
+from .td import PageRun, Td
+
+__all__ = [
+    *("CALLERS", "FRAMES", "MOST_REQUESTS", "TYPES", "VERDICTS"),
+    *("Attempt", "Row", "Shortage", "run_short"),
+]
+
+MOST_REQUESTS = 6
+"""No call asks for host memory more often, if nothing is refused: two splits of three requests."""
+VERDICTS = ("failed, said nothing", "frames lost", "failed, and said so", "all done")
+"""From worst to best."""
+
+
+class Shortage(NamedTuple):
+    """What is tried on all four."""
+
+    refuse: int = 1
+    """Which request for host memory is refused, by each caller's own count; 0: none."""
+    declared: str = "bool"
+    """Type of the variable in which v3's wrapper keeps the walk's errno: of TYPES."""
+    dynamic_pamt: bool = False
+    lasting: bool = False
+    """Every later request is refused too, until memory is back."""
+    again: bool = False
+    """Memory is back, and each call is made again."""
+
+
+class Attempt(NamedTuple):
+    """One call of one caller."""
+
+    requests: tuple[str, ...]
+    """What it asked host memory for, in order."""
+    refused: tuple[int, ...]
+    """Which of them were refused; they count from 1."""
+    walks: tuple[int, ...]
+    """What the walk came to, each time: the errno of its trace event, or 0."""
+    wrapper: tuple[int, ...]
+    """What the wrapper returned to the caller, each time."""
+    returned: int | None
+    """What came out: 0 or more, a negative errno, a status of the module; None: the guest faults for ever."""
+    zapped: int
+    """Frames whose private mapping was removed."""
+    flushed: bool
+    stored: bool
+    """What the call was for is on record now and was not before."""
+
+    @property
+    def lost_at(self) -> str:
+        """Where an errno of the walk stopped being one: "wrapper", "caller", or "" if nowhere."""
+        if any(walk < 0 <= ret for walk, ret in zip(self.walks, self.wrapper, strict=True)):
+            return "wrapper"
+        is_silent = self.returned is None or self.returned >= 0
+        return "caller" if is_silent and any(ret < 0 for ret in self.wrapper) else ""
+
+
+class Row(NamedTuple):
+    """What became of one caller, and what is true in the end."""
+
+    name: str
+    span: GfnRange
+    first: Attempt
+    again: Attempt | None
+    runs: tuple[PageRun, ...]
+    """All frames: what the attributes say and what the S-EPT holds."""
+    record: GfnRange | None
+    """Frames for which the call is on record: attributes shared, hole, inhibit bit, page broken."""
+    private_bytes: tuple[int | None, ...]
+    """Of each frame the byte that the guest reads as private memory; None if the access faults."""
+    shared_byte: int | None
+    """The byte of the first frame as shared memory, where the attributes say shared."""
+    lost: tuple[int, ...]
+    """Frames outside `span` that the guest could use and cannot any more."""
+    is_done: bool
+
+    @property
+    def last(self) -> Attempt:
+        """The call that led to what is true now."""
+        return self.again or self.first
+
+    @property
+    def stale(self) -> tuple[int, ...]:
+        """Frames that the call was to unmap and that are still mapped, though it returned no error."""
+        if self.name == "ACCEPT" or (self.last.returned or 0) < 0:
+            return ()
+        return tuple(gfn for gfn in range(self.span.start, self.span.end) if self.is_mapped(gfn))
+
+    def is_mapped(self, gfn: int) -> bool:
+        """Whether the S-EPT holds a leaf for the frame."""
+        return any(run.gfn <= gfn < run.gfn + run.pages and run.level for run in self.runs)
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS."""
+        if self.lost:
+            return "frames lost"
+        if self.is_done:
+            return "all done"
+        return "failed, and said so" if (self.last.returned or 0) < 0 else "failed, said nothing"
+
+
+# ---- running them ------------------------------------------------------------------------------------------
+
+
+def run_short(shortage: Shortage) -> tuple[Row, ...]:
+    """Run each of CALLERS on a fresh TD under this shortage, and look.
+
+    Raises InvalidTypeError or InvalidValueError for a number of a request beyond MOST_REQUESTS, a type that
+    is not of TYPES, a switch that is neither True nor False.
+    """
+    refuse = as_integer(shortage.refuse, "a request for host memory")
+    if not 0 <= refuse <= MOST_REQUESTS:
+        raise InvalidValueError(
+            f"no call here asks for host memory more than {MOST_REQUESTS} times (0: nothing is refused); "
+            f"{refuse} ({refuse:#x}) is no such request"
+        )
+    if shortage.declared not in [*TYPES]:
+        raise InvalidValueError(
+            f"the wrapper's variable is of type {' or '.join(TYPES)}; {shortage.declared!r} is neither"
+        )
+    for name in ("dynamic_pamt", "lasting", "again"):
+        if not isinstance(getattr(shortage, name), bool):
+            raise InvalidTypeError(f"{name} is True or False; {getattr(shortage, name)!r} is neither")
+    return tuple(_run_one(name, shortage._replace(refuse=refuse)) for name in CALLERS)
+
+
+@cache
+def _run_one(name: str, shortage: Shortage) -> Row:
+    caller = CALLERS[name]
+    td = caller.prepare(shortage.dynamic_pamt)
+    td.tdx.pamt_cache = 0
+    before = td.accepted()
+    first = _attempt(td, caller, shortage, shortage.refuse)
+    again = _attempt(td, caller, shortage, 0) if shortage.again else None
+    td.refuse(0)  # to look needs memory too
+    state = [td.state(gfn)[0] for gfn in range(FRAMES)]
+    record = caller.record(td)
+    return Row(
+        name,
+        caller.span,
+        first,
+        again,
+        tuple(td.page_runs()),
+        record,
+        tuple(None if byte == "--" else int(byte, 16) for byte in td.bytes_in_sight().split()),
+        None if caller.span.start in td.kvm.mem_attributes else td.read(caller.span.start),
+        tuple(td.lost(before, range(caller.span.start, caller.span.end))),
+        record is not None
+        and {state[gfn] for gfn in range(caller.span.start, caller.span.end)} == {caller.state},
+    )
+
+
+def _attempt(td: Td, caller: Caller, shortage: Shortage, refuse: int) -> Attempt:
+    pages = td.tdx.pages
+    made = len(pages.requests)
+    refused: list[int] = []
+
+    def refuses(number: int, what: str) -> bool:
+        mine = number - made
+        if refuse and (mine == refuse or (shortage.lasting and mine > refuse)):
+            refused.append(mine)
+            return True
+        return False
+
+    pages.refuse = refuses
+    td.forget()
+    split, walks, wrapper = _watched(td, caller.splits[shortage.declared])
+    record = caller.record(td)
+    returned = td.run(caller.call(td, split))
+    events = td.events
+    return Attempt(
+        tuple(pages.requests[made:]),
+        tuple(refused),
+        tuple(walks),
+        tuple(wrapper),
+        returned,
+        sum(td.geometry.pages(event.level) for event in _of(events, External) if event.op == "remove"),
+        bool(_of(events, Flush)),
+        caller.record(td) != record,
+    )
+
+
+def _of(events: list[Event], kind: type[Any]) -> list[Any]:
+    return [event for event in events if type(event) is kind]
+
+
+def _watched(td: Td, split: Splitting) -> tuple[Splitting, list[int], list[int]]:
+    """`split`, and lists that fill with what its walk came to and what it returned."""
+    walks: list[int] = []
+    wrapper: list[int] = []
+
+    def watch(*arguments: Any) -> Coroutine[int]:
+        at = len(td.events)
+        ret = yield from split(*arguments)
+        traces = [event for event in _of(td.events[at:], Trace) if event.name == "kvm_mmu_split_huge_page"]
+        walks.append(traces[-1].errno if traces else 0)
+        wrapper.append(ret)
+        return ret
+
+    return watch, walks, wrapper
