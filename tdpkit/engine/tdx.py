@@ -2,7 +2,7 @@
 
 KVM keeps a TD's private half in the mirror root and passes each change on by hooks, which call the TDX
 module: link (SEPT.ADD), set (PAGE.AUG), split (BLOCK, TRACK, kick, DEMOTE), remove (BLOCK, TRACK, kick,
-REMOVE, WBINVD) and free (RECLAIM, at teardown). A hook answers the engine's `External` event:
+REMOVE, WBINVD) and free (RECLAIM, when the HKID is gone). A hook answers the engine's `External` event:
 :class:`TdxWorld` is a world in which it does. Sources: tdx.c of 6.16 and of the v3 series; kernel-facts 8.
 
 Left out: building the TD (PAGE.ADD), the shared half's TLB, interrupted SEAMCALLs, device passthrough.
@@ -14,17 +14,22 @@ from collections.abc import Callable
 
 from .events import (
     EBUSY,
+    EINVAL,
     EIO,
     EOPNOTSUPP,
     AllocTable,
     Coroutine,
     External,
     FreeTable,
+    Lock,
+    Unlock,
     World,
 )
 from .gfn import PG_LEVEL_2M, PG_LEVEL_4K, InvalidValueError, name_gfn
-from .kvm import Kvm
+from .kvm import Kvm, KvmGfnRange
+from .mmu import kvm_tdp_mmu_unmap_gfn_range
 from .roots import (
+    KVM_FILTER_PRIVATE,
     KVM_VALID_ROOTS,
     kvm_mmu_unload,
     kvm_tdp_mmu_invalidate_roots,
@@ -33,40 +38,10 @@ from .roots import (
 from .spte import spte_to_pfn
 from .tdx_abi import PAMT_ENTRY_PAGES, TDX_OPERAND_BUSY, TDX_PREVIOUS_TLB_EPOCH_BUSY, TDX_SUCCESS
 from .tdx_module import TdxModule
-
-TDX_MIN_SPLIT_CACHE_SZ = 2 * PAMT_ENTRY_PAGES
-"""PAMT pages in hand before a split: a pair for the region of the new S-EPT page, one for the guest's
-(tdx_min_split_cache_sz; kernel-facts C30)."""
+from .tdx_pages import HostPages, TdxPages
 
 
-class HostPages:
-    """The host's page allocator as the TDX side sees it: 4K pages from frame `first_pfn` on.
-
-    refuse: asked at each request, with its number (from 1) and what the page is for; True refuses it.
-    """
-
-    def __init__(
-        self, first_pfn: int, refuse: Callable[[int, str], bool] = lambda number, what: False
-    ) -> None:
-        self.next_pfn = first_pfn
-        self.refuse = refuse
-        self.requests: list[str] = []
-        """What each request was for, in order: "page table", "S-EPT page" or "PAMT pages"."""
-
-    def grants(self, what: str) -> bool:
-        """One request, for memory that the model counts and does not place."""
-        self.requests.append(what)
-        return not self.refuse(len(self.requests), what)
-
-    def alloc(self, what: str) -> int | None:
-        """One request for a page: its host frame, or None."""
-        if not self.grants(what):
-            return None
-        self.next_pfn += 1
-        return self.next_pfn - 1
-
-
-class KvmTdx:
+class KvmTdx(TdxPages):
     """struct kvm_tdx: a TD's `kvm` and the `module` behind it, in step.
 
     pages: where S-EPT and PAMT pages come from; by default frames above all that guest memory may use.
@@ -82,70 +57,21 @@ class KvmTdx:
                 f"{name_gfn(kvm.gfn_direct_bits)}; this one has {module.geometry} and "
                 f"{name_gfn(module.gfn_direct_bits)}"
             )
+        super().__init__(module, pages or HostPages(1 << 36))
         self.kvm = kvm
-        self.module = module
-        self.pages = pages or HostPages(1 << 36)
-        self.external_spt: dict[int, int] = {}
-        """sp->external_spt: row of a mirror table -> host frame of the page for the S-EPT."""
-        self.pamt_refcount: dict[int, int] = {}
-        """4K pages of the TD in each 2M region of host memory, by the region's first frame."""
-        self.pamt_cache = 0
-        """PAMT pages in hand."""
         self.dead = False
         """kvm_vm_dead: the VM was killed."""
-
-    # ---- pages -----------------------------------------------------------------------------------------
-
-    def alloc_external(self, row: int) -> bool:
-        """The S-EPT page beside the mirror table in `row`, and with Dynamic PAMT the pages in hand that a
-        split may need; False if a request is refused.
-        """
-        page = self.pages.alloc("S-EPT page")
-        if page is None:
-            return False
-        self.external_spt[row] = page
-        return self.topup_pamt_cache(TDX_MIN_SPLIT_CACHE_SZ)
-
-    def topup_pamt_cache(self, pages: int) -> bool:
-        """Bring the PAMT pages in hand to `pages` at least, where the module has Dynamic PAMT."""
-        if self.module.dynamic_pamt and self.pamt_cache < pages:
-            if not self.pages.grants("PAMT pages"):
-                return False
-            self.pamt_cache = pages
-        return True
-
-    def _region(self, pfn: int) -> int:
-        return self.kvm.geometry.gfn_round_for_level(pfn, PG_LEVEL_2M)
-
-    def _pamt_get(self, pfn: int) -> bool:
-        """One 4K page more in its region; the first one brings the pair. False: no pages in hand."""
-        if not self.module.dynamic_pamt:
-            return True
-        region = self._region(pfn)
-        if not self.pamt_refcount.get(region):
-            if self.pamt_cache < PAMT_ENTRY_PAGES:
-                return False
-            self.pamt_cache -= PAMT_ENTRY_PAGES
-            self.module.phymem_pamt_add(pfn)
-        self.pamt_refcount[region] = self.pamt_refcount.get(region, 0) + 1
-        return True
-
-    def _pamt_put(self, pfn: int) -> None:
-        """One 4K page less; the last one of a region gives the pair back."""
-        if self.module.dynamic_pamt:
-            region = self._region(pfn)
-            self.pamt_refcount[region] -= 1
-            if not self.pamt_refcount[region]:
-                del self.pamt_refcount[region]
-                self.module.phymem_pamt_remove(pfn)
 
     # ---- the hooks -------------------------------------------------------------------------------------
 
     def external(self, event: External) -> int:
         """Let the external table follow the change of a mirror entry: 0 or a negative errno.
 
-        -EBUSY: the module was busy, try again; -EOPNOTSUPP: a split under the read lock; -EIO: what the
-        module should never answer. Source: kernel-facts 8.2, 8.17.
+        -EBUSY: the module was busy with a link or a new leaf, the fault is retried; -EOPNOTSUPP: a split
+        under the read lock; -EIO: PAMT pages were lacking, a split above 2M, or an answer that the module
+        should never give (a second BUSY too, where all vCPUs were out), -EINVAL: a leaf removed without HKID,
+        a table freed with it. With these answers the VM is dead; PAMT counts are as before, and of the S-EPT
+        at most a leaf is blocked. Source: kernel-facts 8.2, 8.8, 8.17; tdx.c of 6.16.
         """
         hooks = {"link": self._link, "set": self._set, "split": self._split, "remove": self._remove}
         return hooks.get(event.op, self._free)(event)
@@ -153,67 +79,83 @@ class KvmTdx:
     def _link(self, event: External) -> int:
         page = self.external_spt[spte_to_pfn(event.new_spte)]
         if not self._pamt_get(page):
-            return -EIO
-        errno = _errno(self.module.mem_sept_add(event.gfn, event.level, page))
-        if errno:
+            return self._kvm_bug(-EIO)
+        status = self.module.mem_sept_add(event.gfn, event.level, page)
+        if status != TDX_SUCCESS:
             self._pamt_put(page)
-        return errno
+        return -EBUSY if status == TDX_OPERAND_BUSY else self._errno(status)
 
     def _set(self, event: External) -> int:
         pfn, small = spte_to_pfn(event.new_spte), event.level == PG_LEVEL_4K
         if small and not self._pamt_get(pfn):
-            return -EIO
-        errno = _errno(self.module.mem_page_aug(event.gfn, event.level, pfn))
-        if errno and small:
+            return self._kvm_bug(-EIO)
+        status = self.module.mem_page_aug(event.gfn, event.level, pfn)
+        if status != TDX_SUCCESS and small:
             self._pamt_put(pfn)
-        return errno
+        return -EBUSY if status == TDX_OPERAND_BUSY else self._errno(status)
 
     def _split(self, event: External) -> int:
         """BLOCK, TRACK and DEMOTE; only 2M, only under the write lock (kernel-facts 8.8, 8.17)."""
         if event.shared:
             return -EOPNOTSUPP
         if event.level != PG_LEVEL_2M:
-            return -EIO
+            return self._kvm_bug(-EIO)
         module, pfn = self.module, spte_to_pfn(event.old_spte)
         page = self.external_spt[spte_to_pfn(event.new_spte)]
         pair = PAMT_ENTRY_PAGES if module.dynamic_pamt else 0
         if self.pamt_cache < 2 * pair or not self._pamt_get(page):
-            return -EIO
+            return self._kvm_bug(-EIO)
         status = self._do_no_vcpus(lambda: module.mem_range_block(event.gfn, event.level))
         if status == TDX_SUCCESS:
             self.tdx_track()
             status = self._do_no_vcpus(lambda: module.mem_page_demote(event.gfn, event.level, page, pair))
-        if status == TDX_SUCCESS and pair:
+        if status != TDX_SUCCESS:
+            self._pamt_put(page)
+        elif pair:
             self.pamt_cache -= pair
             self.pamt_refcount[self._region(pfn)] = self.kvm.geometry.entries
-        return _errno(status)
+        return self._errno(status)
 
     def _remove(self, event: External) -> int:
-        """BLOCK, TRACK, REMOVE and WBINVD; of a TD that is torn down, RECLAIM alone."""
+        """BLOCK, TRACK, REMOVE and WBINVD, as long as the TD has its HKID."""
         module, pfn = self.module, spte_to_pfn(event.old_spte)
         if module.torn_down:
-            status = module.phymem_page_reclaim(pfn)
-        else:
-            status = self._do_no_vcpus(lambda: module.mem_range_block(event.gfn, event.level))
-            if status == TDX_SUCCESS:
-                self.tdx_track()
-                status = self._do_no_vcpus(lambda: module.mem_page_remove(event.gfn, event.level))
+            return self._kvm_bug(-EINVAL)
+        status = self._do_no_vcpus(lambda: module.mem_range_block(event.gfn, event.level))
+        if status == TDX_SUCCESS:
+            self.tdx_track()
+            status = self._do_no_vcpus(lambda: module.mem_page_remove(event.gfn, event.level))
         if status == TDX_SUCCESS:
             module.phymem_page_wbinvd(pfn, event.level)
             if event.level == PG_LEVEL_4K:
                 self._pamt_put(pfn)
-        return _errno(status)
+        return self._errno(status)
 
     def _free(self, event: External) -> int:
-        """The page of an S-EPT table comes back, once the TD is torn down."""
+        """The page of an S-EPT table comes back, once the HKID is gone."""
         page = self.external_spt.get(spte_to_pfn(event.old_spte))
         if page is None:
             return 0
+        if not self.module.torn_down:
+            return self._kvm_bug(-EINVAL)
         status = self.module.phymem_page_reclaim(page)
         if status == TDX_SUCCESS:
             del self.external_spt[spte_to_pfn(event.old_spte)]
             self._pamt_put(page)
-        return _errno(status)
+        return self._errno(status)
+
+    def _errno(self, status: int) -> int:
+        return 0 if status == TDX_SUCCESS else self._kvm_bug(-EIO)
+
+    def _kvm_bug(self, errno: int) -> int:
+        self.kvm_vm_dead()
+        return errno
+
+    def kvm_vm_dead(self) -> None:
+        """The VM is killed: its vCPUs leave and run no more."""
+        self.dead = True
+        for vcpu in sorted(self.module.vcpus_inside):
+            self.module.vp_exit(vcpu)
 
     # ---- tracking --------------------------------------------------------------------------------------
 
@@ -245,20 +187,35 @@ class KvmTdx:
     # ---- the end ---------------------------------------------------------------------------------------
 
     def destroy(self) -> Coroutine[None]:
-        """The TD is torn down and all its memory comes back: the HKID first, then the roots.
+        """The TD ends: its pages are removed, the HKID is freed, then tables and roots go.
 
-        Raises InvalidValueError while a vCPU is inside.
+        In this order, since REMOVE needs the HKID, and an S-EPT page comes back only without it. In 6.16 the
+        pages go when guest_memfd is closed, which the VM waits for. Takes the write lock. Raises
+        InvalidValueError, with nothing changed, while a vCPU is inside and for a TD that has ended; KvmBug
+        where the S-EPT is out of step (the VM is dead).
         """
+        inside = sorted(self.module.vcpus_inside)
+        if inside or self.module.torn_down:
+            why = f"vCPU {inside[0]} is inside" if inside else "this one has ended"
+            raise InvalidValueError(f"a TD ends once, when all vCPUs have left; {why}")
+        return self._destroy()
+
+    def _destroy(self) -> Coroutine[None]:
+        kvm = self.kvm
+        everything = KvmGfnRange(kvm.slot, 0, kvm.max_gfn_exclusive, KVM_FILTER_PRIVATE)
+        yield Lock(False)
+        yield from kvm_tdp_mmu_unmap_gfn_range(kvm, everything)
         self.module.teardown()
-        kvm_tdp_mmu_invalidate_roots(self.kvm, KVM_VALID_ROOTS)
-        kvm_mmu_unload(self.kvm)
-        return kvm_tdp_mmu_zap_invalidated_roots(self.kvm)
-
-
-def _errno(status: int) -> int:
-    if status == TDX_SUCCESS:
-        return 0
-    return -EBUSY if status == TDX_OPERAND_BUSY else -EIO
+        kvm_tdp_mmu_invalidate_roots(kvm, KVM_VALID_ROOTS)
+        kvm_mmu_unload(kvm)
+        yield from kvm_tdp_mmu_zap_invalidated_roots(kvm)
+        yield Unlock(False, "done")
+        for rows in kvm.page_caches.values():
+            for row in rows:
+                kvm.pool.free(row)
+                self.external_spt.pop(row, None)
+            rows.clear()
+        self.pamt_cache = 0
 
 
 class TdxWorld(World):

@@ -88,7 +88,7 @@ def tdx_handle_ept_violation(
     sees. Source: tdx_handle_ept_violation, tdx.c.
     """
     if violation.kind == "pending":
-        tdx.dead = True
+        tdx.kvm_vm_dead()
         return -EIO
     if violation.kind == "accept" and violation.level is not None:
         ret = yield from tdx_honor_guest_accept_level(tdx.kvm, violation.gfn, violation.level, split)
@@ -98,4 +98,4 @@ def tdx_handle_ept_violation(
     if not tdx.topup_pamt_cache(PAMT_ENTRY_PAGES * tdx.kvm.geometry.root_level):
         return -ENOMEM
     ret = yield from kvm_tdp_mmu_page_fault(tdx.kvm, violation.gfn, is_private=True)
-    return min(ret, 1)
+    return -EIO if tdx.dead else min(ret, 1)

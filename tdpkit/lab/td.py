@@ -18,7 +18,6 @@ from tdpkit.engine.gfn import (
     PG_LEVEL_2M,
     PG_LEVEL_4K,
     Geometry,
-    GfnRange,
     InvalidValueError,
     check_gfn,
     name_gfn,
@@ -35,7 +34,7 @@ from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.range_split import SPLITS
 from tdpkit.engine.sept import SeptState, sept_state
 from tdpkit.engine.td_guest import td_accept, td_access
-from tdpkit.engine.tdx import HostPages, KvmTdx, TdxWorld
+from tdpkit.engine.tdx import KvmTdx, TdxWorld
 from tdpkit.engine.tdx_abi import Access, Call
 from tdpkit.engine.tdx_accept import (
     AcceptSplit,
@@ -45,6 +44,7 @@ from tdpkit.engine.tdx_accept import (
     accept_split_v3_as_posted,
 )
 from tdpkit.engine.tdx_module import TdxModule
+from tdpkit.engine.tdx_pages import HostPages
 from tdpkit.engine.tree import translate
 
 TOY = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
