@@ -20,10 +20,8 @@ from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError, as_
 from .lost_errno_callers import CALLERS, FRAMES, TYPES, Caller, Splitting
 from .td import PageRun, Td
 
-__all__ = [
-    *("CALLERS", "FRAMES", "MOST_REQUESTS", "TYPES", "VERDICTS"),
-    *("Attempt", "Row", "Shortage", "run_short"),
-]
+__all__ = ["CALLERS", "FRAMES", "MOST_REQUESTS", "TYPES", "VERDICTS", "Attempt", "Row"]
+__all__ += ["Shortage", "run_short"]
 
 MOST_REQUESTS = 6
 """No call asks for host memory more often, if nothing is refused: two splits of three requests."""
@@ -69,8 +67,13 @@ class Attempt(NamedTuple):
         """Where an errno of the walk stopped being one: "wrapper", "caller", or "" if nowhere."""
         if any(walk < 0 <= ret for walk, ret in zip(self.walks, self.wrapper, strict=True)):
             return "wrapper"
-        is_silent = self.returned is None or self.returned >= 0
-        return "caller" if is_silent and any(ret < 0 for ret in self.wrapper) else ""
+        return "caller" if self.is_silent else ""
+
+    @property
+    def is_silent(self) -> bool:
+        """The walk failed in the end, and no errno came out."""
+        failed = bool(self.walks) and self.walks[-1] < 0
+        return failed and (self.returned is None or self.returned >= 0)
 
 
 class Row(NamedTuple):
