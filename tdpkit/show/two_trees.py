@@ -34,7 +34,7 @@ class TwoTrees(Exhibit):
 
     prefix = "tt"
     good = "question"
-    least_width = 760
+    least_width = 560
 
     def __init__(self, **question: Any) -> None:
         self.question = Question()
@@ -78,27 +78,27 @@ class TwoTrees(Exhibit):
         self.operation_menu = ipywidgets.Dropdown(
             options=[(OPERATION_LABELS[name], name) for name in OPERATIONS],
             description="operation",
-            layout={"width": "auto", "flex": "0 1 400px"},
+            layout={"width": "auto", "flex": "0 1 420px"},
             style={"description_width": "64px"},
         )
         self.filter_radio = ipywidgets.RadioButtons(
             options=[(f"{name} ({value})", name) for name, value in FILTERS.items()],
-            description="filter",
+            tooltip="filter: the half of the memory that is meant",
             orientation="horizontal",
-            layout={"width": "auto"},
-            style={"description_width": "64px"},
+            layout={"width": "auto", "height": "30px", "overflow": "hidden"},
         )
+        box = {"width": "auto", "margin": "2px 18px 2px 2px"}
         self.shared_box = ipywidgets.Checkbox(
-            description="a shared 2M leaf at g too", indent=False, layout={"width": "auto"}
+            description="a shared 2M leaf at g too", indent=False, layout=box
         )
         self.invalid_box = ipywidgets.Checkbox(
-            description="an invalid direct root, after a fast zap-all", indent=False, layout={"width": "auto"}
+            description="an invalid direct root, after a fast zap-all", indent=False, layout=box
         )
         return (
             line(self.gfn_text, ipywidgets.Label("VM"), self.kind_buttons, self.level_buttons),
-            line(self.shared_box, self.invalid_box),
+            line(_label("and"), self.shared_box, self.invalid_box),
             line(self.operation_menu),
-            line(self.filter_radio),
+            line(_label("filter"), self.filter_radio),
         )
 
     def _connect(self) -> None:
@@ -131,3 +131,8 @@ class TwoTrees(Exhibit):
 
     def _table(self) -> str:
         return two_trees_table(self.outcome)
+
+
+def _label(text: str) -> ipywidgets.Label:
+    """A label as wide as those of the fields."""
+    return ipywidgets.Label(text, layout={"width": "64px", "display": "flex", "justify_content": "flex-end"})

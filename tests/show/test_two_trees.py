@@ -224,7 +224,7 @@ def test_the_picture_is_live_and_its_ids_are_the_exhibit_s_own(trees):
     assert trees._ids != other._ids
     assert two_trees_svg(trees.outcome, LIVE, trees._ids) in trees.picture.value
     assert trees.box.children[0].value == LIVE_STYLE
-    assert "min-width:760px" in trees.picture.value
+    assert "min-width:560px" in trees.picture.value
 
 
 def test_the_table_follows_while_it_is_open(trees):
@@ -270,7 +270,7 @@ def test_every_control_is_on_the_page_and_has_a_label_or_a_tooltip(trees):
         if isinstance(part, ipywidgets.ToggleButtons):
             assert len(part.tooltips) == len(part.options)
         else:
-            assert part.description
+            assert part.description or part.tooltip
 
 
 def test_menus_and_buttons_offer_what_there_is_with_the_kernel_s_numbers(trees):
