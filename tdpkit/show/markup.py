@@ -19,6 +19,9 @@ HATCHED = {
     "zapped": ("M0 0 H6 V1 H0 Z M0 0 H1 V6 H0 Z", 45),
     "lost": ("M0 0 H2 V6 H0 Z", -45),
     "refaulted": ("M1 1 H4 V4 H1 Z", 0),
+    "pending": ("M2 2 H4 V4 H2 Z", 45),
+    "blocked": ("M0 0 H6 V2 H0 Z", 0),
+    "pending-blocked": ("M0 0 H6 V2 H0 Z M2 3 H4 V5 H2 Z", 0),
 }
 """Kinds with a hatch: its marks in a cell of 6 by 6, and the angle the cell is turned by."""
 
