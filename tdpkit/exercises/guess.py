@@ -1,0 +1,106 @@
+"""A question with a few answers, or a number for one, to be guessed before the exhibit says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from types import EllipsisType
+from typing import Any
+
+import ipywidgets
+
+from .private_pages import check_lost
+from .two_roots import REACHED, check_plain_zap
+from .verdict import Verdict
+
+
+class Guess:
+    """A control, a button that compares the guess with the engine, and the answer in words.
+
+    value: the guess, or ... as long as nobody has touched the control (a slider: or pressed the button).
+    """
+
+    def __init__(
+        self, question: str, control: ipywidgets.ValueWidget, check: Callable[[Any], Verdict]
+    ) -> None:
+        self.question = question
+        self.control = control
+        self.button = ipywidgets.Button(description="compare", tooltip="compare the guess with the engine")
+        self.message = ipywidgets.HTML(layout={"min_height": "28px"})
+        self.box = ipywidgets.VBox(
+            [
+                ipywidgets.HTML(f"<span>{escape(question)}</span>"),
+                ipywidgets.HBox(
+                    [self.control, self.button], layout={"flex_flow": "row wrap", "align_items": "center"}
+                ),
+                self.message,
+            ],
+            layout={"max_width": "700px", "width": "100%"},
+        )
+        self._check = check
+        self._guessed = False
+        self._empty()
+        self.control.observe(self._on_move, names="value")
+        self.button.on_click(lambda _: self.compare())
+
+    @property
+    def value(self) -> Any | EllipsisType:
+        """The guess."""
+        return self.control.value if self._guessed and self.control.value is not None else ...
+
+    def compare(self) -> None:
+        """Take the guess as it stands, and say what the engine says."""
+        self._guessed = True
+        verdict = self._check(self.value)
+        colour = "--jp-success-color0,#14694a" if verdict.right else "--jp-error-color1,#a81e37"
+        self.message.value = f'<span role="status" style="color:var({colour})">{escape(repr(verdict))}</span>'
+
+    def _on_move(self, change: Any) -> None:
+        self._guessed = True
+        self._empty()
+
+    def _empty(self) -> None:
+        """What was said of another guess goes."""
+        self.message.value = '<span role="status"></span>'
+
+    def __repr__(self) -> str:
+        said = "not guessed yet" if self.value is ... else f"you say {self.value}"
+        return f"{self.question} ({said})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The live view, and for pages without a kernel its text."""
+        return {**(self.box._repr_mimebundle_(**kwargs) or {}), "text/plain": repr(self)}
+
+
+def choice(question: str, label: str, answers: Sequence[str], check: Callable[[Any], Verdict]) -> Guess:
+    """One of a few answers; none is chosen at first."""
+    control = ipywidgets.RadioButtons(options=list(answers), value=None, description=label)
+    return Guess(question, control, check)
+
+
+def number(question: str, label: str, most: int, check: Callable[[Any], Verdict]) -> Guess:
+    """A number from 0 to `most`."""
+    layout = {"width": "auto", "flex": "1 1 320px"}
+    control = ipywidgets.IntSlider(value=0, min=0, max=most, description=label, layout=layout)
+    return Guess(question, control, check)
+
+
+def guess_plain_zap() -> Guess:
+    """For notebook 04: which tree a zap with the filter "private" reaches in a plain VM."""
+    return choice(
+        'A plain VM, and a zap whose filter is "private". Which tree does it reach?',
+        "it reaches",
+        REACHED,
+        check_plain_zap,
+    )
+
+
+def guess_lost() -> Guess:
+    """For notebook 05: how many frames outside it a conversion of [5, 13) costs, without a split."""
+    return number(
+        "Frames [5, 13) become shared, and nothing is split first; every leaf maps eight frames. How many "
+        "frames outside the range does the guest lose?",
+        "frames lost",
+        32,
+        check_lost,
+    )
