@@ -207,6 +207,17 @@ def test_only_reached_trees_are_framed_and_a_wrong_one_in_the_colour_of_what_is_
         assert frames.count(LIGHT["bad"]) == (1 if outcome.wrong_root else 0)
 
 
+def test_ticks_and_signs_are_in_the_colour_of_what_they_say(outcomes, trees):
+    """A tick per root that matches and one per tree reached; of the signs between the trees, ≠ is dark."""
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        discs = [disc.get("fill") for disc in svg.iter("{http://www.w3.org/2000/svg}circle")]
+        ticks = 2 * sum(root.matches for root in outcome.roots)
+        assert discs.count(LIGHT["bad"]) == (ticks if outcome.wrong_root else 0)
+        assert discs.count(LIGHT["good"]) == (0 if outcome.wrong_root else ticks)
+        assert discs.count(LIGHT["ink"]) == outcome.is_td
+        assert discs.count(LIGHT["paper"]) == outcome.is_td * (outcome.question.root_level - 1)
+
+
 def test_the_paths_and_every_index_are_written_out(outcomes, trees):
     for outcome, svg in zip(outcomes, trees, strict=True):
         written = texts(svg)
