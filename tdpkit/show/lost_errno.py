@@ -10,10 +10,12 @@ import ipywidgets
 from tdpkit.engine.gfn import InvalidTypeError
 from tdpkit.lab.lost_errno import MOST_REQUESTS, Row, Shortage, run_short
 
-from .exhibit import WIDE, Exhibit, line
+from .exhibit import Exhibit, line
 from .lost_errno_svg import lost_errno_svg
 from .lost_errno_words import lost_errno_table, lost_errno_text
 from .theme import Palette
+
+_BOX = {"width": "auto", "margin": "2px 2px 2px 14px"}
 
 
 class LostErrno(Exhibit):
@@ -25,7 +27,7 @@ class LostErrno(Exhibit):
 
     prefix = "le"
     good = "case"
-    least_width = 820
+    least_width = 760
 
     def __init__(self, **shortage: Any) -> None:
         self.shortage = Shortage()
@@ -55,7 +57,7 @@ class LostErrno(Exhibit):
         self.refuse_slider = ipywidgets.SelectionSlider(
             options=_requests(False),
             description="request refused",
-            layout=WIDE | {"max_width": "640px"},
+            layout={"flex": "1 1 400px", "max_width": "560px"},
             style={"description_width": "110px"},
         )
         self.type_buttons = ipywidgets.ToggleButtons(
@@ -63,30 +65,22 @@ class LostErrno(Exhibit):
             tooltips=["v3's wrapper as posted", "the same with one type changed"],
             style={"button_width": "auto"},
         )
-        self.lasting_radio = ipywidgets.RadioButtons(
-            options=[("that one", False), ("that one and all later ones", True)],
-            description="refused is",
-            orientation="horizontal",
-            layout={"width": "auto"},
-            style={"description_width": "110px"},
-        )
-        self.pamt_box = ipywidgets.Checkbox(
-            description="Dynamic PAMT", indent=False, layout={"width": "auto"}
-        )
+        label = ipywidgets.Label("the wrapper has", layout={"width": "110px"})
+        self.lasting_box = ipywidgets.Checkbox(description="and every later one", indent=False, layout=_BOX)
+        self.pamt_box = ipywidgets.Checkbox(description="Dynamic PAMT", indent=False, layout=_BOX)
         self.again_box = ipywidgets.Checkbox(
-            description="memory is back: call again", indent=False, layout={"width": "auto"}
+            description="memory is back: call again", indent=False, layout=_BOX
         )
         return (
-            line(self.refuse_slider, self.pamt_box),
-            line(self.lasting_radio),
-            line(ipywidgets.Label("the wrapper's variable"), self.type_buttons, self.again_box),
+            line(self.refuse_slider, self.lasting_box, self.pamt_box),
+            line(label, self.type_buttons, self.again_box),
         )
 
     def _connect(self) -> None:
         self.proposes(
             refuse=self.refuse_slider,
             declared=self.type_buttons,
-            lasting=self.lasting_radio,
+            lasting=self.lasting_box,
             dynamic_pamt=self.pamt_box,
             again=self.again_box,
         )
@@ -96,7 +90,7 @@ class LostErrno(Exhibit):
         self.put(self.refuse_slider, options=_requests(tried.dynamic_pamt))
         self.put(self.refuse_slider, value=tried.refuse)
         self.put(self.type_buttons, value=tried.declared)
-        self.put(self.lasting_radio, value=tried.lasting)
+        self.put(self.lasting_box, value=tried.lasting)
         self.put(self.pamt_box, value=tried.dynamic_pamt)
         self.put(self.again_box, value=tried.again)
 

@@ -131,8 +131,9 @@ def mapped_words(row: Row) -> str:
     pending = tuple(
         g for run in row.runs if run.state == SeptState.PENDING for g in range(run.gfn, run.gfn + run.pages)
     )
-    said = f"{frames_words(free)} not mapped" if free else "all mapped"
-    return f"S-EPT: {said}" + (f", {frames_words(pending)} PENDING" if pending else "")
+    if pending:
+        return f"S-EPT: {frames_words(pending)} PENDING, the rest mapped"
+    return f"S-EPT: {frames_words(free)} not mapped" if free else "S-EPT: all mapped"
 
 
 def guest_words(row: Row) -> str:
@@ -206,14 +207,22 @@ def again_words(row: Row) -> str:
 
 
 _COLUMNS = (
-    *("caller", "requests for host memory", "walk", "wrapper", "errno lost in"),
-    *("caller makes of it", "userspace or guest sees", "called again", "true state", "verdict"),
+    "caller",
+    "walk",
+    "wrapper",
+    "caller makes of it",
+    "userspace or guest sees",
+    "true state",
+    "verdict",
 )
 
 
 def lost_errno_table(shortage: Shortage, rows: tuple[Row, ...]) -> str:
     """The picture as an HTML table for those who read rather than look: its text twin."""
-    head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
+    columns = [*_COLUMNS]
+    if shortage.again:
+        columns.insert(-2, "called again")
+    head = "".join(f'<th scope="col">{name}</th>' for name in columns)
     body = "".join(_row(shortage, row) for row in rows)
     return (
         f"<table><caption>{escape(answer(shortage, rows))}</caption><thead><tr>{head}</tr></thead>"
@@ -223,17 +232,22 @@ def lost_errno_table(shortage: Shortage, rows: tuple[Row, ...]) -> str:
 
 def _row(shortage: Shortage, row: Row) -> str:
     value, what, means = came_out(row, row.first)
+    asked = f"asks for {', '.join(row.first.requests)}; {requests_words(row.first, shortage.refuse)}"
     bytes_seen = " ".join("--" if byte is None else f"{byte:02x}" for byte in row.private_bytes)
-    cells = (
-        f"{', '.join(row.first.requests)}; {requests_words(row.first, shortage.refuse)}",
+    in_wrapper, in_caller = (": errno lost" * (row.first.lost_at == at) for at in ("wrapper", "caller"))
+    cells = [
         values(row.first.walks),
-        values(row.first.wrapper),
-        row.first.lost_at or "–",
-        made_of_it(row, row.first),
+        f"{values(row.first.wrapper)}{in_wrapper}",
+        f"{made_of_it(row, row.first)}{in_caller}",
         f"{what}: {value}, {means}",
-        again_words(row) or "–",
         f"{record_words(row)}; {mapped_words(row)}; {guest_words(row)}; private bytes {bytes_seen}",
         row.verdict,
-    )
-    data = "".join(f'<td style="padding-right:12px">{escape(cell)}</td>' for cell in cells)
-    return f'<tr><th scope="row">{row.name}<br>{" ".join(CALLS[row.name])}</th>{data}</tr>'
+    ]
+    if row.again:
+        cells.insert(-2, again_words(row))
+    data = "".join(f"<td{_CELL}>{escape(cell)}</td>" for cell in cells)
+    who = f"<b>{row.name}</b><br>{' '.join(CALLS[row.name])}; {asked}"
+    return f'<tr><th scope="row"{_CELL}>{who}</th>{data}</tr>'
+
+
+_CELL = ' style="padding-right:12px;text-align:left;vertical-align:top;font-weight:400"'

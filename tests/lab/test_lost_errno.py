@@ -1,0 +1,305 @@
+"""The lost -12 against what kernel-facts say of each caller, frame by frame, and against a TD run by hand.
+
+The chains are those of kernel-facts 6.12 D1 and D8, 8.13, 8.14, 9.3, 9.5, 9.7 and findings 6, written out.
+"""
+
+from itertools import product
+
+import pytest
+
+from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
+from tdpkit.engine.sept import SeptState
+from tdpkit.lab.lost_errno import CALLERS, MOST_REQUESTS, VERDICTS, Shortage, run_short
+from tdpkit.lab.td import Td
+
+ENOMEM, MF_DELAYED, FOR_EVER = -12, 2, None
+ALREADY_ACCEPTED = 0x00000B0A << 32  # kernel-facts 8.20
+NAMES = ["conversion", "punch hole", "ACCEPT", "memory failure"]
+SPLITS = {"conversion": 2, "punch hole": 2, "ACCEPT": 1, "memory failure": 1}
+"""[6, 12) has an edge inside each of the leaves [0, 8) and [8, 16); frame 3 lies in one leaf."""
+EXITS = 8
+"""How often a guest faults before the model says: for ever."""
+NUMBERS = range(MOST_REQUESTS + 1)
+SHORTAGES = [
+    Shortage(*values) for values in product(NUMBERS, ("bool", "int"), (False, True), (False, True), (False,))
+]
+
+
+def named(shortage: Shortage) -> dict:
+    return dict(zip(NAMES, run_short(shortage), strict=True))
+
+
+def asked(name: str, dynamic_pamt: bool) -> list[str]:
+    """What is asked for if nothing is refused: per split a table, its twin in the S-EPT, and PAMT pages.
+
+    The handler of the ACCEPT tops up PAMT pages for its own mapping besides.
+    """
+    split = ["page table", "S-EPT page", *["PAMT pages"] * dynamic_pamt]
+    return split * SPLITS[name] + ["PAMT pages"] * (dynamic_pamt and name == "ACCEPT")
+
+
+def strikes(name: str, shortage: Shortage) -> bool:
+    """Whether the refused request is one of a split's."""
+    per_split = 3 if shortage.dynamic_pamt else 2
+    return 0 < shortage.refuse <= per_split * SPLITS[name]
+
+
+def strikes_handler(name: str, shortage: Shortage) -> bool:
+    """Whether it is the one that the handler of the ACCEPT makes by itself."""
+    return name == "ACCEPT" and shortage.dynamic_pamt and shortage.refuse == 4
+
+
+def split_leaves(name: str, shortage: Shortage) -> int:
+    """How many leaves are split when the refusal strikes, or in the end (D8: earlier splits stay)."""
+    per_split = 3 if shortage.dynamic_pamt else 2
+    return (shortage.refuse - 1) // per_split if strikes(name, shortage) else SPLITS[name]
+
+
+def expected(name: str, shortage: Shortage) -> tuple:
+    """Walks, wrapper, what came out, frames zapped, whether it is on record, verdict."""
+    if not strikes(name, shortage):
+        if strikes_handler(name, shortage):
+            return (0,), (0,), ENOMEM, 0, True, "failed, and said so"
+        returned = MF_DELAYED if name == "memory failure" else 0
+        zapped = {"conversion": 6, "punch hole": 6, "ACCEPT": 0, "memory failure": 1}[name]
+        return (0,), (0,), returned, zapped, True, "all done"
+    if name == "memory failure":  # it cannot fail, and zaps the leaf whole
+        return (-12,), (1,) if shortage.declared == "bool" else (-12,), MF_DELAYED, 8, True, "frames lost"
+    if shortage.declared == "int":
+        return (-12,), (-12,), ENOMEM, 0, False, "failed, and said so"
+    if name == "conversion":  # ORed into flush; the zap is skipped, the attributes are stored, success
+        return (-12,), (1,), 0, 0, True, "failed, said nothing"
+    if name == "punch hole":  # bails out, returns 1
+        return (-12,), (1,), 1, 0, False, "failed, said nothing"
+    if shortage.lasting:  # 1 resumes the guest, which faults again
+        return (-12,) * EXITS, (1,) * EXITS, FOR_EVER, 0, False, "failed, said nothing"
+    return (-12, 0), (1, 0), 0, 0, True, "all done"
+
+
+# ---- the value on its way ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_each_caller_makes_of_the_value_what_the_facts_say(shortage):
+    for name, row in named(shortage).items():
+        first = row.first
+        got = first.walks, first.wrapper, first.returned, first.zapped, first.stored, row.verdict
+        assert got == expected(name, shortage), name
+
+
+def test_as_posted_the_first_page_refused_gives_four_different_ends():
+    """The opening case in full, so that the table above is read at least once without its conditions."""
+    rows = named(Shortage(1))
+    assert {name: (row.first.wrapper, row.first.returned, row.verdict) for name, row in rows.items()} == {
+        "conversion": ((1,), 0, "failed, said nothing"),
+        "punch hole": ((1,), 1, "failed, said nothing"),
+        "ACCEPT": ((1, 0), 0, "all done"),
+        "memory failure": ((1,), 2, "frames lost"),
+    }
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_the_errno_is_lost_in_the_wrapper_or_by_the_caller_that_cannot_fail(shortage):
+    for name, row in named(shortage).items():
+        at = "wrapper" if shortage.declared == "bool" else "caller" if name == "memory failure" else ""
+        assert row.first.lost_at == (at if strikes(name, shortage) else "")
+        ends_well = row.verdict == "all done" or row.first.returned == ENOMEM
+        assert row.first.is_silent == (not ends_well)
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_what_is_asked_for_and_which_request_is_refused(shortage):
+    for name, row in named(shortage).items():
+        whole, refuse = asked(name, shortage.dynamic_pamt), shortage.refuse
+        requests, refused = list(row.first.requests), list(row.first.refused)
+        if not 0 < refuse <= len(whole):
+            assert (requests, refused) == (whole, [])
+            continue
+        assert requests[:refuse] == whole[:refuse]
+        assert refused[0] == refuse
+        assert refused == list(range(refuse, 1 + (len(requests) if shortage.lasting else refuse)))
+        faults_again = name == "ACCEPT" and shortage.declared == "bool" and strikes(name, shortage)
+        if not faults_again:
+            assert len(requests) == refuse, "nobody asks on after a refusal"
+        elif shortage.lasting:
+            assert requests[refuse:] == ["page table"] * (EXITS - 1)
+        else:
+            assert requests[refuse:] == whole
+
+
+def test_a_conversion_that_takes_1_for_flush_does_flush():
+    assert named(Shortage(1))["conversion"].first.flushed
+    assert not named(Shortage(1))["punch hole"].first.flushed
+    assert not named(Shortage(1, "int"))["conversion"].first.flushed
+
+
+# ---- what is true --------------------------------------------------------------------------------------
+
+
+def frames(name: str, shortage: Shortage) -> list[tuple[str, SeptState, int]]:
+    """Of each of the 16 frames the half, the state and the level, by the facts."""
+    *_, on_record, verdict = expected(name, shortage)
+    small = range(8 * split_leaves(name, shortage))
+    if name == "ACCEPT":
+        done = verdict == "all done"
+        small = range(8 if done or strikes_handler(name, shortage) else 0)
+    seen = []
+    for gfn in range(16):
+        state, level = SeptState.PRESENT, 1 if gfn in small else 2
+        if name == "ACCEPT" and gfn < 8 and not (done and gfn == 3):
+            state = SeptState.PENDING
+        gone = (name == "memory failure" and gfn == 3) or (SPLITS[name] == 2 and 6 <= gfn < 12)
+        if (gone and verdict == "all done") or (verdict == "frames lost" and gfn < 8):
+            state, level = SeptState.FREE, 0
+        shared = name == "conversion" and on_record and 6 <= gfn < 12
+        seen.append(("shared" if shared else "private", state, level))
+    return seen
+
+
+def byte_of(name: str, gfn: int) -> int:
+    """The guest wrote 0x10 to frame 0 and so on; what it accepts anew reads 0 (kernel-facts 8.13)."""
+    return 0 if name == "ACCEPT" else 0x10 + gfn
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_every_frame_is_as_the_facts_say(shortage):
+    for name, row in named(shortage).items():
+        by_frame = [(run.half, run.state, run.level) for run in row.runs for _ in range(run.pages)]
+        truth = frames(name, shortage)
+        assert by_frame == truth, name
+        present = [state == SeptState.PRESENT for _, state, _ in truth]
+        assert row.private_bytes == tuple(
+            byte_of(name, gfn) if ok else None for gfn, ok in enumerate(present)
+        )
+        outside = [gfn for gfn in range(16) if gfn not in range(row.span.start, row.span.end)]
+        was_usable = range(8, 16) if name == "ACCEPT" else range(16)
+        assert list(row.lost) == [gfn for gfn in outside if gfn in was_usable and not present[gfn]]
+        shared = truth[row.span.start][0] == "shared"
+        assert row.shared_byte == (0xA0 + row.span.start if shared else None)
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_stale_frames_are_those_the_call_was_to_unmap_and_says_nothing_of(shortage):
+    for name, row in named(shortage).items():
+        silent = row.verdict == "failed, said nothing" and name != "ACCEPT"
+        assert row.stale == (tuple(range(6, 12)) if silent else ())
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_the_record_is_of_the_right_frames(shortage):
+    spans = {"conversion": (6, 12), "punch hole": (6, 12), "ACCEPT": (0, 8), "memory failure": (3, 4)}
+    for name, row in named(shortage).items():
+        on_record = expected(name, shortage)[4]
+        assert (row.record and (row.record.start, row.record.end)) == (spans[name] if on_record else None)
+
+
+def test_after_a_silent_conversion_the_guest_has_two_memories_under_one_frame():
+    row = named(Shortage(1))["conversion"]
+    assert (row.private_bytes[6], row.shared_byte) == (0x16, 0xA6)
+
+
+# ---- memory is back ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_called_again_all_are_done_but_a_conversion_as_posted_and_what_is_lost(shortage):
+    for name, row in named(shortage._replace(again=True)).items():
+        struck, verdict = strikes(name, shortage), "all done"
+        if struck and name == "conversion" and shortage.declared == "bool":
+            verdict = "failed, said nothing"  # the attributes say shared: nothing to do (9.7)
+        if struck and name == "memory failure":
+            verdict = "frames lost"
+        assert row.verdict == verdict, name
+        again = row.again
+        assert again.refused == ()
+        assert row.first == named(shortage)[name].first
+        accepted = expected(name, shortage)[2:] == (0, 0, True, "all done")
+        returned = ALREADY_ACCEPTED if name == "ACCEPT" and accepted else 0
+        assert again.returned == (MF_DELAYED if name == "memory failure" else returned)
+
+
+def test_a_retry_of_the_silent_conversion_does_not_even_ask_for_a_split():
+    row = named(Shortage(1, again=True))["conversion"]
+    assert (row.again.wrapper, row.again.requests, row.again.zapped) == ((), (), 0)
+    assert row.stale == tuple(range(6, 12))
+    assert row.private_bytes == tuple(range(0x10, 0x20))
+
+
+def test_a_retry_of_the_mended_conversion_completes_it():
+    row = named(Shortage(3, "int", again=True))["conversion"]
+    assert (row.again.wrapper, row.again.requests) == ((0,), ("page table", "S-EPT page"))
+    assert row.again.zapped == 6
+    assert row.private_bytes == (*range(0x10, 0x16), *[None] * 6, *range(0x1C, 0x20))
+
+
+def test_a_guest_that_faults_for_ever_gets_on_as_soon_as_there_is_memory():
+    row = named(Shortage(2, lasting=True, again=True))["ACCEPT"]
+    assert (row.first.returned, row.again.returned, row.again.wrapper) == (FOR_EVER, 0, (0,))
+
+
+# ---- against a TD run by hand --------------------------------------------------------------------------
+
+
+def by_hand(name: str, shortage: Shortage) -> tuple:
+    """The same through the calls of Td, which watch nothing: what came out, all frames, their bytes."""
+    split = "v3 as posted" if shortage.declared == "bool" else "v3"
+    td = Td(frames=16, accepted=name != "ACCEPT", dynamic_pamt=shortage.dynamic_pamt)
+    if name == "ACCEPT":
+        td.accept(8, 2)
+        td.touch(3)
+    if name == "memory failure":
+        td.gmem.split_folio(3)
+    td.tdx.pamt_cache = 0
+    td.refuse(shortage.refuse)
+    if name == "conversion":
+        returned = td.convert(6, 12, split=split)
+    elif name == "punch hole":
+        returned = td.punch_hole(6, 6, whole_folios=False, split=split)
+    elif name == "ACCEPT":
+        returned = td.accept(3, 1, split=split)
+    else:
+        returned = td.memory_failure(3, split=split)
+    return returned, tuple(td.page_runs()), td.bytes_in_sight()
+
+
+@pytest.mark.parametrize("shortage", [shortage for shortage in SHORTAGES if not shortage.lasting])
+def test_a_td_run_by_hand_comes_to_the_same(shortage):
+    for name, row in named(shortage).items():
+        seen = " ".join("--" if byte is None else f"{byte:02x}" for byte in row.private_bytes)
+        assert (row.first.returned, row.runs, seen) == by_hand(name, shortage), name
+
+
+def test_a_second_run_is_no_different():
+    assert run_short(Shortage(1)) == run_short(Shortage(1))
+    assert list(CALLERS) == NAMES
+    assert {row.verdict for shortage in SHORTAGES for row in run_short(shortage)} == set(VERDICTS)
+
+
+# ---- bad input -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "rule"),
+    [
+        ({"refuse": -1}, InvalidValueError, "-1 (-0x1) is no such request"),
+        ({"refuse": 7}, InvalidValueError, "more than 6 times"),
+        ({"refuse": 1.0}, InvalidTypeError, "whole numbers"),
+        ({"refuse": True}, InvalidTypeError, "whole numbers"),
+        ({"refuse": "1"}, InvalidTypeError, "whole numbers"),
+        ({"declared": "long"}, InvalidValueError, "bool or int; 'long' is neither"),
+        ({"declared": ["bool"]}, InvalidValueError, "is neither"),
+        ({"declared": bool}, InvalidValueError, "is neither"),
+        ({"dynamic_pamt": 1}, InvalidTypeError, "dynamic_pamt is True or False; 1 is neither"),
+        ({"lasting": None}, InvalidTypeError, "lasting is True or False"),
+        ({"again": "yes"}, InvalidTypeError, "again is True or False"),
+    ],
+)
+def test_what_is_no_shortage_is_refused_in_words(change, error, rule):
+    with pytest.raises(error) as refused:
+        run_short(Shortage()._replace(**change))
+    assert rule in str(refused.value)
+
+
+def test_a_number_of_another_library_is_taken():
+    numpy = pytest.importorskip("numpy")
+    assert run_short(Shortage(numpy.int64(1))) == run_short(Shortage(1))
