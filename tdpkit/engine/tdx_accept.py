@@ -65,7 +65,7 @@ def tdx_honor_guest_accept_level(
     Source: v3 13/24, v5 41; kernel-facts 8.14.
     """
     above = level + 1
-    if level > PG_LEVEL_4K or hugepage_test_guest_inhibit(kvm, gfn, above):
+    if level > PG_LEVEL_4K or not kvm.slot_of(gfn) or hugepage_test_guest_inhibit(kvm, gfn, above):
         return 0  # a TD's leaf is 2M at most: only an ACCEPT of 4K can find a larger one
     yield Lock(False)
     with kvm.srcu:
