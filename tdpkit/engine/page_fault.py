@@ -117,9 +117,8 @@ def _kvm_tdp_mmu_map(
             spte = it.old_spte
             if spte == FROZEN_SPTE:
                 return RetPf.RET_PF_RETRY
-            is_table = is_shadow_present_pte(spte) and not is_last_spte(spte, it.level)
-            if is_table:
-                goal_level = min(goal_level, it.level - 1)
+            if is_shadow_present_pte(spte) and not is_last_spte(spte, it.level):
+                pass  # a table: down into it, past the goal if need be
             elif it.level <= goal_level:
                 return (yield from _map_handle_target_level(root, it, pfn))
             else:
