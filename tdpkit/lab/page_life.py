@@ -1,15 +1,16 @@
 """The life of a range of private pages, step by step: accepted, converted, used, converted back.
 
 :class:`PageLife` tells one story on a :class:`~.td.Td` from beginning to end and keeps a step for each thing
-that happened. The story is the guest's and its VMM's; what follows from it is the engine's.
+that happened. What the guest and its VMM do is the story's; what follows from it is the engine's.
+
+Left out: the shared half's TLB, and on x86 what the guest does with all pages but the first in each 2M.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, SupportsIndex
 
-from tdpkit.engine.events import EHWPOISON, EINVAL, EIO, ENOMEM
 from tdpkit.engine.gfn import (
     PG_LEVEL_2M,
     PG_LEVEL_4K,
@@ -19,16 +20,14 @@ from tdpkit.engine.gfn import (
     check_gfn,
     name_gfn,
 )
-from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.range_split import SPLITS
-from tdpkit.engine.sept import SeptState
-from tdpkit.engine.tdx_abi import TDX_PAGE_SIZE_MISMATCH, TDX_SUCCESS, Access
-from tdpkit.engine.tree import translate, way_down
 
-from .page_life_record import Recorder, Step, ToldTd
-from .page_life_view import Watch
+from .page_life_fold import Step
+from .page_life_guest import LifeGuest, name_errno
+from .page_life_record import Recorder, ToldTd
+from .page_life_view import Run, Watch
 from .page_life_words import GUEST, KVM, Names, Said
-from .td import FIRST_BYTE, TD_4LEVEL
+from .td import TD_4LEVEL
 from .words import count_of
 
 LIFE_TOY = Geometry(index_bits=3, root_level=3, max_leaf_level=2)
@@ -61,22 +60,23 @@ class Folios(NamedTuple):
 FOLIOS = {
     "2M": Folios(PG_LEVEL_2M, False, "2M folios"),
     "4K": Folios(PG_LEVEL_4K, False, "4K folios"),
-    "4K, spanned": Folios(PG_LEVEL_4K, True, "4K folios, a mapping spans many (against the rule)"),
+    "4K, spanned": Folios(PG_LEVEL_4K, True, "4K folios that a mapping spans"),
 }
 """As x86 has it; on the toy a "2M" folio is eight frames. The last breaks the rule that no mapping is larger
 than its folio (kernel-facts 9.6, C17)."""
 
 _VCPUS = (0, 1)
-_ERRNOS = {-ENOMEM: "-ENOMEM", -EINVAL: "-EINVAL", -EIO: "-EIO", -EHWPOISON: "-EHWPOISON"}
+_IOCTL, _FALLOCATE = "KVM_SET_MEMORY_ATTRIBUTES", "fallocate(PUNCH_HOLE)"
 
 
 class PageLife:
-    """One story of frames [start, end): `steps`, and `acts`, the first step of each act by its title.
+    """One story of frames [start, end), in `steps`.
 
     split: a name of SPLITS, what is done before private pages are zapped; machine: of MACHINES; then: of
-    THEN; refuse: the so-manyth page that the conversion asks the host for is refused (0: none); folios: of
-    FOLIOS. `result` is what the conversion, or the punch, returned. Raises InvalidValueError or
-    InvalidTypeError for an unknown name, an empty range or one beyond the TD.
+    THEN; refuse: the so-manyth page that the conversion, or the punch, asks the host for is refused (0:
+    none); folios: of FOLIOS. `result` is what that call returned, `requests` how many pages it asked for.
+    Raises InvalidValueError or InvalidTypeError for an unknown name, an empty range or one beyond the TD, and
+    for folios of 4K on x86, which the guest would take one by one.
     """
 
     def __init__(
@@ -93,16 +93,17 @@ class PageLife:
         for name, known in ((machine, MACHINES), (split, SPLITS), (then, THEN), (folios, FOLIOS)):
             if name not in list(known):
                 raise InvalidValueError(f"one of {', '.join(known)} is meant here; {name!r} is none of them")
-        if machine == "x86" and folios == "4K":
-            raise InvalidValueError(
-                "on x86 the guest takes memory by 2M; with folios of 4K it would take 2048 (0x800, 8M) pages one "
-                "by one, which the toy shows in 32"
-            )
         geometry, frames, _ = MACHINES[machine]
         self.span = GfnRange(check_gfn(start, "the start"), check_gfn(end, "the end"))
         if not self.span.pages or self.span.end > frames:
             raise InvalidValueError(
-                f"a story has a range of at least one frame, below {name_gfn(frames)}; {self.span!r} is none"
+                f"a story is of one frame at least and ends at {name_gfn(frames)} at most; "
+                f"{self.span!r} does not"
+            )
+        if machine == "x86" and folios == "4K":
+            raise InvalidValueError(
+                f"with folios of 4K the guest would take {name_gfn(frames)} page by page; "
+                "that is shown on the toy, not on x86"
             )
         self.machine, self.split, self.then, self.folios = machine, split, then, folios
         self.refuse = check_gfn(refuse, "the number of a page")
@@ -110,12 +111,19 @@ class PageLife:
         self.td = ToldTd(geometry, frames, accepted=False, folio_level=level, spans_folios=spans)
         for vcpu in _VCPUS[1:]:
             self.td.module.vp_enter(vcpu)
-        self.td.forget()
         self.names = Names(geometry, machine == "toy")
-        self.watch = Watch(self.td, self.span, _VCPUS)
-        self._told = Recorder(self.td, self.watch, self.names)
-        self.acts: dict[str, int] = {}
-        self._tell()
+        watch = Watch(self.td, self.span, _VCPUS)
+        self._recorder = Recorder(self.td, watch, self.names)
+        self._guest = LifeGuest(
+            self.td,
+            watch,
+            self._recorder,
+            self.names,
+            by_block=level > PG_LEVEL_4K or spans,
+            every=machine == "toy",
+        )
+        self.requests = 0
+        self.result = self._tell()
 
     def __repr__(self) -> str:
         return (
@@ -135,7 +143,15 @@ class PageLife:
     @property
     def steps(self) -> list[Step]:
         """In order."""
-        return self._told.steps
+        return self._recorder.steps
+
+    @property
+    def acts(self) -> dict[str, range]:
+        """Title of each act: its steps, from 0."""
+        acts: dict[str, range] = {}
+        for number, step in enumerate(self.steps):
+            acts[step.act] = range(acts.get(step.act, range(number, number)).start, number + 1)
+        return acts
 
     @property
     def lost(self) -> int:
@@ -144,211 +160,102 @@ class PageLife:
 
     @property
     def saved(self) -> int:
-        """Frames outside the range that were split off the leaves that crossed an edge."""
+        """Frames outside the range that a split took off the leaves that held some of it."""
         return self.steps[-1].view.saved
 
     # ---- the story -------------------------------------------------------------------------------------
 
-    def _tell(self) -> None:
-        span, punch = self.span, self.then == "punch hole"
-        self._act("touch and accept")
-        self._take_all(range(self.frames), write=True)
-        self._act("punch a hole" if punch else "convert")
-        self._say(KVM, "KVM_SET_MEMORY_ATTRIBUTES" if not punch else "fallocate(PUNCH_HOLE)", self._asked())
-        self.requests_before = len(self.td.tdx.pages.requests)
-        self.td.refuse(self.refuse)
-        if punch:
-            self.result = self.td.punch_hole(span.start, span.pages, whole_folios=True, split=self.split)
-        else:
-            self.result = self.td.convert(span.start, span.end, "shared", self.split)
-        self.requests = len(self.td.tdx.pages.requests) - self.requests_before
-        self.td.refuse(0)
-        self._returned(self.result)
-        self._act("use")
-        if not punch and self.result == 0:
-            self._use_shared()
+    def _tell(self) -> int:
+        recorder, guest, span = self._recorder, self._guest, range(self.span.start, self.span.end)
+        where = self.names.span(*self._edges)
+        recorder.act = "touch and accept"
+        guest.take(range(self.frames), write=True)
+        if self.then == "punch hole":
+            recorder.act = "punch a hole"
+            self._say(KVM, _FALLOCATE, f"Userspace punches pages {where} out of the guest_memfd.")
+            result = self._refusing(self._punch)
+            recorder.act = "use"
+            self._use_private()
+            recorder.act = "touch the hole"
+            guest.take(span)
+            return result
+        recorder.act = "convert"
+        self._say(GUEST, "map_gpa", f"The guest asks for {where} to be shared; userspace calls {_IOCTL}.")
+        result = self._refusing(self._convert)
+        recorder.act = "use"
+        if result == 0:
+            guest.use_shared(span)
         self._use_private()
-        if punch:
-            self._act("touch the hole")
-            self._take_all(range(span.start, span.end))
-        elif self.result == 0:
-            self._act("convert back")
+        if result == 0:
+            recorder.act = "convert back"
             self._say(
-                KVM, "KVM_SET_MEMORY_ATTRIBUTES", f"Userspace asks for {self._where} to be private again."
+                GUEST, "map_gpa", f"The guest asks for {where} to be private again; userspace calls {_IOCTL}."
             )
-            self._returned(self.td.convert(span.start, span.end, "private", self.split))
-            self._take_all(range(span.start, span.end))
+            self._convert("private")
+            guest.take(span)
         else:
-            self._act("call again")
-            self._say(
-                KVM,
-                "KVM_SET_MEMORY_ATTRIBUTES",
-                f"Userspace calls again: {self._where} to shared; this time no page is refused.",
-            )
-            self._returned(self.td.convert(span.start, span.end, "shared", self.split))
-            self._use_shared()
+            recorder.act = "call again"
+            self._say(KVM, _IOCTL, f"Userspace calls again for {where}; this time no page is refused.")
+            if self._convert() == 0:
+                guest.use_shared(span)
+        return result
 
     @property
-    def _where(self) -> str:
-        return self.names.span(self.span.start, self.span.end)
+    def _edges(self) -> tuple[int, int]:
+        return self.span.start, self.span.end
 
-    def _act(self, title: str) -> None:
-        self._told.act = title
-        self.acts[title] = len(self.steps)
+    def _refusing(self, call: Callable[[], int]) -> int:
+        """`call`, while the host refuses the page it is told to."""
+        pages = self.td.tdx.pages
+        before = len(pages.requests)
+        self.td.refuse(self.refuse)
+        result = call()
+        self.requests = len(pages.requests) - before
+        self.td.refuse(0)
+        return result
 
-    def _say(
-        self,
-        actor: str,
-        title: str,
-        sentence: str,
-        *,
-        function: str = "",
-        part: str = "",
-        focus: tuple[int, int] | None = None,
-    ) -> None:
-        self._told.notice()
-        self._told.say(Said(actor, title, sentence, function, part), focus)
+    def _convert(self, to: str = "shared") -> int:
+        self._recorder.lock_function = "kvm_handle_gfn_range"
+        result = self.td.convert(*self._edges, to, self.split)
+        self._returned(_IOCTL, result, still_private=to == "shared")
+        return result
 
-    def _asked(self) -> str:
-        if self.then == "punch hole":
-            return f"Userspace punches pages {self._where} out of the guest_memfd."
-        return f"The guest asked for it, and userspace calls: {self._where} is to be shared."
+    def _punch(self) -> int:
+        self._recorder.lock_function = "kvm_gmem_punch_hole"
+        result = self.td.punch_hole(self.span.start, self.span.pages, split=self.split)
+        self._returned(_FALLOCATE, result, still_private=False)
+        return result
 
-    def _returned(self, ret: int) -> None:
-        self._told.close()
-        title = f"returns {_ERRNOS.get(ret, ret)}"
-        said = {0: "The call returns 0."}.get(
-            ret, f"The call returns {ret} ({_ERRNOS.get(ret, 'no errno')})."
-        )
+    def _returned(self, call: str, ret: int, *, still_private: bool) -> None:
+        self._recorder.close()
+        self._recorder.lock_function = "tdx_honor_guest_accept_level"
+        said = f"{call} returns {name_errno(ret)}."
         if ret:
-            said += " Nothing was zapped, no attribute changed."
-        self._say(KVM, title, said)
-
-    # ---- the guest -------------------------------------------------------------------------------------
-
-    def _each(self, what: str, frames: range, do: Callable[[int], int]) -> None:
-        """`do` one piece of work after the other; it says how many frames it did.
-
-        Of single pages, on x86 the first in each 2M block is enough: the guest takes others when it needs them.
-        """
-        gfn = frames.start
-        while gfn < frames.stop:
-            kind = self._kind(what, gfn)
-            with self._told.unit(
-                kind, gfn, gfn + (self._size(gfn, frames.stop) if kind[0] == "accept" else 1)
-            ):
-                gfn += do(gfn)
-            if not self.names.toy and gfn % self.geometry.pages(PG_LEVEL_2M):
-                gfn = self.geometry.gfn_round_for_level(gfn, PG_LEVEL_2M) + self.geometry.pages(PG_LEVEL_2M)
-        self._told.close()
-
-    def _kind(self, what: str, gfn: int) -> tuple[object, ...]:
-        """Work on frames of one kind goes alike."""
-        kvm = self.td.kvm
-        if what == "read shared":
-            leaf = translate(kvm.direct_root, gfn)
-            return (what, leaf is not None, len(way_down(kvm.direct_root, gfn)))
-        assert kvm.mirror_root is not None
-        if self.td.state(gfn)[0] == SeptState.PRESENT:
-            return ("read", gfn in self.watch.written)
-        return (what, self.td.state(gfn), len(way_down(kvm.mirror_root, gfn)))
-
-    def _size(self, gfn: int, end: int) -> int:
-        """Frames that the guest accepts at once: a block, where it means all of it."""
-        block = self.geometry.pages(PG_LEVEL_2M)
-        return block if gfn % block == 0 and gfn + block <= end and self._fits(gfn) else 1
-
-    def _fits(self, gfn: int) -> bool:
-        return FOLIOS[self.folios].level > PG_LEVEL_4K or FOLIOS[self.folios].spans
-
-    def _take_all(self, frames: range, *, write: bool = False) -> None:
-        """The guest takes all these private frames: touches, ACCEPTs, and perhaps writes."""
-        self._each("accept", frames, lambda gfn: self._take(gfn, frames.stop, write))
-
-    def _take(self, gfn: int, end: int, write: bool) -> int:
-        pages = self._size(gfn, end)
-        if not self._touch(gfn):
-            return 1
-        level = PG_LEVEL_2M if pages > 1 else PG_LEVEL_4K
-        self._told.at = gfn
-        status = self.td.accept(gfn, level)
-        if status == TDX_PAGE_SIZE_MISMATCH:
-            pages = 1
-            status = self.td.accept(gfn, PG_LEVEL_4K)
-        if write and status == TDX_SUCCESS:
-            self._write(gfn, pages)
-        return pages
-
-    def _touch(self, gfn: int) -> bool:
-        """True if the guest must ACCEPT."""
-        self._told.at = gfn
-        self._told.fault_is_private = True
-        got = self.td.touch(gfn)
-        name, focus = self.names.frame(gfn), (gfn, gfn + 1)
-        if not isinstance(got, Access):
-            self._say(
-                KVM, f"returns {_ERRNOS.get(got, got)}", f"KVM cannot serve frame {name}: {got}.", focus=focus
+            said += " Nothing was zapped, and no attribute changed."
+            if self.then == "punch hole" and not self.requests:
+                said = f"{said[:-1]}: a hole has to be of whole folios."
+        elif still_private and any(self.span.overlap(run.gfn, run.pages) for run in self._sept):
+            said += (
+                " But nothing was zapped: the errno of the split was lost, and the private pages stay mapped."
             )
-            return False
-        if got.outcome == "#VE":
-            self._say(
-                GUEST,
-                "#VE",
-                f"#VE: frame {name} is PENDING. The guest is told, and must ACCEPT before it may use it.",
-                focus=focus,
-            )
-            return True
-        self._told.notice()
-        own = gfn in self.watch.written
-        what = "its own bytes, as it left them" if own else "zeros"
-        self._say(GUEST, "read", f"The guest reads frame {name}: {what}.", part="finds", focus=focus)
-        return False
-
-    def _write(self, gfn: int, pages: int) -> None:
-        first = self.td.gmem.first_pfn
-        if self.td.memory:
-            self.td.memory.update({first + at: (FIRST_BYTE + at) & 0xFF for at in range(gfn, gfn + pages)})
-        self.watch.written.store(GfnRange(gfn, gfn + pages), True)
-        self.watch.stale.add("bytes")
-        what = (
-            f"frames {self.names.span(gfn, gfn + pages)}" if pages > 1 else f"frame {self.names.frame(gfn)}"
-        )
-        self._say(
-            GUEST,
-            "write",
-            f"The guest writes to {what}: these are its bytes from now on.",
-            part="finds",
-            focus=(gfn, gfn + pages),
-        )
-
-    def _use_shared(self) -> None:
-        self._each("read shared", range(self.span.start, self.span.end), self._read_shared)
-
-    def _read_shared(self, gfn: int) -> int:
-        td, told, name = self.td, self._told, self.names.frame(gfn)
-        told.at, told.fault_is_private = gfn, False
-        if translate(td.kvm.direct_root, gfn) is None:
-            self._say(
-                GUEST,
-                "EPT violation",
-                f"The guest uses frame {name} with the S-bit. The direct tree has nothing there: an exit to KVM.",
-                focus=(gfn, gfn + 1),
-                function="tdx_handle_ept_violation",
-            )
-            td.run(kvm_tdp_mmu_page_fault(td.kvm, gfn, is_private=False))
-        sentence = f"The guest reads frame {name} with the S-bit: userspace’s byte. Both can use it."
-        self._say(GUEST, "read shared", sentence, part="finds", focus=(gfn, gfn + 1))
-        return 1
+        self._say(KVM, f"returns {ret}", said)
 
     def _use_private(self) -> None:
-        """The guest goes back to its frames in the leaves that crossed an edge; and into the range, if that is still private."""
+        """The guest goes back to what is private in the blocks that hold some of the range."""
         block = self.geometry.pages(PG_LEVEL_2M)
-        low = self.span.start // block * block
-        high = min(-(-self.span.end // block) * block, self.frames)
-        for part in self._private_parts(low, high):
-            self._take_all(part)
-
-    def _private_parts(self, low: int, high: int) -> Iterator[range]:
+        low, high = self.span.start // block * block, min(-(-self.span.end // block) * block, self.frames)
+        hole = self.then == "punch hole"
         for part in self.td.kvm.mem_attributes.private_ranges():
-            if max(part.start, low) < min(part.end, high):
-                yield range(max(part.start, low), min(part.end, high))
+            pieces = self.span.outside(part.start, part.pages) if hole else [part]
+            for piece in pieces:
+                frames = range(max(piece.start, low), min(piece.end, high))
+                if frames:
+                    self._guest.take(frames)
+
+    @property
+    def _sept(self) -> tuple[Run, ...]:
+        return self.steps[-1].view.sept
+
+    def _say(self, actor: str, title: str, sentence: str) -> None:
+        self._recorder.notice()
+        self._recorder.say(Said(actor, title, sentence))

@@ -6,7 +6,7 @@ A :class:`View` is a value: it keeps nothing of the TD it was taken from. Frames
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from tdpkit.engine.attributes import MemAttributes
@@ -154,6 +154,13 @@ class Watch:
         self.written.store(GfnRange(gfn, gfn + pages), False)
         return lost
 
+    def kept(self, gfn: int, pages: int) -> None:
+        """A leaf was split: the guest's bytes in it, outside the range, will not go with the range."""
+        if self.span.overlap(gfn, pages):
+            outside = self.span.outside(gfn, pages)
+            own = self.written.private_ranges()
+            self.saved += sum(part.overlap(one.start, one.pages) for part in outside for one in own)
+
     def view(self) -> View:
         """The TD as it is now."""
         kvm, module = self.td.kvm, self.td.module
@@ -201,7 +208,7 @@ class Watch:
             edges.update(edge for part in known.private_ranges() for edge in (part.start, part.end))
         finds: list[Find] = []
         ordered = sorted(edge for edge in edges if edge <= frames)
-        for gfn, end in zip(ordered, ordered[1:], strict=False):
+        for gfn, end in pairwise(ordered):
             state = _state_at(sept, gfn)
             if gfn not in attributes:
                 kind = "shared" if _state_at(direct, gfn) != "FREE" else "none"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, format_gfn
@@ -62,96 +61,69 @@ HOOKS = {
 
 
 def call_said(
-    call: Call, names: Names, *, hook: str, state: str, epoch: int, pages: int, lost: int, exits: str
+    call: Call, names: Names, *, hook: str, state: str, epoch: int, pages: int, lost: int, kicked: bool
 ) -> Said:
-    """A SEAMCALL or TDCALL. state: of the S-EPT's entry, after it; pages: how many such calls in a row;
-    lost: frames outside the range that go with it; exits: why a vCPU that enters was outside.
+    """A SEAMCALL or TDCALL, from the module's log.
+
+    hook: of KVM, which made the call; state: of the S-EPT's entry, after it; pages: frames it is about; lost:
+    frames outside the range that go with it; kicked: vCPUs that enter had been kicked out.
     """
-    name, gfn, level = call.name, call.gfn or 0, call.level or PG_LEVEL_4K
-    leaf, function = names.leaf(gfn, level), HOOKS.get(hook, "")
-    if name.startswith("TDG."):
+    leaf = names.leaf(call.gfn or 0, call.level or PG_LEVEL_4K)
+    if call.name.startswith("TDG."):
         return _accept_said(call, leaf)
     if call.status != TDX_SUCCESS:
-        return Said(
-            MODULE, name, f"{name} returns {status_name(call.status or 0)}: nothing changes.", function
-        )
-    say: Callable[[str, str], Said] = lambda text, part="sept": Said(  # noqa: E731 - one sentence per case
-        MODULE, name, f"{name} {text}", function, part
-    )
-    if name == "TDH.VP.ENTER":
-        return _enter_said(call, epoch, exits)
-    if name == "TDH.MEM.SEPT.ADD":
-        return say(
-            f"puts a page that KVM gave into the S-EPT, as the table for what lies at {names.frame(gfn)}: empty.",
-            "sept",
-        )
-    if name == "TDH.MEM.PAGE.AUG":
-        return say(f"maps {leaf} in the S-EPT as PENDING: the guest cannot use it before it ACCEPTs.", "sept")
-    if name == "TDH.MEM.RANGE.BLOCK":
-        return say(
-            f"makes {leaf} {state} in epoch {epoch}: no new translations, but a TLB may still hold one.",
-            "sept",
-        )
-    if name == "TDH.MEM.TRACK":
-        return Said(
-            MODULE,
-            name,
-            f"{name} begins epoch {epoch}. A vCPU that entered before may still use old translations.",
-            "tdx_track",
-        )
-    if name == "TDH.MEM.PAGE.DEMOTE":
-        entries = names.geometry.entries
-        kept = "still accepted" if state == "PRESENT" else "still PENDING"
-        return say(f"turns {leaf} into {_NUMBERS.get(entries, str(entries))} pages, {kept}.", "sept")
-    if name == "TDH.MEM.PAGE.REMOVE":
-        gone = f" {count_of(lost, 'frame')} of it outside the range: lost." if lost else ""
-        return say(
-            f"takes {leaf} out of the S-EPT. It was blocked and tracked; what it held is gone.{gone}", "sept"
-        )
-    if name == "TDH.PHYMEM.PAGE.WBINVD":
-        what = "the page" if pages == 1 else f"each of the {pages} pages"
-        return say(
-            f"writes back what caches hold of {what}: the host may use {'it' if pages == 1 else 'them'} again.",
-            "",
-        )
-    return say("is done.", "")
+        sentence = f"{call.name} returns {status_name(call.status or 0)}: nothing changes."
+        return Said(MODULE, call.name, sentence, HOOKS.get(hook, ""))
+    if call.name == "TDH.VP.ENTER":
+        return _enter_said(call, epoch, kicked)
+    if call.name == "TDH.MEM.TRACK":
+        text = f"begins epoch {epoch}. A vCPU inside since before may still use an old translation"
+        return Said(MODULE, call.name, f"{call.name} {text}.", "tdx_track")
+    text = _done(call, names, leaf, state, epoch, pages)
+    if lost:
+        text += f". {count_of(lost, 'frame')} of it outside the range: lost"
+    part = "" if call.name == "TDH.PHYMEM.PAGE.WBINVD" else "sept"
+    return Said(MODULE, call.name, f"{call.name} {text}.", HOOKS.get(hook, ""), part)
 
 
-def _enter_said(call: Call, epoch: int, exits: str) -> Said:
-    if exits == "kick":
-        return Said(
-            KVM,
-            "kick vCPUs",
-            f"Every vCPU is kicked out and enters again, in epoch {epoch}, its TLB empty: nobody can hold the old translation.",
-            "tdx_track",
+def _done(call: Call, names: Names, leaf: str, state: str, epoch: int, pages: int) -> str:
+    """What a call that succeeded does to the S-EPT."""
+    kept = "still accepted" if state == "PRESENT" else "still PENDING"
+    entries, at = names.geometry.entries, names.frame(call.gfn or 0)
+    many = _NUMBERS.get(entries, str(entries))
+    host = "the page" if pages == 1 else f"all {pages} pages"
+    return {
+        "TDH.MEM.SEPT.ADD": f"puts a page from KVM into the S-EPT, as an empty table at {at}",
+        "TDH.MEM.PAGE.AUG": f"maps {leaf} as PENDING: the guest cannot use it before it ACCEPTs",
+        "TDH.MEM.RANGE.BLOCK": f"makes {leaf} {state}, in epoch {epoch}: "
+        "no new translation, but a TLB may still have one",
+        "TDH.MEM.PAGE.DEMOTE": f"turns {leaf} into {many} pages, {kept}",
+        "TDH.MEM.PAGE.REMOVE": f"takes {leaf} out of the S-EPT: blocked, tracked, and now FREE",
+        "TDH.PHYMEM.PAGE.WBINVD": f"writes back what caches hold of {host}: the host may use it again",
+    }.get(call.name, "is done")
+
+
+def _enter_said(call: Call, epoch: int, kicked: bool) -> Said:
+    if kicked:
+        sentence = (
+            f"Each vCPU is kicked out and enters again, in epoch {epoch}, its TLB empty: "
+            "no old translation is left."
         )
-    return Said(
-        MODULE,
-        call.name,
-        f"{call.name} resumes vCPU {call.vcpu}, in epoch {epoch} and with an empty TLB.",
-        "tdx_vcpu_run",
-    )
+        return Said(KVM, "kick vCPUs", sentence, "tdx_track")
+    sentence = f"{call.name} resumes vCPU {call.vcpu}, in epoch {epoch} and with an empty TLB."
+    return Said(MODULE, call.name, sentence, "tdx_vcpu_run")
 
 
 def _accept_said(call: Call, leaf: str) -> Said:
-    name = call.name
+    name = f"{call.name} of {leaf}"
     if call.status is None:
-        return Said(
-            GUEST,
-            name,
-            f"{name} of {leaf} finds nothing to accept at that size: an exit to KVM, which learns the size.",
-        )
+        return Said(GUEST, call.name, f"{name} finds nothing to accept at that size: an exit to KVM.")
     if call.status == TDX_PAGE_SIZE_MISMATCH:
-        return Said(
-            GUEST,
-            name,
-            f"{name} of {leaf}: TDX_PAGE_SIZE_MISMATCH, smaller pages are mapped there. The guest must accept those.",
+        sentence = (
+            f"{name} returns TDX_PAGE_SIZE_MISMATCH: smaller pages are mapped, which the guest must accept."
         )
+        return Said(GUEST, call.name, sentence)
     if call.status == TDX_SUCCESS:
-        return Said(
-            GUEST,
-            name,
-            f"{name} of {leaf}: the TDX module fills it with zeros and makes it PRESENT. Now the guest may use it.",
-            part="sept",
-        )
-    return Said(GUEST, name, f"{name} of {leaf} returns {status_name(call.status)}.")
+        sentence = f"{name} fills it with zeros and makes it PRESENT: the guest may use it."
+        return Said(GUEST, call.name, sentence, part="sept")
+    return Said(GUEST, call.name, f"{name} returns {status_name(call.status)}.")
