@@ -121,10 +121,10 @@ WRONG = {
     ("mismatched accept", "folio"): f"{NOT_LARGER}{FOR_EVER}",
     ("mismatched accept", "never"): f"{NOT_LARGER}{FOR_EVER}",
     ("memory failure", "always"): f"page 0 fails, of the folio [0, 8): {NEEDLESS}",
-    ("memory failure", "edge"): f"{ALL_16}lose nothing besides without a split. One of them: page 0 fails, of "
-    f"the folio [0, 8): {NEEDLESS}",
-    ("memory failure", "never"): f"{LARGER}page 0 fails, of the folio [0, 1): without a split the guest loses "
-    "7 frames besides, 1 to 7, with one none.",
+    ("memory failure", "edge"): f"{ALL_16}lose nothing besides without a split. One of them: page 0 fails, "
+    f"of the folio [0, 8): {NEEDLESS}",
+    ("memory failure", "never"): f"{LARGER}page 0 fails, of the folio [0, 1): without a split the guest "
+    "loses 7 frames besides, 1 to 7, with one none.",
 }  # fmt: skip
 """14 frames: both leaves but the two in the middle; 133 of 136 ranges are no whole leaves."""
 

@@ -215,6 +215,8 @@ def test_a_split_that_knows_the_toy_only_fails_on_leaves_of_512_frames() -> None
 
 
 def test_each_kind_of_refusal_is_tried() -> None:
+    assert [case.refused for case in CASES if case.refused] == ["page table", "S-EPT page"]
+
     def second_is_lost(kvm: Any, gfn: int, level: int) -> Any:
         ret = yield from mirrors(kvm, gfn, level)
         refusals.extend([ret] * (ret != 0))
