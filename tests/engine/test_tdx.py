@@ -337,8 +337,9 @@ def test_under_the_read_lock_the_entry_is_put_back_and_only_busy_is_tried_again(
     check_pages(td)
 
 
-def test_a_guest_whose_fault_finds_the_module_broken_is_stopped():
-    td = WholeTd(TOY, make=Scripted)
+@pytest.mark.parametrize("dynamic_pamt", [False, True])
+def test_a_guest_whose_fault_finds_the_module_broken_is_stopped(dynamic_pamt):
+    td = WholeTd(TOY, make=Scripted, dynamic_pamt=dynamic_pamt)
     td.module.script = {"mem_page_aug": [METADATA]}
     assert td.touch(1) == -EIO
     assert td.tdx.dead
