@@ -175,6 +175,7 @@ class PageLife:
             self._say(KVM, _FALLOCATE, f"Userspace punches pages {where} out of the guest_memfd.")
             result = self._refusing(self._punch)
             recorder.act = "use"
+            self._say(GUEST, "goes on", "The guest goes on with its frames around the hole.")
             self._use_private()
             recorder.act = "touch the hole"
             guest.take(span)
@@ -183,6 +184,12 @@ class PageLife:
         self._say(GUEST, "map_gpa", f"The guest asks for {where} to be shared; userspace calls {_IOCTL}.")
         result = self._refusing(self._convert)
         recorder.act = "use"
+        what = (
+            f"uses {where} with the S-bit, and its own frames around it"
+            if result == 0
+            else "finds its frames"
+        )
+        self._say(GUEST, "goes on", f"The guest goes on: it {what}.")
         if result == 0:
             guest.use_shared(span)
         self._use_private()

@@ -28,6 +28,11 @@ SPLIT_LABELS = {
     "none": "none: zap whole what crosses",
 }
 THEN_LABELS = {"convert": "converted to shared, and back", "punch hole": "punched out of the file"}
+FOLIO_LABELS = {
+    "2M": "2M folios: no mapping is larger",
+    "4K": "4K folios: no mapping is larger",
+    "4K, spanned": "4K folios that a mapping spans",
+}
 MOST_ACTS = 4
 
 
@@ -66,13 +71,12 @@ class PageLifeStepper(Exhibit):
     good = "story"
     least_width = 760
 
-    def __init__(
-        self, start: str | int | None = None, end: str | int | None = None, *, step: int = 1, **change: Any
-    ) -> None:
+    def __init__(self, start: str | int | None = None, end: str | int | None = None, **change: Any) -> None:
+        self.at = 0
         self.story = Story(*OPENINGS["toy"][:2])
         super().__init__()
         self._connect()
-        self.show(start=start, end=end, step=step, **change)
+        self.show(start=start, end=end, **change)
 
     # ---- the state --------------------------------------------------------------------------------------
 
@@ -111,7 +115,7 @@ class PageLifeStepper(Exhibit):
             raise InvalidValueError(f"this story has steps 1 to {len(life.steps)}; {at + 1} is none")
         self.story = story
         self.life: PageLife = life
-        self.at: int = at
+        self.at = at
         self._sync()
 
     def _changed(self, start: str | int | None, end: str | int | None, change: dict[str, Any]) -> Story:
@@ -131,7 +135,7 @@ class PageLifeStepper(Exhibit):
             as_integer(story.refuse, "the number of a page"),
             as_integer(story.unit_level, "a level"),
         )
-        for name in story[2:5]:
+        for name in (story.split, story.machine, story.then, story.folios):
             if not isinstance(name, str):
                 raise InvalidTypeError(f"a choice is named by a text; {name!r} is none")
         span = as_integer(story.start, "the start"), as_integer(story.end, "the end")
@@ -156,7 +160,7 @@ class PageLifeStepper(Exhibit):
         self.machine_menu = menu("machine", [(machine.title, name) for name, machine in MACHINES.items()])
         self.split_menu = menu("split", [(SPLIT_LABELS[name], name) for name in SPLITS])
         self.then_menu = menu("the range is", [(THEN_LABELS[name], name) for name in THEN])
-        self.folios_menu = menu("guest_memfd", [(folios.title, name) for name, folios in FOLIOS.items()])
+        self.folios_menu = menu("guest_memfd", [(FOLIO_LABELS[name], name) for name in FOLIOS])
         self.refuse_number = ipywidgets.BoundedIntText(
             min=0,
             max=1 << 20,

@@ -109,11 +109,12 @@ def _line(life: PageLife, calls: list[Call]) -> str:
         who = f"vCPU {vcpus[0]}" if len(vcpus) == 1 else f"vCPUs {' and '.join(dict.fromkeys(vcpus))}"
         return f"{call.name} {who}"
     where = "" if call.gfn is None else f" {life.names.frame(call.gfn)}"
-    where += "" if call.level is None or call.gfn is None else f", level {call.level}"
     if call.status:
-        return (
-            f"{call.name}{where}: {status_name(call.status).removeprefix('TDX_PAGE_').removeprefix('TDX_')}"
-        )
+        status = status_name(call.status).removeprefix("TDX_PAGE_").removeprefix("TDX_")
+        return f"{call.name}{where}: {status}"
+    if call.gfn is not None and call.level is not None:
+        toy = life.names.toy
+        where += f", level {call.level}" if toy else f", {life.geometry.level(call.level).label}"
     return f"{call.name}{where}" + (": exit" if call.status is None else "")
 
 
