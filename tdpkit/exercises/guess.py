@@ -13,6 +13,13 @@ from .private_pages import check_lost
 from .two_roots import REACHED, check_plain_zap
 from .verdict import Verdict
 
+_COLOURS = {
+    True: "--jp-success-color0,#14694a",
+    False: "--jp-error-color1,#a81e37",
+    None: "--jp-ui-font-color1,#1f2937",
+}
+"""Of an answer that is right, wrong, or not given yet: JupyterLab's, and what a plain page has instead."""
+
 
 class Guess:
     """A control, a button that compares the guess with the engine, and the answer in words.
@@ -29,9 +36,10 @@ class Guess:
         self.message = ipywidgets.HTML(layout={"min_height": "28px"})
         self.box = ipywidgets.VBox(
             [
-                ipywidgets.HTML(f"<span>{escape(question)}</span>"),
+                ipywidgets.HTML(f'<span style="display:block;line-height:1.4">{escape(question)}</span>'),
                 ipywidgets.HBox(
-                    [self.control, self.button], layout={"flex_flow": "row wrap", "align_items": "center"}
+                    [self.control, self.button],
+                    layout={"flex_flow": "row wrap", "align_items": "flex-end", "grid_gap": "4px 16px"},
                 ),
                 self.message,
             ],
@@ -52,8 +60,8 @@ class Guess:
         """Take the guess as it stands, and say what the engine says."""
         self._guessed = True
         verdict = self._check(self.value)
-        colour = "--jp-success-color0,#14694a" if verdict.right else "--jp-error-color1,#a81e37"
-        self.message.value = f'<span role="status" style="color:var({colour})">{escape(repr(verdict))}</span>'
+        style = f"display:block;line-height:1.4;color:var({_COLOURS[verdict.right]})"
+        self.message.value = f'<span role="status" style="{style}">{escape(repr(verdict))}</span>'
 
     def _on_move(self, change: Any) -> None:
         self._guessed = True
@@ -74,7 +82,9 @@ class Guess:
 
 def choice(question: str, label: str, answers: Sequence[str], check: Callable[[Any], Verdict]) -> Guess:
     """One of a few answers; none is chosen at first."""
-    control = ipywidgets.RadioButtons(options=list(answers), value=None, description=label)
+    control = ipywidgets.RadioButtons(
+        options=list(answers), value=None, description=label, layout={"width": "auto"}
+    )
     return Guess(question, control, check)
 
 
