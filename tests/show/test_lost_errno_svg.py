@@ -169,6 +169,52 @@ def test_as_posted_each_row_says_what_the_caller_makes_of_1():
         assert words in line
 
 
+@pytest.mark.parametrize(
+    ("shortage", "number", "words"),
+    [
+        (Shortage(0), 0, "(asks 4 times, all granted): walk 0, wrapper 0; zaps 6 frames, flushes, stores"),
+        (Shortage(0), 1, "walk 0, wrapper 0; zaps 6 frames, flushes, makes the hole; fallocate: 0, “done”"),
+        (Shortage(0), 2, "(asks 2 times, all granted): walk 0, wrapper 0; sets the inhibit bit, resumes"),
+        (Shortage(0), 3, "walk 0, wrapper 0; zaps 1 frame, flushes; MF_DELAYED: 2, as always"),
+        (Shortage(2), 0, "(2: S-EPT page refused): walk -12, wrapper 1;"),
+        (Shortage(4), 2, "(asks 2 times only): walk 0, wrapper 0;"),
+        (
+            Shortage(1),
+            2,
+            "walk -12, 0, wrapper 1, 0; takes 1 for “resume the guest”, which faults again: fault 2",
+        ),
+        (
+            Shortage(1),
+            3,
+            "file: page 3 broken; S-EPT: [0, 8) not mapped; 7 frames outside lost: [0, 3), [4, 8)",
+        ),
+        (
+            Shortage(3, dynamic_pamt=True, lasting=True),
+            2,
+            "(3: PAMT pages, later ones): walk -12 ×8, wrapper 1 ×8",
+        ),
+        (
+            Shortage(1, lasting=True),
+            2,
+            "inhibit bit: not set; S-EPT: [0, 8) PENDING, the rest mapped; frame 3 faults",
+        ),
+        (Shortage(1, "int"), 0, "gives up: skips the zap, attributes as before; the ioctl: -12, -ENOMEM"),
+        (Shortage(1, "int"), 1, "and returns the errno; fallocate: -12, -ENOMEM"),
+        (Shortage(1, "int"), 2, "the guest stands still at its ACCEPT; KVM_RUN: -12, -ENOMEM"),
+        (
+            Shortage(1, again=True),
+            0,
+            "again: wrapper not called; the attributes say shared already: nothing to do;",
+        ),
+        (Shortage(1, again=True), 2, "the page is a 4K page by now; ACCEPT: 0xb0a, accepted already"),
+        (Shortage(1, again=True), 3, "again: wrapper 0; finds nothing to zap; MF_DELAYED: 2"),
+        (Shortage(1, "int", again=True), 1, "again: wrapper 0; zaps 6 frames, flushes, makes the hole;"),
+    ],
+)
+def test_a_row_in_words(shortage, number, words):
+    assert words in lost_errno_text(shortage, run_short(shortage)).splitlines()[1 + number]
+
+
 def test_the_guest_reads_both_memories_after_a_silent_conversion():
     assert "frame 6 reads 0x16 as private, 0xa6 as shared" in texts(tree(drawn(Shortage(1))))
     assert "frame 6 reads 0xa6, as shared only" in texts(tree(drawn(Shortage(0))))
@@ -208,6 +254,96 @@ def test_what_is_wrong_is_hatched_and_what_is_lost_is_marked():
         *((0, 3, "refaulted"), (4, 4, "refaulted")),
         *((0, 3, "lost"), (4, 4, "lost")),
     ]
+
+
+@pytest.mark.parametrize(
+    ("shortage", "boxes"),
+    [
+        (Shortage(1), [(0, 6, 12), (2, 0, 8), (3, 3, 4)]),
+        (Shortage(1, "int"), [(3, 3, 4)]),
+        (Shortage(0), [(0, 6, 12), (1, 6, 12), (2, 0, 8), (3, 3, 4)]),
+    ],
+)
+def test_what_is_on_record_is_filled(shortage, boxes):
+    """(row, first frame, end) of each dark box."""
+    ink = LIGHT["ink"]
+    found = re.findall(rf'd="M(\d+) (\d+) H(\d+) V\d+ H\d+ Z" fill="{ink}" stroke', drawn(shortage))
+    assert [
+        ((int(y) - 118) // 140, (int(x) - 704) // 17, (int(end) - 704) // 17) for x, y, end in found
+    ] == boxes
+
+
+# ---- the value's path ----------------------------------------------------------------------------------
+
+
+def value_boxes(svg: str) -> list[list[tuple[str, bool]]]:
+    """Of each row the role and whether it is dashed, of the boxes of walk, wrapper and what comes out."""
+    roles = {LIGHT[role]: role for role in ("bad", "good", "crossing-mark", "muted")}
+    found = re.findall(
+        r'<path d="M\d+ \d+ H\d+ V\d+ H\d+ Z" fill="[^"]*" stroke="([^"]*)" stroke-width="2"(.*?)/>', svg
+    )
+    boxes = [(roles[stroke], "dasharray" in rest) for stroke, rest in found]
+    return [boxes[at : at + 3] for at in range(0, len(boxes), 3)]
+
+
+def test_an_errno_is_solid_and_what_hides_one_is_dashed():
+    errno, hides, fine = ("crossing-mark", False), ("bad", True), ("good", False)
+    assert value_boxes(drawn(Shortage(1))) == [
+        *([errno, hides, hides], [errno, hides, hides]),
+        *([errno, hides, fine], [errno, hides, hides]),  # the ACCEPT gets there in the end
+    ]
+    assert value_boxes(drawn(Shortage(1, "int"))) == [[errno] * 3] * 3 + [[errno, errno, hides]]
+    assert value_boxes(drawn(Shortage(0))) == [[fine] * 3] * 4
+
+
+@pytest.mark.parametrize(
+    ("shortage", "places"),
+    [
+        (Shortage(1), [274] * 4),  # between the walk's box and the wrapper's
+        (Shortage(1, lasting=True), [274] * 4),
+        (Shortage(1, "int"), [569]),  # after the caller's
+        (Shortage(3), [274] * 2),
+        (Shortage(0), []),
+    ],
+)
+def test_a_cross_stands_where_the_errno_is_lost(shortage, places):
+    assert [int(x) for x in re.findall(r'<circle cx="(\d+)" cy="\d+" r="9"', drawn(shortage))] == places
+
+
+def test_a_refused_request_is_crossed_out_and_the_others_numbered():
+    """Row by row the numbers in chips; of the one refused there is a cross in their stead."""
+    for shortage in ALL:
+        svg = tree(drawn(shortage))
+        for number, row in enumerate(run_short(shortage)):
+            y = str(118 + 140 * number + 102)
+            chips = [
+                text.text
+                for text in svg.iter(f"{SVG}text")
+                if text.get("y") == y and text.get("font-size") == "10"
+            ]
+            asked = range(1, len(row.first.requests) + 1)
+            assert chips == [str(at) for at in asked if at not in row.first.refused]
+            crosses = [
+                p
+                for p in svg.iter(f"{SVG}path")
+                if f" {int(y) - 8} L" in p.get("d") and p.get("stroke-width") == "2"
+            ]
+            assert len(crosses) == len(row.first.refused)
+
+
+def test_each_verdict_has_a_glyph_and_a_colour():
+    seen = {}
+    for shortage in (Shortage(1), Shortage(1, "int")):
+        svg = tree(drawn(shortage))
+        for row, written in zip(run_short(shortage), rows_of(svg), strict=True):
+            [said] = [t for t in svg.iter(f"{SVG}text") if t.text == row.verdict and t.get("x") == "726"][:1]
+            seen[row.verdict] = (written[written.index(row.verdict) - 1], said.get("fill"))
+    assert seen == {
+        "all done": ("✓", LIGHT["good"]),
+        "failed, and said so": ("!", LIGHT["crossing-mark"]),
+        "failed, said nothing": ("✗", LIGHT["bad"]),
+        "frames lost": ("✗", LIGHT["bad"]),
+    }
 
 
 def test_no_request_beyond_the_tenth_is_ever_made():
