@@ -16,6 +16,7 @@ from .theme import Palette
 
 _WIDTH, _HEIGHT = 1000, 690
 _ANSWER_CHARACTERS = 118
+_LONG_TITLE = 76
 _PILLS = 88
 _RAIL = 464
 _RAIL_LEFT, _RAIL_RIGHT, _SIDE = 116, 640, 680
@@ -27,7 +28,7 @@ def life_svg(life: PageLife, at: int, palette: Palette, ids: str = "") -> str:
     said, name = answer(life, at), title(life)
     ids = ids or f"pl-{crc32(f'{name} {said}'.encode()):08x}"
     drawing = Drawing(_WIDTH, _HEIGHT, palette, ids)
-    drawing.text(LEFT, 32, name, size=18, weight=700)
+    drawing.text(LEFT, 32, name, size=18 if len(name) <= _LONG_TITLE else 14, weight=700)
     for number, text in enumerate(textwrap.wrap(said, _ANSWER_CHARACTERS, break_on_hyphens=False)):
         drawing.text(LEFT, 54 + 18 * number, text, role(life, at), size=13, weight=600)
     _pills(drawing, life, at)

@@ -77,11 +77,11 @@ def lives():
 
 @pytest.fixture(scope="module")
 def cases(lives):
-    """(story, step) pairs: all of the first, some of the others."""
+    """(story, step) pairs: all of two stories, some of the others."""
     found = []
     for name, life in lives.items():
         steps = range(len(life.steps))
-        if name != "v3":
+        if name not in ("v3", "hole"):
             steps = sorted({0, *Random(name).sample(steps, 16), len(life.steps) - 1})
         found += [(name, at) for at in steps]
     return found

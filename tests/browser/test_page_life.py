@@ -1,0 +1,180 @@
+"""Notebook 05's conversion stepper in JupyterLab: every control used, by mouse and by key.
+
+Expected numbers: on the toy [5, 12) shares leaves with nine other frames; each of its two crossing leaves
+needs two pages.
+"""
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tdpkit.show.theme import DARK, LIGHT
+from tests.browser.lab import LOOPBACK, Notebook, ShownExhibit, nth, open_notebook, rgb
+
+BOX = ".jp-OutputArea-output:has(select):has([role=slider]):has-text('guest_memfd')"
+
+
+class Stepper(ShownExhibit):
+    """Its controls."""
+
+    def __init__(self, notebook: Notebook, box: Locator):
+        super().__init__(notebook, box)
+        self.start, self.end, self.step = nth(box.get_by_role("slider"), 3)
+        self.start_text, self.end_text = nth(box.get_by_role("textbox"), 2)
+        [self.refuse] = nth(box.get_by_role("spinbutton"), 1)
+        self.machine = box.get_by_label("machine", exact=True)
+        self.split = box.get_by_label("split", exact=True)
+        self.then = box.get_by_label("the range is", exact=True)
+        self.folios = box.get_by_label("guest_memfd", exact=True)
+
+    def at(self, step: int, words: str = "") -> None:
+        expect(self.answer).to_contain_text(f"Step {step} of ")
+        expect(self.answer).to_contain_text(words)
+
+
+@pytest.fixture(scope="module")
+def notebook(browser, server):
+    with open_notebook(browser, server, server.find("05")) as notebook:
+        notebook.run_all()
+        yield notebook
+
+
+@pytest.fixture
+def stepper(notebook):
+    """The first one, on [5, 12) of the toy, split by v3, at its first step."""
+    box = notebook.page.locator(BOX).first
+    box.scroll_into_view_if_needed()
+    found = Stepper(notebook, box)
+    found.machine.select_option("x86, four leaves of 2M")
+    found.machine.select_option("toy of 32 frames, leaves of eight")
+    found.folios.select_option("2M folios: no mapping is larger")
+    found.then.select_option("converted to shared, and back")
+    found.split.select_option("v3: split what crosses the edges")
+    found.type(found.refuse, "0")
+    expect(found.title).to_have_text("The life of [5, 12), split by v3")
+    notebook.settle()
+    found.step.press("Home")
+    found.at(1)
+    return found
+
+
+def test_keys_on_the_slider_go_through_the_story(stepper):
+    for key, words in (
+        ("ArrowRight", "Step 2 of 102: For the fault KVM takes"),
+        ("ArrowRight", "Step 3 of 102: mmu_lock is taken for read"),
+        ("ArrowLeft", "Step 2 of 102: "),
+        ("End", "Step 102 of 102: "),
+        ("Home", "Step 1 of 102: EPT violation: the S-EPT has nothing at frame 0."),
+    ):
+        stepper.step.press(key)
+        expect(stepper.answer).to_contain_text(words)
+
+
+def test_buttons_move_and_go_to_acts(stepper):
+    for name, words in (
+        ("next ›", "Step 2 of 102"),
+        ("last »", "Step 102 of 102"),
+        ("‹ back", "Step 101 of 102"),
+        ("2 convert", "The guest asks for [5, 12) to be shared"),
+        ("3 use", "The guest goes on"),
+        ("4 convert back", "to be private again"),
+        ("1 touch and accept", "Step 1 of 102"),
+    ):
+        stepper.press(name)
+        expect(stepper.answer).to_contain_text(words)
+    expect(stepper.box.get_by_role("button", name="« first", exact=True)).to_be_disabled()
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_a_button_is_pressed_by_key(stepper, key):
+    stepper.box.get_by_role("button", name="next ›", exact=True).press(key)
+    stepper.at(2)
+
+
+def test_without_the_split_frames_are_lost(stepper):
+    stepper.press("last »")
+    expect(stepper.picture).to_contain_text("0 frames lost")
+    stepper.split.select_option("none: zap whole what crosses")
+    expect(stepper.title).to_have_text("The life of [5, 12), no split")
+    stepper.press("last »")
+    expect(stepper.picture).to_contain_text("9 frames lost")
+    stepper.split.select_option("head and tail, what followed")
+    expect(stepper.picture).to_contain_text("0 frames lost")
+
+
+def test_the_range_by_slider_and_by_text(stepper):
+    stepper.end.press("ArrowRight")
+    expect(stepper.title).to_contain_text("[5, 13)")
+    expect(stepper.end_text).to_have_value("13")
+    stepper.type(stepper.start_text, "0x8")
+    expect(stepper.title).to_contain_text("[8, 13)")
+    stepper.type(stepper.end_text, "banana")
+    expect(stepper.message).to_contain_text("'banana' is no frame number")
+    expect(stepper.title).to_contain_text("[8, 13)")
+    stepper.type(stepper.end_text, "9")
+    expect(stepper.message).to_be_empty()
+    expect(stepper.title).to_contain_text("[8, 9)")
+
+
+def test_a_hole_of_one_folio_under_a_mapping_that_spans_it(stepper):
+    stepper.then.select_option("punched out of the file")
+    stepper.press("2 punch a hole")
+    stepper.press("next ›")
+    expect(stepper.answer).to_contain_text("returns -22 (-EINVAL)")
+    stepper.folios.select_option("4K folios that a mapping spans")
+    stepper.split.select_option("none: zap whole what crosses")
+    expect(stepper.picture).to_contain_text("9 frames lost")
+
+
+def test_a_page_is_refused(stepper):
+    stepper.type(stepper.refuse, "3")
+    stepper.press("3 use")
+    stepper.press("‹ back")
+    expect(stepper.answer).to_contain_text("returns -12 (-ENOMEM)")
+    stepper.type(stepper.refuse, "9")
+    expect(stepper.message).to_contain_text("the call asks for 4 pages")
+
+
+def test_another_machine(stepper):
+    stepper.machine.select_option("x86, four leaves of 2M")
+    expect(stepper.title).to_contain_text("[1M+20K, 5M)")
+    stepper.press("last »")
+    expect(stepper.picture).to_contain_text("517")
+    expect(stepper.picture).to_contain_text("frames kept by a split")
+
+
+def test_tab_reaches_every_control_in_reading_order(stepper):
+    stepper.step.press("ArrowRight")
+    stepper.at(2)
+    moves = ["slider", "« first", "‹ back", "next ›", "last »"]
+    acts = ["1 touch and accept", "2 convert", "3 use", "4 convert back"]
+    reached = stepper.notebook.tab_from(stepper.machine, 20)
+    assert reached == [
+        *("SELECT", "SELECT", "INPUT", "SELECT", "SELECT", "SELECT"),
+        *("slider", "INPUT", "slider", "INPUT"),
+        *moves,
+        *acts,
+        "INPUT",
+    ]
+
+
+def test_the_table_says_what_the_picture_says(stepper):
+    stepper.box.get_by_label("the same as a table").check()
+    row = stepper.box.get_by_role("table").locator("tr[aria-current=step]")
+    expect(row).to_contain_text("EPT violation")
+    stepper.press("next ›")
+    expect(row).to_contain_text("pages in hand")
+    stepper.box.get_by_label("the same as a table").uncheck()
+    expect(stepper.box.get_by_role("table")).to_have_count(0)
+
+
+def test_the_picture_follows_the_theme(notebook, stepper):
+    assert notebook.papers(stepper.picture) == (rgb(LIGHT["paper"]), rgb(DARK["paper"]))
+
+
+def test_the_console_is_quiet_and_nothing_leaves_the_machine(notebook, stepper):
+    """Last in this file, so that it also answers for all that was done above."""
+    stepper.press("last »")
+    stepper.at(102)
+    assert notebook.complaints == []
+    assert notebook.hosts <= LOOPBACK
+    assert notebook.hosts
