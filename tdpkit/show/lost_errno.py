@@ -57,7 +57,8 @@ class LostErrno(Exhibit):
         self.refuse_slider = ipywidgets.SelectionSlider(
             options=_requests(False),
             description="request refused",
-            layout={"flex": "1 1 400px", "max_width": "560px"},
+            readout=False,
+            layout={"flex": "1 1 240px", "max_width": "420px"},
             style={"description_width": "110px"},
         )
         self.type_buttons = ipywidgets.ToggleButtons(
@@ -65,6 +66,7 @@ class LostErrno(Exhibit):
             tooltips=["v3's wrapper as posted", "the same with one type changed"],
             style={"button_width": "auto"},
         )
+        self.request_label = ipywidgets.Label(layout={"width": "170px"})
         label = ipywidgets.Label("the wrapper has", layout={"width": "110px"})
         self.lasting_box = ipywidgets.Checkbox(description="and every later one", indent=False, layout=_BOX)
         self.pamt_box = ipywidgets.Checkbox(description="Dynamic PAMT", indent=False, layout=_BOX)
@@ -72,7 +74,7 @@ class LostErrno(Exhibit):
             description="memory is back: call again", indent=False, layout=_BOX
         )
         return (
-            line(self.refuse_slider, self.lasting_box, self.pamt_box),
+            line(self.refuse_slider, self.request_label, self.lasting_box, self.pamt_box),
             line(label, self.type_buttons, self.again_box),
         )
 
@@ -89,6 +91,7 @@ class LostErrno(Exhibit):
         tried = self.shortage
         self.put(self.refuse_slider, options=_requests(tried.dynamic_pamt))
         self.put(self.refuse_slider, value=tried.refuse)
+        self.put(self.request_label, value=_requests(tried.dynamic_pamt)[tried.refuse][0])
         self.put(self.type_buttons, value=tried.declared)
         self.put(self.lasting_box, value=tried.lasting)
         self.put(self.pamt_box, value=tried.dynamic_pamt)

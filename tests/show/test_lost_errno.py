@@ -41,7 +41,7 @@ def shown(exhibit) -> dict[str, object]:
         "picture": picture_of(exhibit),
         "table": exhibit.table.value,
         "controls": [control.value for control in controls],
-        "requests": list(exhibit.refuse_slider.options),
+        "requests": (list(exhibit.refuse_slider.options), exhibit.request_label.value),
     }
 
 
@@ -50,7 +50,7 @@ def shown(exhibit) -> dict[str, object]:
 
 def test_it_opens_with_the_first_page_refused_as_posted(exhibit):
     assert exhibit.shortage == Shortage(1, "bool", False, False, False)
-    assert exhibit.refuse_slider.label == "1: page table"
+    assert exhibit.request_label.value == exhibit.refuse_slider.label == "1: page table"
     assert words(exhibit) == ""
     assert exhibit._text().startswith(
         "The lost -12: what four callers make of it. bool ret: -12 comes back as 1. Failed, said nothing: "
@@ -77,6 +77,7 @@ def test_it_does_not_open_on_what_is_none(how, error, rule):
 def test_the_slider_chooses_the_request(exhibit, number):
     exhibit.refuse_slider.value = number
     assert exhibit.shortage == Shortage(number)
+    assert exhibit.request_label.value == exhibit.refuse_slider.label
     assert shown(exhibit) == shown(LostErrno(refuse=number))
 
 
