@@ -151,8 +151,8 @@ class PageLifeStepper(Exhibit):
     # ---- the controls -----------------------------------------------------------------------------------
 
     def _build_controls(self) -> Iterable[ipywidgets.Widget]:
-        wide = {"width": "auto", "flex": "1 1 300px", "max_width": "480px"}
-        style = {"description_width": "84px"}
+        wide = {"width": "auto", "flex": "1 1 300px", "min_width": "0", "max_width": "500px"}
+        style = {"description_width": "92px"}
 
         def menu(description: str, options: list[tuple[str, str]]) -> ipywidgets.Dropdown:
             return ipywidgets.Dropdown(options=options, description=description, layout=wide, style=style)
@@ -166,7 +166,7 @@ class PageLifeStepper(Exhibit):
             max=1 << 20,
             description="refuse page",
             tooltip="refuse the k-th page that the call asks for (0: none)",
-            layout={"width": "150px"},
+            layout={"width": "170px"},
             style=style,
         )
         self.range = RangeControls()
@@ -183,9 +183,9 @@ class PageLifeStepper(Exhibit):
         label = ipywidgets.Label
         narrow = {"width": "48px", "display": "flex", "justify_content": "flex-end"}
         return (
-            line(self.machine_menu, self.range.unit_menu, self.refuse_number),
-            line(self.split_menu, self.then_menu),
-            line(self.folios_menu),
+            line(self.machine_menu, self.split_menu),
+            line(self.then_menu, self.folios_menu),
+            line(self.refuse_number, self.range.unit_menu),
             *self.range.lines,
             line(self.step_slider),
             line(

@@ -7,12 +7,13 @@ from random import Random
 
 import pytest
 
-from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
+from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.engine.range_split import SPLITS
-from tdpkit.lab.page_life import FOLIOS, MACHINES, PageLife
-from tdpkit.lab.page_life_fold import AGAIN
+from tdpkit.lab.page_life import FOLIOS, LIFE_TOY, MACHINES, PageLife
+from tdpkit.lab.page_life_fold import AGAIN, Teller
 from tdpkit.lab.page_life_view import View, Watch
-from tdpkit.lab.page_life_words import ACTORS
+from tdpkit.lab.page_life_words import ACTORS, Names, Said
+from tdpkit.lab.td import Td
 
 FRAMES, BLOCK = 32, 8
 """The toy: four leaves of eight frames."""
@@ -397,19 +398,35 @@ def test_no_story_is_longer_than_a_slider_can_tell():
             assert len(PageLife(start, end, split=split, machine="x86").steps) <= 130
 
 
-def test_only_what_is_the_same_is_folded():
-    """A page that needs a table of its own, or a flag, is told in full the first time."""
-    for life in (PageLife(5, 12, split="none"), PageLife(1, 31)):
-        for act, numbers in life.acts.items():
-            seen = set()
-            for number in numbers:
-                title = life.steps[number].said.title
-                if title.startswith(AGAIN):
-                    kind = title.removeprefix(f"{AGAIN}: ")
-                    first = {"zap": "mirror: zap", "accept": "TDG.MEM.PAGE.ACCEPT"}.get(kind, kind)
-                    first = "direct tree: zap" if kind == "zap shared" else first
-                    assert first in seen, (act, number)
-                seen.add(title)
+def told(toy: bool, *pieces: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Titles and pages of what is told of pieces of work, page after page, each a few steps."""
+    td = Td(LIFE_TOY)
+    teller = Teller(Watch(td, GfnRange(5, 12), (0,)), Names(LIFE_TOY, toy))
+    for page, titles in enumerate(pieces):
+        with teller.unit(("zap",), page, page + 1):
+            for title in titles:
+                teller.say(Said("KVM", title, "It is done."), (page, page + 1))
+    teller.close()
+    return [(step.said.title, step.pages) for step in teller.steps]
+
+
+def test_what_goes_another_way_is_told_in_full_and_what_leaves_something_out_is_not():
+    same, other = ("BLOCK", "TRACK", "REMOVE"), ("BLOCK", "REMOVE", "TRACK")
+    once = [(title, 1) for title in same]
+    assert told(True, same, same) == [*once, ("again: zap", 1)]
+    assert told(True, same, other) == [*once, *((title, 1) for title in other)]
+    assert told(True, same, same[1:]) == [*once, ("again: zap", 1)]
+    assert told(True, same[1:], same) == [*once[1:], *once]
+
+
+def test_on_the_toy_three_pages_that_go_the_same_way_have_a_step_each():
+    assert told(True, *[("BLOCK",)] * 9) == [
+        ("BLOCK", 1),
+        ("again: zap", 1),
+        ("again: zap", 1),
+        ("again: zap", 6),
+    ]
+    assert told(False, *[("BLOCK",)] * 9) == [("BLOCK", 1), ("again: zap", 8)]
 
 
 # ---- input ---------------------------------------------------------------------------------------------
