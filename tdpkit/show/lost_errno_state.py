@@ -22,7 +22,7 @@ _MARKS = {
 }
 _ON_RECORD = {"conversion": "shared", "punch hole": "hole", "ACCEPT": "4K only", "memory failure": "✗"}
 _LEGEND = (
-    ("leaf2", "2M leaf"),
+    ("leaf2", "8-frame leaf"),
     ("leaf1", "4K leaves"),
     ("refaulted", "PENDING"),
     ("hole", "not mapped, as asked"),

@@ -14,7 +14,7 @@ TITLE = "The lost -12: what four callers make of it"
 CALLS = {
     "conversion": ("KVM_SET_MEMORY_ATTRIBUTES", "[6, 12) to shared"),
     "punch hole": ("fallocate(PUNCH_HOLE)", "[6, 12), not of whole folios"),
-    "ACCEPT": ("TDG.MEM.PAGE.ACCEPT", "frame 3 at 4K, mapped by 2M"),
+    "ACCEPT": ("TDG.MEM.PAGE.ACCEPT", "frame 3 alone, of a leaf of 8"),
     "memory failure": ("kvm_gmem_error_folio", "page 3; a split is only planned"),
 }
 """The call, and on what, of each row."""
