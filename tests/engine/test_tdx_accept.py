@@ -42,9 +42,9 @@ EXIT = " = EPT violation"
 
 
 def touched(geometry: Geometry = TOY, **options) -> WholeTd:
-    """2M leaves, PENDING, on the first two blocks."""
+    """2M leaves, PENDING, on the first three blocks."""
     td = WholeTd(geometry, 4 * geometry.pages(2), **options)
-    for gfn in (0, geometry.pages(2)):
+    for gfn in range(0, 3 * geometry.pages(2), geometry.pages(2)):
         assert td.touch(gfn).outcome == "#VE"
     td.forget()
     return td
@@ -78,6 +78,7 @@ def test_less_is_accepted_than_was_mapped(geometry, split):
     ]
     assert td.leaves == {
         (0, 2): (PRIVATE_PFN, PENDING),
+        (2 * size, 2): (PRIVATE_PFN + 2 * size, PENDING),
         **{
             (size + i, 1): (PRIVATE_PFN + size + i, PRESENT if size + i == gfn else PENDING)
             for i in range(size)
@@ -87,6 +88,14 @@ def test_less_is_accepted_than_was_mapped(geometry, split):
     assert td.kvm.disallow_lpage == {(2, size): INHIBIT, **above}
     assert not [trace for trace in of(td, Trace) if trace.name.startswith("WARN")]
     check_pages(td)
+
+
+@pytest.mark.parametrize("split", RIGHT)
+def test_a_shared_huge_page_at_the_same_frame_stays_whole(split):
+    td = touched()
+    map_leaf(td.kvm.direct_root, 4, 2, SHARED_PFN + 4)
+    assert td.accept(5, 1, split=split) == 0
+    assert leaves(td.kvm.direct_root) == {(32 + 4, 2): SHARED_PFN + 4}
 
 
 @pytest.mark.parametrize("split", RIGHT)
@@ -120,7 +129,7 @@ def test_a_guest_that_accepts_before_it_touches_gets_4k_at_once(split):
 def test_what_was_accepted_small_is_not_mapped_large_again_and_its_neighbours_are():
     td = touched()
     td.accept(5, 1)
-    td.unmap(0, 8)
+    td.unmap(0, 12)
     td.forget()
     assert [td.touch(gfn).outcome for gfn in (6, 0, 8)] == ["#VE"] * 3
     assert td.leaves.keys() == {(6, 1), (0, 2), (8, 2)}
@@ -231,6 +240,7 @@ def test_an_errno_that_became_1_is_never_heard_of_if_memory_does_not_come_back()
     before = td.mirror
     assert td.accept(5, 1, split=accept_split_v3_as_posted, tries=20) is None
     assert accepts(td) == ["EPT violation"] * 20
+    assert not any(lock.shared for lock in of(td, Lock))  # the guest is resumed before a fault is tried
     assert (td.mirror, td.kvm.disallow_lpage) == (before, {})
     assert td.module.vcpus_inside == {0}
     check_pages(td)
