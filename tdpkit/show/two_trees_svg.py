@@ -6,7 +6,7 @@ import textwrap
 from zlib import crc32
 
 from tdpkit.engine.gfn import format_gfn
-from tdpkit.lab.two_trees import FILTERS, TYPE_BITS, Outcome, RootSeen
+from tdpkit.lab.two_trees_outcome import FILTERS, TYPE_BITS, Outcome, RootSeen
 
 from .markup import Drawing
 from .strips import draw_legend

@@ -60,6 +60,9 @@ STEPPERS = {
     "mixed guest": 'WalkStepper("mixed", step=600)',
 }
 
+# A story of some hundred steps; where the start moves, another story is recorded at each key.
+LIVES = {"toy of 32 frames": "step=16", "four leaves of 2M": 'machine="x86", step=16'}
+
 RACES = {"16T-2M": "16 TiB guest", "16T-1G": "16 TiB of 1G leaves", "mixed": "mixed guest"}
 
 # Presses `key` again and again, each time when the page and the kernel have come to rest.
@@ -151,8 +154,12 @@ def _notebook() -> nbformat.NotebookNode:
     ]
     steppers = [f"from tdpkit.show.stepper import WalkStepper\n{stepper}" for stepper in STEPPERS.values()]
     races = [f"from tdpkit.show.race import StrategyRace\nStrategyRace({guest!r})" for guest in RACES]
+    lives = [
+        f"from tdpkit.show.page_life import PageLifeStepper\nPageLifeStepper({opening})"
+        for opening in LIVES.values()
+    ]
     decoder = 'from tdpkit.show.decoder import EntryDecoder\nEntryDecoder("2M")'
-    sources = (*explorers, *steppers, *races, decoder, IMSHOW)
+    sources = (*explorers, *steppers, *races, *lives, decoder, IMSHOW)
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
     return nbformat.v4.new_notebook(cells=cells, metadata=kernel)
@@ -160,10 +167,13 @@ def _notebook() -> nbformat.NotebookNode:
 
 def _figures(notebook: Notebook) -> Iterator[Figure]:
     exhibits = notebook.page.locator(".jp-OutputArea-output:has([role=slider])")
-    expect(exhibits).to_have_count(len(GUESTS) + len(STEPPERS) + len(RACES) + 2, timeout=PATIENCE)
+    expect(exhibits).to_have_count(
+        len(GUESTS) + len(STEPPERS) + len(RACES) + len(LIVES) + 2, timeout=PATIENCE
+    )
     *others, decoder, interact = exhibits.all()
     explorers, others = others[: len(GUESTS)], others[len(GUESTS) :]
-    steppers, races = others[: len(STEPPERS)], others[len(STEPPERS) :]
+    steppers, others = others[: len(STEPPERS)], others[len(STEPPERS) :]
+    races, lives = others[: len(RACES)], others[len(RACES) :]
     for exhibit in (*explorers, *races):
         # Edges inside the smallest leaves: most to draw.
         exhibit.get_by_label("slider unit").select_option("4K")
@@ -180,6 +190,9 @@ def _figures(notebook: Notebook) -> Iterator[Figure]:
         yield from _key_figures(f"step key to picture, {name}", _presses(exhibit, **STEPPER))
     for name, exhibit in zip(RACES.values(), races, strict=True):
         yield from _key_figures(f"slider key to picture, strategy race, {name}", _presses(exhibit, **RACE))
+    for name, exhibit in zip(LIVES, lives, strict=True):
+        yield from _key_figures(f"step key to picture, conversion, {name}", _presses(exhibit, **STEPPER))
+    yield from _key_figures(f"start key to picture, conversion, {name}", _presses(exhibit, **RACE))
     yield from _key_figures("child key to picture, entry decoder", _presses(decoder, **DECODER))
     expect(interact.locator("img")).to_be_visible()
     times = _presses(interact, **INTERACT)
