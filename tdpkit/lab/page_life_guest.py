@@ -130,8 +130,11 @@ class LifeGuest:
         name = self.names.frame(gfn)
         if translate(self.td.kvm.direct_root, gfn) is None:
             sentence = f"EPT violation: the guest uses frame {name} with the S-bit; the direct tree has none."
-            self._say(gfn, Said(GUEST, "EPT violation", sentence, "tdx_handle_ept_violation"))
+            self.td.module.vp_exit(self.td.vcpu)
+            said = Said(GUEST, "EPT violation", sentence, "tdx_handle_ept_violation")
+            self.recorder.say(said, (gfn, gfn + 1))
             self.td.run(kvm_tdp_mmu_page_fault(self.td.kvm, gfn, is_private=False))
+            self.td.module.vp_enter(self.td.vcpu)
         sentence = f"The guest reads frame {name} with the S-bit: userspace’s byte. Both sides can use it."
         self._say(gfn, Said(GUEST, "read shared", sentence, part="finds"))
         return 1

@@ -163,8 +163,7 @@ class Recorder(Teller):
             lost=lost,
             kicked=self._kicked,
         )
-        log = self.td.module.log
-        if call.name == "TDH.VP.ENTER" and len(log) > 1 and log[-2].name == call.name:
+        if call.name == "TDH.VP.ENTER" and self.steps and self.steps[-1].said.title == said.title:
             self.amend(said)
         elif call.gfn is not None:
             self.say(said, (call.gfn, call.gfn + pages))

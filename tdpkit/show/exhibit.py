@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from html import escape
+from threading import RLock
 from typing import Any
 
 import ipywidgets
@@ -36,6 +37,9 @@ class Exhibit:
 
     def __init__(self) -> None:
         self._syncing = False
+        # JupyterLab moves widgets' messages to a kernel's second thread at some moment after the first cell:
+        # two controls that are used around then are answered in two threads.
+        self._one_at_a_time = RLock()
         self.message = ipywidgets.HTML(layout={"min_height": "28px"})
         self.picture = ipywidgets.HTML(layout={"width": "100%"})
         self.table_box = ipywidgets.Checkbox(description="the same as a table", indent=False)
@@ -76,10 +80,11 @@ class Exhibit:
 
     def propose(self, **change: Any) -> None:
         """What every control does: :meth:`show`, or say in words why not and stay as it was."""
-        try:
-            self.show(**change)
-        except (ValueError, TypeError) as error:
-            self._sync(refused=str(error))
+        with self._one_at_a_time:
+            try:
+                self.show(**change)
+            except (ValueError, TypeError) as error:
+                self._sync(refused=str(error))
 
     def proposes(self, **controls: ipywidgets.Widget) -> None:
         """Let each control propose its value under its name."""
@@ -93,22 +98,24 @@ class Exhibit:
         """Call `handler` with each new value; controls that follow the state do not propose it again."""
 
         def on_change(change: Any) -> None:
-            if not self._syncing:
-                handler(change["new"])
+            with self._one_at_a_time:
+                if not self._syncing:
+                    handler(change["new"])
 
         control.observe(on_change, names="value")
 
     def _sync(self, refused: str = "") -> None:
         """Let the picture, every control and the table follow the state."""
-        self._syncing = True
-        try:
-            if not refused:  # the picture first: it is what one waits for
-                self._show_picture()
-            self._follow(bool(refused))
-            self.put(self.message, value=self._message(refused))
-            self._show_table()
-        finally:
-            self._syncing = False
+        with self._one_at_a_time:
+            self._syncing = True
+            try:
+                if not refused:  # the picture first: it is what one waits for
+                    self._show_picture()
+                self._follow(bool(refused))
+                self.put(self.message, value=self._message(refused))
+                self._show_table()
+            finally:
+                self._syncing = False
 
     def _show_picture(self) -> None:
         box = f'<div style="min-width:{self.least_width}px">{self._svg(LIVE, self._ids)}</div>'

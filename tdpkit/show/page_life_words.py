@@ -95,7 +95,10 @@ def log_tail(life: PageLife, at: int) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     while end and len(lines) < LOG_LINES:
         first = end - 1
-        while first and log[first - 1].name == log[end - 1].name == "TDH.VP.ENTER":
+        # vCPUs that enter one after the other; the same one again entered for another reason.
+        while first and log[first - 1].name == log[first].name == "TDH.VP.ENTER":
+            if log[first - 1].vcpu in {call.vcpu for call in log[first:end]}:
+                break
             first -= 1
         lines.append((f"{end}", _line(life, log[first:end])))
         end = first
@@ -106,12 +109,12 @@ def _line(life: PageLife, calls: list[Call]) -> str:
     call = calls[-1]
     if call.vcpu is not None:
         vcpus = [f"{one.vcpu}" for one in calls]
-        who = f"vCPU {vcpus[0]}" if len(vcpus) == 1 else f"vCPUs {' and '.join(dict.fromkeys(vcpus))}"
+        who = f"vCPU {vcpus[0]}" if len(vcpus) == 1 else f"vCPUs {' and '.join(vcpus)}"
         return f"{call.name} {who}"
     where = "" if call.gfn is None else f" {life.names.frame(call.gfn)}"
     if call.status:
         status = status_name(call.status).removeprefix("TDX_PAGE_").removeprefix("TDX_")
-        return f"{call.name}{where}: {status}"
+        return f"{call.name}{where}: {status.replace('_', ' ').lower()}"
     if call.gfn is not None and call.level is not None:
         toy = life.names.toy
         where += f", level {call.level}" if toy else f", {life.geometry.level(call.level).label}"

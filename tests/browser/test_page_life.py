@@ -59,11 +59,11 @@ def stepper(notebook):
 
 def test_keys_on_the_slider_go_through_the_story(stepper):
     for key, words in (
-        ("ArrowRight", "Step 2 of 102: For the fault KVM takes"),
-        ("ArrowRight", "Step 3 of 102: mmu_lock is taken for read"),
-        ("ArrowLeft", "Step 2 of 102: "),
-        ("End", "Step 102 of 102: "),
-        ("Home", "Step 1 of 102: EPT violation: the S-EPT has nothing at frame 0."),
+        ("ArrowRight", "Step 2 of 85: For the fault KVM takes"),
+        ("ArrowRight", "Step 3 of 85: mmu_lock is taken for read"),
+        ("ArrowLeft", "Step 2 of 85: "),
+        ("End", "Step 85 of 85: "),
+        ("Home", "Step 1 of 85: EPT violation: the S-EPT has nothing at frame 0."),
     ):
         stepper.step.press(key)
         expect(stepper.answer).to_contain_text(words)
@@ -71,13 +71,13 @@ def test_keys_on_the_slider_go_through_the_story(stepper):
 
 def test_buttons_move_and_go_to_acts(stepper):
     for name, words in (
-        ("next ›", "Step 2 of 102"),
-        ("last »", "Step 102 of 102"),
-        ("‹ back", "Step 101 of 102"),
+        ("next ›", "Step 2 of 85"),
+        ("last »", "Step 85 of 85"),
+        ("‹ back", "Step 84 of 85"),
         ("2 convert", "The guest asks for [5, 12) to be shared"),
         ("3 use", "The guest goes on"),
         ("4 convert back", "to be private again"),
-        ("1 touch and accept", "Step 1 of 102"),
+        ("1 touch and accept", "Step 1 of 85"),
     ):
         stepper.press(name)
         expect(stepper.answer).to_contain_text(words)
@@ -174,7 +174,7 @@ def test_the_picture_follows_the_theme(notebook, stepper):
 def test_the_console_is_quiet_and_nothing_leaves_the_machine(notebook, stepper):
     """Last in this file, so that it also answers for all that was done above."""
     stepper.press("last »")
-    stepper.at(102)
+    stepper.at(85)
     assert notebook.complaints == []
     assert notebook.hosts <= LOOPBACK
     assert notebook.hosts

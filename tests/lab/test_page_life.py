@@ -278,6 +278,16 @@ def test_the_conversion_goes_in_the_order_of_the_kernel():
     ]
 
 
+def test_a_shared_frame_is_faulted_in_by_an_exit_and_a_page_fault():
+    life = PageLife(5, 7)
+    told = [life.steps[number].said.title for number in life.acts["use"]]
+    fault = ["EPT violation", "pages in hand", "mmu_lock: read", "direct tree: leaf", "TDH.VP.ENTER"]
+    assert told[:8] == ["goes on", *fault, "read shared", "again: read shared"]
+    views = [life.steps[number].view for number in life.acts["use"]][:8]
+    assert [view.entered[0][1] is None for view in views] == [False, *[True] * 4, False, False, False]
+    assert [sum(run.pages for run in view.direct) for view in views] == [0, 0, 0, 0, 1, 1, 1, 2]
+
+
 def test_faults_have_to_retry_from_before_the_first_change_until_the_attributes_are_stored(lives):
     for life in lives:
         numbers = life.acts.get("convert") or life.acts["punch a hole"]
@@ -458,4 +468,4 @@ def test_a_story_that_no_td_has_is_refused_in_words(how, error, rule):
 def test_what_there_is_to_choose_from():
     assert list(MACHINES) == ["toy", "x86"]
     assert list(FOLIOS) == ["2M", "4K", "4K, spanned"]
-    assert repr(PageLife(5, 12, split="none")) == "life of [20K, 48K): 99 steps, 9 frames lost"
+    assert repr(PageLife(5, 12, split="none")) == "life of [20K, 48K): 74 steps, 9 frames lost"
