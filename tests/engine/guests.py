@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tdpkit.engine import events
+from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
 from tdpkit.engine.events import AllocTable, Coroutine, Event, Flush, SetSpte, Unlock, Visit, World
 from tdpkit.engine.gfn import Geometry
 from tdpkit.engine.guest_memfd import GuestMemfd
 from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmMemorySlot
+from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.pool import PageTablePool
+from tdpkit.engine.range_split import RangeSplit, split_v3
+from tdpkit.engine.td_guest import td_accept, td_access
 from tdpkit.engine.tdx import HostPages, KvmTdx, TdxWorld
 from tdpkit.engine.tdx_module import TdxModule
 from tdpkit.engine.tree import TdpMmuRoot
@@ -37,7 +41,8 @@ class Watch(World):
         self.hurry = 0
         """A reschedule is due at each visit whose number this divides; 0: never."""
         self.meddler: Callable[[], Any] | None = None
-        """What another vCPU does the next time a walk lets go of the lock."""
+        """What another vCPU does when a walk lets go of the lock, after `patience` other times."""
+        self.patience = 0
         self.said: list[Event] = []
         self.meddling = False
         self.visits = 0
@@ -75,7 +80,8 @@ class Watch(World):
         answer = self.inner.answer(event)
         if kind is Unlock and event.reason != "done":
             self._restarts = True
-            if self.meddler:
+            self.patience -= bool(self.meddler)
+            if self.meddler and self.patience < 0:
                 meddler, self.meddler = self.meddler, None
                 self.meddling = True
                 meddler()
@@ -207,7 +213,7 @@ class Guest:
         return self.shared_pfn + gfn
 
     def run(self, coroutine: Coroutine, held: str = "") -> Any:
-        """To its end, with mmu_lock `held` as the caller of the real function would; then all invariants."""
+        """To its end, with mmu_lock `held` as the caller of the real function would."""
         self.watch.begin()
         self.lockdep.at_entry = self.lockdep.held = held
         result = events.run(coroutine, self.lockdep)
@@ -237,6 +243,39 @@ class Guest:
     def look(self, root: TdpMmuRoot | None) -> invariants.Tables:
         assert root is not None
         return invariants.look(root)
+
+    # ---- what a guest and its VMM do
+
+    def convert(self, start: int, end: int, *, private: bool = False, split: RangeSplit = split_v3) -> int:
+        attributes = PRIVATE if private else 0
+        return self.run(kvm_vm_set_mem_attributes(self.kvm, start, end, attributes, split=split))
+
+    def accept(self, gfn: int, level: int = 1, vcpu: int = 0, **how: Any) -> int | None:
+        return self.run(td_accept(self.tdx, vcpu, gfn, level, **how))
+
+    def touch(self, gfn: int, vcpu: int = 0) -> Any:
+        return self.run(td_access(self.tdx, vcpu, gfn))
+
+    def touch_shared(self, gfn: int) -> int:
+        return self.run(kvm_tdp_mmu_page_fault(self.kvm, gfn, is_private=False))
+
+    def populate(self, level: int = 2) -> "Guest":
+        """All frames of the slots private, and accepted at `level` (0: not)."""
+        for slot in self.slots:
+            end = slot.base_gfn + slot.npages
+            assert self.convert(slot.base_gfn, end, private=True) == 0
+            for gfn in range(slot.base_gfn, end, brute.pages(self.geometry, level)) if level else ():
+                assert self.accept(gfn, level) == 0
+        for gfn in sorted(self.present()):
+            self.memory[self.private(gfn)] = 0x10 + gfn & 0xFF
+        return self
+
+    def private_bytes(self) -> dict[int, int]:
+        """What the guest can read of its private frames, through the raw S-EPT."""
+        pfns = invariants.frames(self.sept)
+        return {gfn: self.memory[pfns[gfn]] for gfn in sorted(self.present())}
+
+    # ---- looking
 
     @property
     def direct(self) -> invariants.Tables:

@@ -128,20 +128,19 @@ class Machine(RuleBasedStateMachine):
 
     # ---- rules of both kinds
 
-    @rule(n=st.integers(0, 4))
-    def hurry(self, n: int) -> None:
-        self.guest.watch.hurry = n
-        self.done()
-
-    def disturb(self, number: int, gfn: int, is_private: bool) -> None:
-        """The k-th request for memory is refused; the next time a walk lets go of mmu_lock, another vCPU
-        faults near `gfn`; or neither.
+    def disturb(self, number: int, span: range, is_private: bool) -> None:
+        """The k-th request for memory is refused, each n-th visit a reschedule is due; once, when a walk lets
+        go of mmu_lock, another vCPU faults in or near the `span`; any of these or none.
         """
         self.guest.refuse(number % 8 if number % 8 in (1, 2, 3) else -1)
         number //= 8
+        self.guest.watch.hurry = number % 4
+        number //= 2
         if number % 3 == 0:
-            near = [at for at in range(gfn - 2, gfn + 8) if at in self.in_slots] or self.in_slots
+            near = range(span.start - 3, span.stop + 3)
+            near = [gfn for gfn in near if gfn in self.in_slots] or self.in_slots
             gfn = near[number // 3 % len(near)]
+            self.guest.watch.patience = number // 3 % 5
 
             def fault() -> None:
                 fault = kvm_tdp_mmu_page_fault(self.kvm, gfn, is_private=is_private)
@@ -322,7 +321,7 @@ class Td(Machine):
         """The guest reads or (byte >= 0) writes private memory."""
         self.grip(other // 64)
         vcpu, gfn = self.inside(who), self.gfn(where)
-        self.disturb(other, gfn, True)
+        self.disturb(other, range(gfn, gfn + 1), True)
         leaf, busy, direct = self.leaf(gfn), self.locked_out(vcpu), self.guest.direct
         got, refused = self.run(td_access(self.tdx, vcpu, gfn))
         if gfn in self.accepted:
@@ -354,7 +353,7 @@ class Td(Machine):
         vcpu = self.inside(who)
         leaf, busy, inhibited = self.leaf(gfn), self.locked_out(vcpu), self.inhibited(gfn)
         direct = self.guest.direct if split != "root.hpa" else None
-        self.disturb(other, gfn, True)
+        self.disturb(other, range(gfn, gfn + 1), True)
         got, refused = self.run(td_accept(self.tdx, vcpu, gfn, 1, split=ACCEPT_SPLITS[split]))
         if gfn in self.accepted:
             assert got == ALREADY
@@ -384,7 +383,7 @@ class Td(Machine):
             gfn = gfn // size * size
         leaf, busy, huge = self.leaf(gfn), self.locked_out(vcpu), gfn in self.in_slots and self.huge(gfn)
         table, direct = (gfn, 2) in self.guest.sept.rows, self.guest.direct
-        self.disturb(other, gfn, True)
+        self.disturb(other, range(gfn, gfn + 1), True)
         got, refused = self.run(td_accept(self.tdx, vcpu, gfn, 2))
         if gfn % size:
             assert got == OPERAND_INVALID
@@ -412,7 +411,7 @@ class Td(Machine):
         gfn, mirror = self.gfn(where), self.guest.mirror
         if shared and other % 4:
             gfn = shared[where % len(shared)]
-        self.disturb(other, gfn, False)
+        self.disturb(other, range(gfn, gfn + 1), False)
         ret, refused = self.run(kvm_tdp_mmu_page_fault(self.kvm, gfn, is_private=False))
         if gfn in self.private:
             assert ret == -EFAULT or (refused and ret == -ENOMEM)
@@ -443,7 +442,7 @@ class Td(Machine):
         mirror, direct = self.guest.mirror, self.guest.direct
         noop = span <= self.private if to_private else not span & self.private
         self.grip(other // 64)
-        self.disturb(other, start, not to_private)
+        self.disturb(other, range(start, end), not to_private)
         attributes = PRIVATE if to_private else 0
         call = kvm_vm_set_mem_attributes(self.kvm, start, end, attributes, split=SPLITS[split])
         ret, refused = self.run(call)
@@ -498,7 +497,8 @@ class Td(Machine):
         fits = self.folio(first) | self.folio(first + count - 1) <= pages
         mirror, direct = self.guest.mirror, self.guest.direct
         self.grip(other // 64)
-        self.disturb(other, (*self.frames_of(pages), 0)[0], True)
+        frames = self.frames_of(pages)
+        self.disturb(other, range(min(frames, default=0), max(frames, default=8)), True)
         call = kvm_gmem_fallocate(
             self.gmem, 3, first << PAGE_SHIFT, count << PAGE_SHIFT, whole_folios=whole, split=SPLITS[split]
         )
@@ -520,7 +520,7 @@ class Td(Machine):
 
     @rule(where=numbers, split=st.sampled_from(sorted(SPLITS)), other=numbers)
     def memory_failure(self, where: int, split: str, other: int) -> None:
-        self.disturb(other, 0, True)
+        self.disturb(other, range(8), True)
         page = where % self.gmem.npages
         mirror, direct = self.guest.mirror, self.guest.direct
         ret, refused = self.run(kvm_gmem_error_folio(self.gmem, page, split=SPLITS[split]))
@@ -555,7 +555,7 @@ class Td(Machine):
         """
         slot = self.guest.slots[where % len(self.guest.slots)]
         mirror, direct = self.guest.mirror, self.guest.direct
-        self.disturb(other, slot.base_gfn, False)
+        self.disturb(other, range(slot.base_gfn, slot.base_gfn + slot.npages), False)
         _, refused = self.run(mmu.kvm_mmu_slot_try_split_huge_pages(self.kvm, slot))
         end = slot.base_gfn + slot.npages
         reached = self.kvm.tdp_mmu_roots[0] is self.kvm.direct_root
@@ -570,7 +570,7 @@ class Td(Machine):
         """Under the write lock the dirty-log split reaches the mirror too; no byte is lost by it."""
         start, end = self.span(a, b)
         mirror, direct = self.guest.mirror, self.guest.direct
-        self.disturb(other, start, other // 8 % 2 == 0)
+        self.disturb(other, range(start, end), other // 8 % 2 == 0)
         slot = self.guest.slots[0]
         _, refused = self.run(mmu.kvm_mmu_try_split_huge_pages(self.kvm, slot, start, end), held="write")
         if not refused and not self.met:
@@ -608,7 +608,7 @@ class Td(Machine):
         start, end = self.span(a, b)
         mirror, direct = self.guest.mirror, self.guest.direct
         gfn_range = self.gfn_range(start, end, attr_filter)
-        self.disturb(other, start, other // 8 % 2 == 0)
+        self.disturb(other, range(start, end), other // 8 % 2 == 0)
         kvm = self.kvm
         calls: list[tuple[Callable, int]] = [  # with the halves it may reach: 1 shared, 2 private
             (lambda: mmu.kvm_split_cross_boundary_leafs(kvm, gfn_range, shared=False), attr_filter),
@@ -690,7 +690,7 @@ class Plain(Machine):
     @rule(where=numbers, level=st.integers(1, 3), byte=st.integers(-1, 255), other=numbers)
     def touch(self, where: int, level: int, byte: int, other: int) -> None:
         gfn, was = self.gfn(where), self.guest.direct
-        self.disturb(other, gfn, False)
+        self.disturb(other, range(gfn, gfn + 1), False)
         ret, refused = self.run(kvm_tdp_mmu_page_fault(self.kvm, gfn, is_private=False, max_level=level))
         if refused and ret == -ENOMEM:
             assert_untouched(was, self.guest.direct)
@@ -745,7 +745,7 @@ class Plain(Machine):
             lambda: mmu.kvm_tdp_mmu_split_huge_pages(kvm, start, end, 1 + b % 2, shared=shared),
             lambda: mmu.kvm_tdp_mmu_mirrors_split_huge_pages(kvm, start, end, 1),
         ]
-        self.disturb(other, start, False)
+        self.disturb(other, range(start, end), False)
         with kvm.srcu:
             ret, refused = self.run(calls[how](), held="read" if shared and how != 5 else "write")
         assert ret == 0 or (refused and ret == (1 if how == 1 else -ENOMEM))
@@ -765,7 +765,7 @@ class Plain(Machine):
 
     @rule(other=numbers)
     def log_dirty(self, other: int) -> None:
-        self.disturb(other, 0, False)
+        self.disturb(other, range(8), False)
         _, refused = self.run(mmu.kvm_mmu_slot_try_split_huge_pages(self.kvm, self.guest.slots[0]))
         assert refused or self.met or all(level == 1 for _, level in self.guest.direct.leaves)
         self.faulted()
