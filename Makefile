@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 PORT ?= 8888
+SOAK ?= 25
 
 # Absolute, for Jupyter does not take paths as relative to this folder.
 VENV := $(CURDIR)/.venv
@@ -33,11 +34,12 @@ STOP = stop() { echo "tdpkit: $$1" >&2; exit 1; }
 # However the set-up ends early (an error, Ctrl-C), no half-made folder stays.
 ALL_OR_NOTHING = trap '[ -e .venv/ready ] || rm -rf .venv' EXIT; trap 'exit 130' HUP INT TERM
 
-.PHONY: help lab test bench outputs lock clean
+.PHONY: help lab test soak bench outputs lock clean
 
 help:
 	@echo 'make lab      open the course in JupyterLab (PORT=8888, BROWSER=no on a machine without a screen)'
 	@echo 'make test     lint, types, tests and notebooks: what CI runs'
+	@echo 'make soak     random operations for longer, drawn anew each time (SOAK=25 times as many as in the tests)'
 	@echo 'make bench    measure the numbers that the design promises'
 	@echo 'make outputs  run the notebooks and store their outputs'
 	@echo 'make lock     resolve requirements.lock anew (remove the file first for the newest releases)'
@@ -64,6 +66,9 @@ test: .venv/ready
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+soak: .venv/ready
+	TDPKIT_SOAK=$(SOAK) .venv/bin/python -m pytest -n 2 tests/engine/test_stateful.py
 
 bench: .venv/ready
 	.venv/bin/python -m tests.bench

@@ -118,7 +118,7 @@ def kit(tmp_path):
     return Kit(tmp_path)
 
 
-@pytest.mark.parametrize("target", ["lab", "test", "bench", "outputs"])
+@pytest.mark.parametrize("target", ["lab", "test", "soak", "bench", "outputs"])
 def test_no_python_at_all(kit, target):
     kit.fails_saying(r"no 'python9' on the PATH", target, "PYTHON=python9")
 
