@@ -45,6 +45,8 @@ class Watch(World):
         self.patience = 0
         self.said: list[Event] = []
         self.meddling = False
+        self.each: Callable[[Event], None] = lambda event: None
+        """Sees each event but visits, before it is answered."""
         self.quiet = False
         """Nobody looks at the trees when the lock is let go: a large guest is being laid out."""
         self.visits = 0
@@ -75,6 +77,7 @@ class Watch(World):
         if kind is Visit:
             return self._visit(event)
         self.said.append(event)
+        self.each(event)
         if kind is SetSpte:
             self._store(event)
         elif kind is Unlock and self.guest.tdx and not self.quiet:

@@ -91,6 +91,7 @@ def test_and_back_again_the_range_is_there_with_zeros_once_it_is_accepted(offset
     assert not splits_of(guest)
     assert guest.touch(start).outcome == "#VE"
     level = 2 if not split_at else 1
+    guest.watch.quiet = True
     for gfn in range(start, end, 512 if level == 2 else 1):
         assert guest.accept(gfn, level) == 0
     for gfn, page in pages_of(guest).items():

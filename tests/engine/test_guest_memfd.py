@@ -1,0 +1,428 @@
+"""The file behind private memory: which host frame is whose, holes, broken pages, and the four callers.
+
+Folios have four pages. What is lost is written out, or said by frames that share a leaf.
+"""
+
+import pytest
+
+from tdpkit.engine.events import External, Flush, Lock, Unlock
+from tdpkit.engine.gfn import Geometry, GfnRange, InvalidTypeError, InvalidValueError
+from tdpkit.engine.guest_memfd import GuestMemfd, kvm_gmem_error_folio, kvm_gmem_fallocate
+from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmMemorySlot
+from tdpkit.engine.range_split import SPLITS
+
+from . import brute
+from .guests import TOY, Guest
+
+PAGE = 4096
+EINVAL, ENOMEM, EHWPOISON = 22, 12, 133
+MF_DELAYED = 2
+EXACT = ("v3", "v3 as posted", "head and tail")
+
+
+def a_guest(**options) -> Guest:
+    guest = Guest(**options).populate()
+    guest.check()
+    return guest
+
+
+def punch(guest: Guest, first: int, pages: int, *, split: str = "none", whole_folios: bool = True) -> int:
+    return guest.run(
+        kvm_gmem_fallocate(
+            guest.gmem, 3, first * PAGE, pages * PAGE, whole_folios=whole_folios, split=SPLITS[split]
+        )
+    )
+
+
+def fail(guest: Guest, page: int, split: str = "none") -> int:
+    return guest.run(kvm_gmem_error_folio(guest.gmem, page, split=SPLITS[split]))
+
+
+def splits(guest: Guest) -> list[int]:
+    return [event.gfn for event in guest.watch.of(External) if event.op == "split"]
+
+
+# ---- the file --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("npages", "first_pfn", "options", "message"),
+    [
+        (0, 64, {}, "whole folios of 16K; 0 pages"),
+        (6, 64, {}, "whole folios of 16K; 6 pages"),
+        (8, 66, {}, r"host frame 0x42 \(264K\)"),
+        (-4, 64, {}, "a number of pages is at least 0"),
+        (8, -64, {}, "a PFN is at least 0"),
+        (8, 64, {"folio_level": 0}, "a level is from 1 to 3"),
+        (8, 64, {"folio_level": 4}, "a level is from 1 to 3"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused(npages, first_pfn, options, message):
+    with pytest.raises(InvalidValueError, match=message):
+        GuestMemfd(TOY, npages, first_pfn, **options)
+
+
+def test_a_files_numbers_are_whole():
+    with pytest.raises(InvalidTypeError, match="a number of pages"):
+        GuestMemfd(TOY, 8.0, 64)
+
+
+def test_a_page_has_its_host_frame_and_the_level_of_its_folio():
+    """9.6: a mapping is no larger than its folio; the counter-case may be as large as the geometry has."""
+    for options, level in (({}, 2), ({"folio_level": 1}, 1), ({"folio_level": 1, "spans_folios": True}, 2)):
+        gmem = GuestMemfd(TOY, 8, 64, **options)
+        assert [gmem.get_pfn(page) for page in range(8)] == [(64 + page, level) for page in range(8)]
+        assert [gmem.get_pfn(page) for page in (-1, 8, 99)] == [(-EINVAL, 0)] * 3
+
+
+def test_a_folio_that_was_split_is_single_pages():
+    gmem = GuestMemfd(TOY, 12, 64)
+    gmem.split_folio(6)
+    assert [gmem.get_pfn(page)[1] for page in range(12)] == [2] * 4 + [1] * 4 + [2] * 4
+    assert [gmem.folio(page) for page in (3, 4, 7, 8)] == [
+        GfnRange(0, 4),
+        GfnRange(4, 5),
+        GfnRange(7, 8),
+        GfnRange(8, 12),
+    ]
+
+
+def a_slot(gmem: GuestMemfd, base: int, npages: int, page: int) -> KvmMemorySlot:
+    return KvmMemorySlot(base, npages, gmem=gmem, gmem_pgoff=page)
+
+
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        ([(0, 8, 9)], r"below 16; \[9, 17\) is not"),
+        ([(0, 20, 0)], r"below 16; \[0, 20\) is not"),
+        ([(0, 8, 0), (16, 8, 7)], r"bound once; \[7, 15\) is bound already"),
+        ([(0, 8, 4), (16, 8, 0)], r"\[0, 8\) is bound already"),
+        ([(0, 4, 4), (16, 4, 4)], r"\[4, 8\) is bound already"),
+    ],
+)
+def test_a_binding_is_inside_the_file_and_no_page_is_bound_twice(slots, message):
+    """Kernel-facts 9.1. Whoever is refused has bound nothing."""
+    gmem = GuestMemfd(TOY, 16, 64)
+    kvm = Kvm(KVM_X86_TDX_VM, TOY, memslots=[a_slot(gmem, *slot) for slot in slots])
+    with pytest.raises(InvalidValueError, match=message):
+        gmem.bind(kvm)
+    assert gmem.bindings == []
+
+
+def test_a_file_bound_already_is_not_bound_again_and_a_plain_vm_has_none():
+    gmem = GuestMemfd(TOY, 16, 64)
+    kvm = Kvm(KVM_X86_TDX_VM, TOY, memslots=[a_slot(gmem, 0, 8, 0)])
+    gmem.bind(kvm)
+    with pytest.raises(InvalidValueError, match="bound already"):
+        gmem.bind(kvm)
+    assert len(gmem.bindings) == 1
+    with pytest.raises(InvalidValueError, match="plain VM"):
+        gmem.bind(Kvm(KVM_X86_DEFAULT_VM, TOY, memslots=[a_slot(gmem, 0, 8, 8)]))
+
+
+def test_only_slots_that_name_the_file_are_bound():
+    gmem, other = GuestMemfd(TOY, 16, 64), GuestMemfd(TOY, 16, 128)
+    slots = [a_slot(gmem, 0, 4, 0), a_slot(other, 8, 4, 0), KvmMemorySlot(16, 4)]
+    kvm = Kvm(KVM_X86_TDX_VM, TOY, memslots=slots)
+    gmem.bind(kvm)
+    assert gmem.bindings == [(kvm, slots[0])]
+
+
+@pytest.mark.parametrize(
+    ("pages", "found"),
+    [  # kernel-facts 9.4, slots (gfn 1, 11 frames, page 16) and (gfn 16, 14 frames, page 0)
+        ((0, 32), [(1, 12), (16, 30)]),
+        ((0, 14), [(16, 30)]),
+        ((16, 27), [(1, 12)]),
+        ((14, 16), []),
+        ((27, 32), []),
+        ((13, 17), [(1, 2), (29, 30)]),
+        ((20, 21), [(5, 6)]),
+        ((3, 3), []),
+    ],
+)
+def test_file_pages_are_found_at_their_guest_frames(pages, found):
+    gmem = GuestMemfd(TOY, 32, 64)
+    slots = [a_slot(gmem, 1, 11, 16), a_slot(gmem, 16, 14, 0)]
+    kvm = Kvm(KVM_X86_TDX_VM, TOY, memslots=slots)
+    gmem.bind(kvm)
+    got = [(span.start, span.end) for of, _, span in gmem.gfns(GfnRange(*pages)) if of is kvm]
+    assert sorted(got) == found
+
+
+# ---- holes -----------------------------------------------------------------------------------------------
+
+
+def test_a_hole_in_order_begin_split_zap_flush_truncate_end():
+    guest = a_guest(slots=((0, 8, 0), (16, 8, 8)))
+    story = []
+
+    def note(event) -> None:
+        kind = {Lock: "lock", Unlock: "unlock", Flush: "flush"}.get(type(event))
+        line = f"{event.op} {event.gfn} at {event.level}" if isinstance(event, External) else kind
+        if line:
+            story.append((line, guest.kvm.mmu_invalidate_in_progress, len(guest.gmem.holes)))
+
+    guest.watch.each = note
+    assert punch(guest, 6, 4, split="v3", whole_folios=False) == 0
+    begin = [("lock", 0, 0), ("unlock", 1, 0), ("lock", 1, 0), ("unlock", 2, 0)]
+    one_split = [("lock", 2, 0), ("unlock", 2, 0), ("lock", 2, 0)]
+    assert story[:4] == begin
+    assert story[4:12] == [
+        *one_split,
+        ("split 4 at 2", 2, 0),
+        ("unlock", 2, 0),
+        *one_split,
+    ]
+    assert story[12:14] == [("split 16 at 2", 2, 0), ("unlock", 2, 0)]
+    assert story[14:-4] == [
+        ("lock", 2, 0),
+        ("remove 6 at 1", 2, 0),
+        ("remove 7 at 1", 2, 0),
+        ("flush", 2, 0),
+        ("unlock", 2, 0),
+        ("lock", 2, 0),
+        ("remove 16 at 1", 2, 0),
+        ("remove 17 at 1", 2, 0),
+        ("flush", 2, 0),
+        ("unlock", 2, 0),
+    ]
+    assert story[-4:] == [("lock", 2, 1), ("unlock", 1, 1), ("lock", 1, 1), ("unlock", 0, 1)]
+    assert guest.gmem.holes == [GfnRange(6, 10)]
+    guest.check()
+
+
+@pytest.mark.parametrize("split", sorted(SPLITS))
+@pytest.mark.parametrize(("first", "pages"), [(0, 4), (4, 8), (0, 32), (28, 4)])
+def test_a_hole_of_whole_folios_needs_no_split(first, pages, split):
+    """C13 refuted, C16: as long as no mapping is larger than its folio."""
+    guest = a_guest()
+    was = guest.private_bytes()
+    assert punch(guest, first, pages, split=split) == 0
+    assert not splits(guest)
+    inside = range(first, first + pages)
+    assert guest.private_bytes() == {gfn: byte for gfn, byte in was.items() if gfn not in inside}
+    assert {gfn in guest.kvm.mem_attributes for gfn in range(32)} == {True}, "the halves are not asked"
+    guest.check()
+
+
+@pytest.mark.parametrize(("first", "pages"), [(0, 1), (1, 3), (3, 2), (0, 5), (2, 30), (31, 1)])
+def test_by_the_agreement_a_hole_of_less_is_einval(first, pages):
+    guest = a_guest()
+    before = brute.memory(guest.kvm.pool), brute.memory(guest.module.sept.pool)
+    assert punch(guest, first, pages) == -EINVAL
+    assert (brute.memory(guest.kvm.pool), brute.memory(guest.module.sept.pool)) == before
+    assert guest.gmem.holes == []
+    assert guest.watch.said == []
+
+
+def test_a_folio_that_was_split_may_be_punched_page_by_page():
+    guest = a_guest()
+    guest.gmem.split_folio(5)
+    assert punch(guest, 5, 1) == 0
+    assert punch(guest, 6, 6) == 0
+    assert punch(guest, 3, 2) == -EINVAL
+
+
+@pytest.mark.parametrize("split", EXACT)
+def test_without_the_agreement_the_split_saves_what_surrounds_the_hole(split):
+    guest = a_guest()
+    was = guest.private_bytes()
+    assert punch(guest, 5, 6, split=split, whole_folios=False) == 0
+    assert splits(guest) == [4, 8]
+    assert guest.private_bytes() == {gfn: byte for gfn, byte in was.items() if gfn not in range(5, 11)}
+    guest.check()
+
+
+@pytest.mark.parametrize("split", sorted(SPLITS))
+def test_where_a_mapping_spans_folios_a_hole_of_whole_folios_needs_the_split_again(split):
+    """C17: the rule rests on "mapping <= folio"."""
+    guest = a_guest(folio_level=1, spans_folios=True)
+    assert guest.mirror.leaves.keys() == {(gfn, 2) for gfn in range(0, 32, 4)}
+    was = guest.private_bytes()
+    assert punch(guest, 9, 1, split=split) == 0
+    assert splits(guest) == ([] if split == "none" else [8])
+    lost = {8, 9, 10, 11} if split == "none" else {9}
+    assert guest.private_bytes() == {gfn: byte for gfn, byte in was.items() if gfn not in lost}
+    guest.check()
+
+
+@pytest.mark.parametrize(
+    ("split", "errno"), [("v3", -ENOMEM), ("head and tail", -ENOMEM), ("v3 as posted", 1)]
+)
+def test_a_hole_whose_split_fails_zaps_and_truncates_nothing_and_a_retry_completes(split, errno):
+    """6.12 D1: as posted, fallocate() returns 1."""
+    calm = a_guest(slots=((0, 8, 0), (16, 8, 8)))
+    assert punch(calm, 6, 4, split=split, whole_folios=False) == 0
+    for k in (1, 2, 3, 4):
+        guest = a_guest(slots=((0, 8, 0), (16, 8, 8)))
+        was = guest.private_bytes()
+        guest.refuse(k)
+        assert punch(guest, 6, 4, split=split, whole_folios=False) == errno
+        assert guest.private_bytes() == was
+        assert splits(guest) == ([4] if k > 2 else [])
+        assert not guest.flushes()
+        assert guest.gmem.holes == []
+        guest.check()
+        assert punch(guest, 6, 4, split=split, whole_folios=False) == 0
+        assert guest.mirror.leaves == calm.mirror.leaves
+        assert guest.private_bytes() == calm.private_bytes()
+        guest.check()
+
+
+def test_a_hole_over_pages_that_nobody_bound_is_a_hole_all_the_same():
+    guest = a_guest(slots=((0, 8, 0), (16, 8, 12)))
+    assert punch(guest, 8, 4) == 0
+    assert guest.watch.said == []
+    assert guest.gmem.holes == [GfnRange(8, 12)]
+
+
+def test_what_was_punched_is_there_again_with_zeros_when_it_is_accepted():
+    guest = a_guest()
+    assert punch(guest, 4, 4) == 0
+    assert guest.touch(5).outcome == "#VE"
+    assert guest.accept(4, 2) == 0
+    assert [guest.private_bytes()[gfn] for gfn in range(3, 9)] == [0x13, 0, 0, 0, 0, 0x18]
+
+
+@pytest.mark.parametrize(
+    ("offset", "kind"), [(1.0, InvalidTypeError), (True, InvalidTypeError), ("0", InvalidTypeError)]
+)
+def test_an_offset_that_is_no_number_is_refused(offset, kind):
+    guest = a_guest()
+    with pytest.raises(kind, match="an offset"):
+        kvm_gmem_fallocate(guest.gmem, 3, offset, PAGE)
+    with pytest.raises(kind, match="a length"):
+        kvm_gmem_fallocate(guest.gmem, 3, 0, offset)
+
+
+# ---- memory failure --------------------------------------------------------------------------------------
+
+
+def test_a_broken_page_takes_its_folio_and_later_faults_there_are_ehwpoison():
+    """Kernel-facts 9.5: zapped, not truncated; MF_DELAYED."""
+    guest = a_guest()
+    was = guest.private_bytes()
+    assert fail(guest, 9) == MF_DELAYED
+    assert not splits(guest)
+    assert guest.private_bytes() == {gfn: byte for gfn, byte in was.items() if gfn not in range(8, 12)}
+    assert guest.gmem.holes == []
+    for gfn in range(8, 12):
+        if 0 not in guest.module.entered:
+            guest.module.vp_enter(0)
+        assert guest.touch(gfn) == -EHWPOISON
+    guest.check()
+    assert punch(guest, 8, 4) == 0
+    guest.module.vp_enter(0)
+    assert guest.touch(9).outcome == "#VE", "another page is there now"
+
+
+def test_a_broken_page_in_a_folio_of_single_pages_takes_that_page():
+    guest = Guest(folio_level=1).populate(1)
+    assert fail(guest, 9) == MF_DELAYED
+    assert set(range(32)) - guest.present() == {9}
+    assert guest.touch(8).outcome == "ok"
+    assert guest.touch(9) == -EHWPOISON
+
+
+@pytest.mark.parametrize("split", sorted(SPLITS))
+def test_where_the_folio_was_split_before_the_mapping_its_neighbours_go_unless_it_is_split_too(split):
+    """C20 (4), M7: the caller that was left open."""
+    guest = a_guest()
+    was = guest.private_bytes()
+    guest.gmem.split_folio(9)
+    guest.oversized = {(8, 2)}
+    assert fail(guest, 9, split) == MF_DELAYED
+    assert splits(guest) == ([] if split == "none" else [8])
+    lost = {8, 9, 10, 11} if split == "none" else {9}
+    assert guest.private_bytes() == {gfn: byte for gfn, byte in was.items() if gfn not in lost}
+    guest.oversized = set()
+    guest.check()
+    assert guest.touch(10).outcome == ("#VE" if split == "none" else "ok")
+    assert guest.touch(9) == -EHWPOISON
+
+
+@pytest.mark.parametrize("split", EXACT)
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_memory_failure_zaps_whatever_its_split_came_to(split, k):
+    guest = a_guest()
+    guest.gmem.split_folio(9)
+    guest.refuse(k)
+    assert fail(guest, 9, split) == MF_DELAYED
+    assert set(range(32)) - guest.present() == {8, 9, 10, 11}
+    guest.check()
+
+
+def test_a_broken_page_that_nobody_bound_is_remembered():
+    guest = a_guest(slots=((0, 8, 0), (16, 8, 12)))
+    assert fail(guest, 9) == MF_DELAYED
+    assert guest.watch.said == []
+    assert guest.gmem.get_pfn(10) == (-EHWPOISON, 0)
+
+
+@pytest.mark.parametrize(
+    ("page", "kind", "message"),
+    [
+        (32, InvalidValueError, r"pages below 32; 32 \(0x20\) is beyond"),
+        (-1, InvalidValueError, "at least 0"),
+        (2.0, InvalidTypeError, "2.0 is a float"),
+    ],
+)
+def test_a_page_that_the_file_does_not_have_cannot_break(page, kind, message):
+    guest = a_guest()
+    with pytest.raises(kind, match=message):
+        kvm_gmem_error_folio(guest.gmem, page)
+    assert guest.gmem.poisoned == set()
+
+
+# ---- the four callers ------------------------------------------------------------------------------------
+
+
+def test_which_of_the_four_callers_makes_a_split_and_when():
+    """C13, C16, C17, C20, M7's list: (1) punch hole, (2) conversion, (3) the ACCEPT of a smaller page, (4)
+    memory failure. Each with the split that v3 gives it, on huge pages of four frames.
+    """
+    pending = {"accept": False}
+    spanning = {"folio_level": 1, "spans_folios": True}
+    table = [  # caller, guest, call, pages split
+        ("convert [4, 8) to shared", {}, lambda g: g.convert(4, 8), []),
+        ("convert [5, 8) to shared", {}, lambda g: g.convert(5, 8), [4]),
+        ("convert [5, 10) to shared", {}, lambda g: g.convert(5, 10), [4, 8]),
+        ("convert all to shared", {}, lambda g: g.convert(0, 32), []),
+        ("punch a folio", {}, lambda g: punch(g, 4, 4, split="v3"), []),
+        ("punch part of one", {}, lambda g: punch(g, 5, 2, split="v3", whole_folios=False), [4]),
+        ("punch a folio, mappings span", spanning, lambda g: punch(g, 5, 1, split="v3"), [4]),
+        ("a broken folio", {}, lambda g: fail(g, 5, "v3"), []),
+        ("a broken folio, mappings span", spanning, lambda g: fail(g, 5, "v3"), [4]),
+        ("ACCEPT 4K of a pending 2M", pending, lambda g: g.accept(5, 1), [4]),
+        ("ACCEPT 2M of a pending 2M", pending, lambda g: g.accept(4, 2), []),
+        ("ACCEPT 4K of an accepted 2M", {}, lambda g: g.accept(5, 1), []),
+    ]
+    for what, options, call, expected in table:
+        if options is pending:
+            guest = Guest().populate(0)
+            assert guest.touch(4).outcome == "#VE"
+        else:
+            guest = a_guest(**options)
+        ret = call(guest)
+        assert ret in (0, MF_DELAYED, 0xB0A << 32), what  # 0xB0A: accepted already
+        assert splits(guest) == expected, what
+        guest.check()
+
+
+def test_towards_private_no_caller_splits():
+    guest = a_guest()
+    assert guest.convert(3, 13) == 0
+    assert guest.convert(5, 10, private=True) == 0
+    assert not splits(guest)
+
+
+@pytest.mark.parametrize("geometry", [Geometry(1, 4, 2), Geometry(3, 2, 2)])
+def test_holes_and_broken_pages_in_other_geometries(geometry):
+    size = brute.pages(geometry, 2)
+    guest = Guest(geometry, ((0, 4 * size, 0),)).populate()
+    assert punch(guest, size, size) == 0
+    assert fail(guest, 2 * size) == MF_DELAYED
+    assert guest.present() == {*range(size), *range(3 * size, 4 * size)}
+    guest.check()
