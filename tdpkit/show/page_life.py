@@ -16,9 +16,10 @@ from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, as_integer
 from tdpkit.engine.range_split import SPLITS
 from tdpkit.lab.page_life import FOLIOS, MACHINES, THEN, PageLife
 
-from .exhibit import LABEL, WIDE, Exhibit, RangeControls, as_frame, check_unit, line
+from .exhibit import RangeControls, as_frame, check_unit, line
 from .page_life_svg import life_svg
 from .page_life_words import life_table, life_text
+from .steps import SteppedExhibit
 from .theme import Palette
 
 SPLIT_LABELS = {
@@ -60,7 +61,7 @@ def _life(start: int, end: int, split: str, machine: str, then: str, refuse: int
     return PageLife(start, end, split=split, machine=machine, then=then, refuse=refuse, folios=folios)
 
 
-class PageLifeStepper(Exhibit):
+class PageLifeStepper(SteppedExhibit):
     """The exhibit. Display it; or read `life` and `at`, and change it with :meth:`show`.
 
     start, end: frames, as an integer or as text that :func:`~tdpkit.engine.gfn.parse_gfn` reads; further
@@ -144,9 +145,13 @@ class PageLifeStepper(Exhibit):
     def _act_number(self) -> int:
         return next(n for n, steps in enumerate(self.life.acts.values(), 1) if self.at in steps)
 
-    def move(self, by: int) -> None:
-        """So many steps forward, or back; not beyond the first and the last."""
-        self.propose(step=min(max(self.at + by, 0), len(self.life.steps) - 1) + 1)
+    @property
+    def _at(self) -> int:
+        return self.at
+
+    @property
+    def _last(self) -> int:
+        return len(self.life.steps) - 1
 
     # ---- the controls -----------------------------------------------------------------------------------
 
@@ -170,16 +175,8 @@ class PageLifeStepper(Exhibit):
             style=style,
         )
         self.range = RangeControls()
-        self.step_slider = ipywidgets.IntSlider(
-            min=1, max=2, description="step", readout=False, layout=WIDE, style=LABEL
-        )
-        # Words, not icons: an icon is no name to a screen reader.
-        button = {"layout": {"width": "auto"}}
-        self.first_button = ipywidgets.Button(description="« first", **button)
-        self.back_button = ipywidgets.Button(description="‹ back", **button)
-        self.next_button = ipywidgets.Button(description="next ›", **button)
-        self.last_button = ipywidgets.Button(description="last »", **button)
-        self.act_buttons = [ipywidgets.Button(**button) for _ in range(MOST_ACTS)]
+        self._build_steps()
+        self.act_buttons = [ipywidgets.Button(layout={"width": "auto"}) for _ in range(MOST_ACTS)]
         label = ipywidgets.Label
         narrow = {"width": "48px", "display": "flex", "justify_content": "flex-end"}
         return (
@@ -190,10 +187,7 @@ class PageLifeStepper(Exhibit):
             line(self.step_slider),
             line(
                 label("", layout=narrow),
-                self.first_button,
-                self.back_button,
-                self.next_button,
-                self.last_button,
+                *self.step_buttons,
                 label("go to"),
                 *self.act_buttons,
             ),
@@ -207,12 +201,8 @@ class PageLifeStepper(Exhibit):
             then=self.then_menu,
             folios=self.folios_menu,
             refuse=self.refuse_number,
-            step=self.step_slider,
         )
-        self.first_button.on_click(lambda _: self.propose(step=1))
-        self.back_button.on_click(lambda _: self.move(-1))
-        self.next_button.on_click(lambda _: self.move(1))
-        self.last_button.on_click(lambda _: self.propose(step=len(self.life.steps)))
+        self._connect_steps()
         for number, button in enumerate(self.act_buttons, 1):
             button.on_click(partial(self._go_to, number))
 
@@ -220,16 +210,8 @@ class PageLifeStepper(Exhibit):
         self.propose(act=number)
 
     def _follow(self, refused: bool) -> None:
-        life, story, last = self.life, self.story, len(self.life.steps) - 1
-        self.put(self.step_slider, max=last + 1)
-        self.put(self.step_slider, value=self.at + 1)
-        for button, off in (
-            (self.first_button, self.at == 0),
-            (self.back_button, self.at == 0),
-            (self.next_button, self.at == last),
-            (self.last_button, self.at == last),
-        ):
-            self.put(button, disabled=off)
+        life, story = self.life, self.story
+        self._follow_steps()
         for number, (button, act) in enumerate(zip(self.act_buttons, life.acts, strict=True), 1):
             self.put(button, description=f"{number} {act}")
             self.put(button, button_style="info" if self.at in life.acts[act] else "")

@@ -12,13 +12,14 @@ from typing import Any
 
 import ipywidgets
 
-from tdpkit.engine.gfn import InvalidValueError, as_integer
+from tdpkit.engine.gfn import InvalidValueError
 from tdpkit.lab.guest import Layout
 from tdpkit.lab.split_call import SplitCall
 
 from .call_setup import OPENINGS, Setup, changed, opening_of, record_call
-from .exhibit import LABEL, WIDE, Exhibit, RangeControls, check_unit, line
+from .exhibit import LABEL, WIDE, RangeControls, check_unit, line
 from .predict import MOST_ENTRIES, Quiz, options_at
+from .steps import SteppedExhibit, from_0
 from .theme import Palette
 from .walk import WalkState, walk_state
 from .walk_svg import walk_svg, walk_text
@@ -40,14 +41,7 @@ _OPTIONS = MOST_ENTRIES + 1
 """Buttons to answer with: an entry each, and that the call is over."""
 
 
-def _from_0(step: int) -> int:
-    number = as_integer(step, "a step")
-    if number < 1:
-        raise InvalidValueError(f"steps count from 1; {number} is none")
-    return number - 1
-
-
-class WalkStepper(Exhibit):
+class WalkStepper(SteppedExhibit):
     """The exhibit. Display it; or read `state` and `call`, and change it with :meth:`show`.
 
     layout: a name in OPENINGS, or a Layout of your own (tdpkit.lab.guest.layout_of makes one), which opens on
@@ -65,7 +59,7 @@ class WalkStepper(Exhibit):
         self._connect()
         self._own: Layout | None = None
         setup = changed(opening_of(layout), change)
-        call, at = record_call(setup), _from_0(step)
+        call, at = record_call(setup), from_0(step)
         self._stand(setup, call, at, Quiz(call, at) if predict else None)
 
     # ---- the state --------------------------------------------------------------------------------------
@@ -89,7 +83,7 @@ class WalkStepper(Exhibit):
         setup = changed(self.setup if layout is None else opening_of(layout), change)
         same = setup._replace(unit_level=0) == self.setup._replace(unit_level=0)
         call = self.call if same else record_call(setup)
-        at = _from_0(step) if step is not None else self.state.at if same else 0
+        at = from_0(step) if step is not None else self.state.at if same else 0
         hidden = self.quiz is not None if predict is None else predict
         quiz = None
         if hidden:
@@ -110,20 +104,20 @@ class WalkStepper(Exhibit):
 
     # ---- moving -----------------------------------------------------------------------------------------
 
-    def move(self, by: int) -> None:
-        """So many steps forward, or back; not beyond the first and the last."""
-        self.propose(step=min(max(self.state.at + by, 0), self._last) + 1)
-
     def jump(self, forward: bool) -> None:
         """To the next step, or the one before, at which a leaf is split or mmu_lock let go."""
-        ahead = range(self.state.at + 1, self._last + 1)
-        steps = ahead if forward else range(self.state.at - 1, -1, -1)
-        marked = (at for at in steps if self.call.steps[at].kind in ("split", "drop", "resched"))
-        self.propose(step=next(marked, self._last if forward else 0) + 1)
+        with self._one_at_a_time:
+            ahead = range(self.state.at + 1, self._last + 1)
+            steps = ahead if forward else range(self.state.at - 1, -1, -1)
+            marked = (at for at in steps if self.call.steps[at].kind in ("split", "drop", "resched"))
+            self.propose(step=next(marked, self._last if forward else 0) + 1)
+
+    @property
+    def _at(self) -> int:
+        return self.state.at
 
     @property
     def _last(self) -> int:
-        """The last step one may go to, from 0."""
         return self.quiz.seen if self.quiz else len(self.call.steps) - 1
 
     def answer(self, number: int) -> None:
@@ -178,15 +172,8 @@ class WalkStepper(Exhibit):
             layout={"width": "auto", "flex": "1 1 260px", "min_width": "0", "max_width": "480px"},
         )
         self.race_number = ipywidgets.BoundedIntText(tooltip="at page or exchange number k", **number)
-        self.step_slider = ipywidgets.IntSlider(
-            min=1, max=2, description="step", readout=False, layout=WIDE, style=LABEL
-        )
-        # Words, not icons: an icon is no name to a screen reader.
+        self._build_steps()
         button = {"layout": {"width": "auto"}}
-        self.first_button = ipywidgets.Button(description="« first", **button)
-        self.back_button = ipywidgets.Button(description="‹ back", **button)
-        self.next_button = ipywidgets.Button(description="next ›", **button)
-        self.last_button = ipywidgets.Button(description="last »", **button)
         self.jump_back_button = ipywidgets.Button(
             description="‹ split or drop", tooltip="back to a split or a lock drop", **button
         )
@@ -228,10 +215,7 @@ class WalkStepper(Exhibit):
             line(self.step_slider),
             line(
                 label("", layout=narrow),
-                self.first_button,
-                self.back_button,
-                self.next_button,
-                self.last_button,
+                *self.step_buttons,
                 self.jump_back_button,
                 self.jump_button,
                 self.predict_box,
@@ -250,13 +234,9 @@ class WalkStepper(Exhibit):
             resched_at=self.resched_number,
             race=self.race_menu,
             race_at=self.race_number,
-            step=self.step_slider,
             predict=self.predict_box,
         )
-        self.first_button.on_click(lambda _: self.propose(step=1))
-        self.back_button.on_click(lambda _: self.move(-1))
-        self.next_button.on_click(lambda _: self.move(1))
-        self.last_button.on_click(lambda _: self.propose(step=self._last + 1))
+        self._connect_steps()
         self.jump_back_button.on_click(lambda _: self.jump(forward=False))
         self.jump_button.on_click(lambda _: self.jump(forward=True))
         self.reveal_button.on_click(lambda _: self.reveal())
@@ -270,17 +250,8 @@ class WalkStepper(Exhibit):
         super().propose(**change)
 
     def _follow(self, refused: bool) -> None:
-        call, setup, at = self.call, self.setup, self.state.at
-        self.put(self.step_slider, max=max(self._last + 1, 2), value=at + 1)
-        for button, off in (
-            (self.first_button, at == 0),
-            (self.back_button, at == 0),
-            (self.jump_back_button, at == 0),
-            (self.next_button, at == self._last),
-            (self.last_button, at == self._last),
-            (self.jump_button, at == self._last),
-        ):
-            self.put(button, disabled=off)
+        call, setup = self.call, self.setup
+        self._follow_steps([self.jump_back_button], [self.jump_button])
         self._follow_question()
         self.range.follow(
             call.geometry,
