@@ -19,6 +19,7 @@ from tdpkit.engine.gfn import (
     PG_LEVEL_4K,
     Geometry,
     InvalidValueError,
+    as_integer,
     check_gfn,
     name_gfn,
 )
@@ -95,10 +96,11 @@ class _TdWorld(TdxWorld):
 class Td:
     """A TD of `frames` frames, all private and, unless `accepted` is False, accepted and written to.
 
-    accept_level: the level it accepts its memory at; folio_level, spans_folios: of its guest_memfd; the other
-    arguments are the module's. Each frame of a small TD has a visible byte: FIRST_BYTE + gfn where it is
-    private, SHARED_BYTE + gfn in userspace's memory behind the shared half. Raises InvalidValueError for a
-    size that is no multiple of the folios' or does not fit the private half.
+    accept_level: the level it accepts its memory at, or a lower one where KVM mapped smaller pages;
+    folio_level, spans_folios: of its guest_memfd; the other arguments are the module's. Each frame of a small
+    TD has a visible byte: FIRST_BYTE + gfn where it is private, SHARED_BYTE + gfn in userspace's memory
+    behind the shared half. Raises InvalidValueError for a size that is no multiple of the folios' or does not
+    fit the private half.
     """
 
     def __init__(
@@ -114,8 +116,9 @@ class Td:
         sept_ve_disable: bool = False,
     ) -> None:
         self.geometry = geometry
-        self.frames = frames
-        block = geometry.pages(PG_LEVEL_2M)
+        self.frames = frames = check_gfn(frames, "a number of frames")
+        block = geometry.level(PG_LEVEL_2M).pages
+        largest = geometry.level(accept_level).number
         base = -(-frames // block) * block
         self.gmem = GuestMemfd(geometry, frames, base, folio_level=folio_level, spans_folios=spans_folios)
         slot = KvmMemorySlot(0, frames, host_pfn=2 * base, gmem=self.gmem)
@@ -139,14 +142,20 @@ class Td:
             self.memory |= {2 * base + gfn: (SHARED_BYTE + gfn) & 0xFF for gfn in range(frames)}
             self.memory |= {base + gfn: 0 for gfn in range(frames)}
         if accepted:
-            for gfn in range(0, frames, geometry.pages(accept_level)):
-                self.accept(gfn, accept_level)
+            self._accept_all(largest)
             if frames <= _SHOWN_FRAMES:
                 self.memory |= {base + gfn: (FIRST_BYTE + gfn) & 0xFF for gfn in range(frames)}
         self.forget()
 
     def __repr__(self) -> str:
         return f"<TD of {self.frames} frames, {len(self.accepted())} accepted>"
+
+    def _accept_all(self, largest: int) -> None:
+        """As Linux does: a size that the module does not take is followed by the next smaller one."""
+        gfn = 0
+        while gfn < self.frames:
+            fitting = (level for level in range(largest, 0, -1) if not gfn % self.geometry.pages(level))
+            gfn += next(self.geometry.pages(level) for level in fitting if self.accept(gfn, level) == 0)
 
     def run(self, coroutine: Coroutine[Any]) -> Any:
         """Run a call of the engine in this TD's world."""
@@ -178,9 +187,12 @@ class Td:
     def touch(self, gfn: SupportsIndex) -> Access | int:
         """The guest touches frame `gfn` as private memory: "ok", "#VE" (added, PENDING), or KVM's errno.
 
+        After an errno the vCPU is outside; the next call finds it inside again, for userspace calls KVM_RUN.
         Raises InvalidValueError for a frame beyond the TD's, or if the TD is no longer running.
         """
-        got: Access | int = self.run(td_access(self.tdx, self.vcpu, self._frame(gfn)))
+        frame = self._frame(gfn)
+        self._kvm_run()
+        got: Access | int = self.run(td_access(self.tdx, self.vcpu, frame))
         return got
 
     def accept(self, gfn: SupportsIndex, level: int = PG_LEVEL_4K, split: str = "mirror roots") -> int | None:
@@ -188,8 +200,9 @@ class Td:
 
         split: a name in ACCEPT_SPLITS. Raises InvalidValueError for another one and as :meth:`touch`.
         """
-        how = _named(split, ACCEPT_SPLITS)
-        got: int | None = self.run(td_accept(self.tdx, self.vcpu, self._frame(gfn), level, split=how))
+        how, frame = _named(split, ACCEPT_SPLITS), self._frame(gfn)
+        self._kvm_run()
+        got: int | None = self.run(td_accept(self.tdx, self.vcpu, frame, level, split=how))
         return got
 
     def read(self, gfn: SupportsIndex) -> int | None:
@@ -220,12 +233,13 @@ class Td:
         """fallocate(PUNCH_HOLE) on `pages` file pages from `start` on: 0, a negative errno, or v3's 1."""
         mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         how = _named(split, SPLITS)
+        first, count = as_integer(start, "a page of the file"), as_integer(pages, "a number of pages")
         ret: int = self.run(
             kvm_gmem_fallocate(
                 self.gmem,
                 mode,
-                start << PAGE_SHIFT,
-                pages << PAGE_SHIFT,
+                first << PAGE_SHIFT,
+                count << PAGE_SHIFT,
                 whole_folios=whole_folios,
                 split=how,
             )
@@ -262,7 +276,14 @@ class Td:
         return runs
 
     def bytes_in_sight(self) -> str:
-        """The private bytes that the guest can read without a fault, in hex; ``--`` for the others."""
+        """The private bytes that the guest can read without a fault, in hex; ``--`` for the others.
+
+        Raises InvalidValueError for a TD too large to keep them.
+        """
+        if self.frames > _SHOWN_FRAMES:
+            raise InvalidValueError(
+                f"bytes are kept of a TD of {_SHOWN_FRAMES} frames at most; this one has {self.frames}"
+            )
         sight = []
         for gfn in range(self.frames):
             leaf = translate(self.module.sept, gfn)
@@ -273,6 +294,12 @@ class Td:
     def lost(self, before: set[int], span: Container[int]) -> list[int]:
         """Frames of `before` (see :meth:`accepted`) outside `span` that the guest cannot use any more."""
         return sorted(gfn for gfn in before - self.accepted() if gfn not in span)
+
+    def _kvm_run(self) -> None:
+        """The vCPU is inside again, if it can be."""
+        over = self.tdx.dead or self.module.torn_down
+        if not over and self.vcpu not in self.module.vcpus_inside:
+            self.module.vp_enter(self.vcpu)
 
     def _frame(self, gfn: SupportsIndex) -> int:
         frame = check_gfn(gfn)

@@ -1,0 +1,338 @@
+"""The laboratory TD: what a guest sees of its bytes, and that each of its methods is one call of the engine.
+
+Truth by frame: 32 frames under four huge pages of eight, each with a byte of its own.
+"""
+
+import pytest
+
+from tdpkit.engine.events import External, Flush, Visit
+from tdpkit.engine.gfn import Geometry, InvalidTypeError, InvalidValueError
+from tdpkit.lab.td import ACCEPT_SPLITS, TD_4LEVEL, TOY, PageRun, Td
+from tests.engine.invariants import check
+
+FREE, PENDING, PRESENT = 0, 2, 4  # kernel-facts 8.5
+ALREADY, MISMATCH, INVALID = 0x00000B0A << 32, 0xC0000B0B << 32, 0xC0000100 << 32
+EFAULT, ENOMEM, EINVAL, EHWPOISON, EIO = 14, 12, 22, 133, 5
+MF_DELAYED = 2
+
+
+def in_sight(*unseen: int, zero: tuple[int, ...] = (), frames: int = 32) -> str:
+    return " ".join(
+        "--" if gfn in unseen else "00" if gfn in zero else f"{0x10 + gfn:02x}" for gfn in range(frames)
+    )
+
+
+# ---- how it begins ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"accept_level": 1},
+        {"folio_level": 1},
+        {"folio_level": 1, "spans_folios": True},
+        {"dynamic_pamt": True},
+        {"sept_ve_disable": True},
+        {"frames": 8},
+        {"geometry": Geometry(1, 5, 2), "frames": 16},
+        {"geometry": Geometry(2, 3, 2), "frames": 30, "folio_level": 1},
+        {"frames": 12, "folio_level": 1, "spans_folios": True},
+    ],
+)
+def test_a_td_begins_with_all_frames_private_accepted_and_written(options):
+    """A guest whose huge ACCEPT is refused takes small pages, as Linux does."""
+    td = Td(**options)
+    frames = options.get("frames", 32)
+    assert td.accepted() == set(range(frames))
+    assert td.bytes_in_sight() == in_sight(frames=frames)
+    assert [td.read(gfn) for gfn in range(frames)] == [0x10 + gfn for gfn in range(frames)]
+    assert (td.calls, [event for event in td.events if isinstance(event, External)]) == ([], [])
+    assert repr(td) == f"<TD of {frames} frames, {frames} accepted>"
+    check(td)
+
+
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [({}, 2), ({"accept_level": 1}, 1), ({"folio_level": 1}, 1), ({"accept_level": 2}, 2)],
+)
+def test_its_pages_have_the_level_that_was_asked_for_or_that_the_folio_allows(options, level):
+    td = Td(**options)
+    assert {td.state(gfn) for gfn in range(32)} == {(PRESENT, level)}
+
+
+def test_a_td_that_has_accepted_nothing_has_nothing_mapped():
+    td = Td(accepted=False)
+    assert td.accepted() == set()
+    assert td.bytes_in_sight() == in_sight(*range(32))
+    assert td.page_runs() == [PageRun(0, 32, "private", FREE, 0)]
+    assert td.calls == []
+    check(td)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"frames": 0}, InvalidValueError, "whole folios"),
+        ({"frames": 12}, InvalidValueError, "whole folios of 32K; 12 pages"),
+        ({"frames": 40}, InvalidValueError, "slots hold frames below"),
+        ({"frames": -8}, InvalidValueError, "a number of frames is at least 0"),
+        ({"frames": 8.0}, InvalidTypeError, "a number of frames"),
+        ({"frames": "8"}, InvalidTypeError, "a number of frames"),
+        ({"frames": True}, InvalidTypeError, "a number of frames"),
+        ({"accept_level": 0}, InvalidValueError, "a level is from 1"),
+        ({"accept_level": 9}, InvalidValueError, "a level is from 1"),
+        ({"folio_level": 3}, InvalidValueError, "a level is from 1"),
+    ],
+)
+def test_a_td_that_cannot_be_is_refused_in_words(options, kind, message):
+    with pytest.raises(kind, match=message):
+        Td(**options)
+
+
+def test_a_large_td_keeps_no_bytes_and_says_so():
+    td = Td(TD_4LEVEL, 1024)
+    assert len(td.accepted()) == 1024
+    assert td.memory == {}
+    assert td.read(5) is None
+    with pytest.raises(InvalidValueError, match="at most; this one has 1024"):
+        td.bytes_in_sight()
+    assert td.page_runs() == [PageRun(0, 1024, "private", PRESENT, 2)]
+    check(td)
+
+
+# ---- conversions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["v3", "v3 as posted", "head and tail"])
+def test_a_conversion_with_a_split_takes_its_range_alone(split):
+    td = Td()
+    before = td.accepted()
+    assert td.convert(3, 10, split=split) == 0
+    assert td.bytes_in_sight() == in_sight(*range(3, 10))
+    assert td.lost(before, range(3, 10)) == []
+    assert td.page_runs() == [
+        PageRun(0, 3, "private", PRESENT, 1),
+        PageRun(3, 7, "shared", FREE, 0),
+        PageRun(10, 6, "private", PRESENT, 1),
+        PageRun(16, 16, "private", PRESENT, 2),
+    ]
+    check(td)
+
+
+def test_a_conversion_without_a_split_loses_the_neighbours_and_an_accept_gives_zeros():
+    td = Td()
+    before = td.accepted()
+    assert td.convert(3, 10, split="none") == 0
+    assert td.bytes_in_sight() == in_sight(*range(16))
+    assert td.lost(before, range(3, 10)) == [0, 1, 2, *range(10, 16)]
+    assert td.read(2) is None
+    assert td.state(2) == (PENDING, 1)
+    assert td.accept(2) == 0
+    assert td.read(2) == 0
+    check(td)
+
+
+def test_a_shared_frame_has_userspaces_byte_and_back_as_private_zeros():
+    td = Td()
+    assert td.convert(3, 10) == 0
+    assert [td.read(gfn) for gfn in (2, 3, 9, 10)] == [0x12, 0xA3, 0xA9, 0x1A]
+    assert td.convert(3, 10, to="private") == 0
+    assert td.read(5) is None
+    assert td.accept(5) == 0
+    assert (td.read(5), td.read(4)) == (0, None)
+    assert td.convert(5, 6) == 0
+    assert td.read(5) == 0xA5, "what userspace has there was never touched"
+    check(td)
+
+
+def test_the_log_holds_a_conversions_calls_in_order_and_can_begin_anew():
+    td = Td()
+    assert td.convert(7, 8) == 0
+    names = [call.name.split(".")[-1] for call in td.calls]
+    assert names == [
+        *("BLOCK", "TRACK", "ENTER", "DEMOTE"),
+        *("BLOCK", "TRACK", "ENTER", "REMOVE", "WBINVD"),
+    ]
+    assert [event.op for event in td.events if isinstance(event, External)] == ["split", "remove"]
+    assert sum(isinstance(event, Flush) for event in td.events) == 1
+    assert not any(isinstance(event, Visit) for event in td.events)
+    td.forget()
+    assert (td.calls, td.events) == ([], [])
+
+
+def test_the_kth_request_for_memory_is_refused_and_0_ends_that():
+    for k, ret in ((1, -ENOMEM), (2, -ENOMEM), (3, -ENOMEM), (4, -ENOMEM), (5, 0)):
+        td = Td()
+        td.refuse(k)
+        assert td.convert(3, 10) == ret
+        assert td.bytes_in_sight() == (in_sight() if ret else in_sight(*range(3, 10)))
+        check(td)
+        assert td.convert(3, 10) == 0
+    td = Td()
+    td.refuse(1)
+    td.refuse(0)
+    assert td.convert(3, 10) == 0
+    with pytest.raises(InvalidValueError, match="number of a request"):
+        td.refuse(-1)
+
+
+def test_the_lost_errno_as_posted():
+    """Kernel-facts 6.12 D1: 0 comes back, the frame is shared, and the guest still has its private byte."""
+    td = Td()
+    td.refuse(1)
+    assert td.convert(3, 10, split="v3 as posted") == 0
+    assert td.bytes_in_sight() == in_sight()
+    assert td.read(5) == 0xA5
+    assert td.touch(5).outcome == "ok"
+    assert td.page_runs()[1] == PageRun(3, 7, "shared", PRESENT, 2)
+
+
+# ---- the guest -------------------------------------------------------------------------------------------
+
+
+def test_a_touch_adds_a_page_that_is_to_be_accepted():
+    td = Td(accepted=False)
+    assert td.touch(9).outcome == "#VE"
+    assert td.page_runs()[1] == PageRun(8, 8, "private", PENDING, 2)
+    assert td.accept(8, 2) == 0
+    assert td.accepted() == set(range(8, 16))
+    assert td.touch(9).outcome == "ok"
+    assert (td.accept(9), td.accept(8, 2), td.accept(9, 2)) == (ALREADY, ALREADY, INVALID)
+    check(td)
+
+
+@pytest.mark.parametrize(
+    ("split", "ret"),
+    [("v3", 0), ("v3 as posted", 0), ("mirror roots", 0), ("root.hpa (RFC v5 41 as posted)", None)],
+)
+def test_an_accept_of_4k_on_a_pending_2m_page_depends_on_the_root_that_is_split(split, ret):
+    """C43. The names are all there are."""
+    assert len(ACCEPT_SPLITS) == 4
+    td = Td(accepted=False)
+    assert td.touch(9).outcome == "#VE"
+    assert td.accept(9, 1, split) == ret
+    assert td.accepted() == ({9} if ret == 0 else set())
+    assert td.state(9) == ((PRESENT, 1) if ret == 0 else (PENDING, 2))
+    check(td)
+
+
+def test_smaller_pages_than_accepted_are_a_mismatch():
+    td = Td(accepted=False, folio_level=1)
+    assert td.accept(8, 2) == MISMATCH
+    assert td.accept(8) == 0
+
+
+def test_after_an_errno_userspace_runs_the_vcpu_again():
+    td = Td()
+    assert td.convert(3, 10) == 0
+    assert td.touch(5) == -EFAULT
+    assert td.touch(2).outcome == "ok"
+    assert td.accept(5) == -EFAULT
+    assert td.accept(2) == ALREADY
+    assert td.read(12) == 0x1C
+    check(td)
+
+
+def test_a_touch_of_a_pending_page_kills_a_td_without_ve_and_it_does_not_run_again():
+    """Kernel-facts 8.12."""
+    td = Td(accepted=False, sept_ve_disable=True)
+    assert td.touch(9) == -EIO
+    assert td.tdx.dead
+    with pytest.raises(InvalidValueError, match="outside"):
+        td.touch(9)
+    with pytest.raises(InvalidValueError, match="outside"):
+        td.accept(9)
+
+
+# ---- the file --------------------------------------------------------------------------------------------
+
+
+def test_holes_of_whole_folios_and_others():
+    td = Td()
+    assert td.punch_hole(3, 4) == -EINVAL
+    assert td.bytes_in_sight() == in_sight()
+    assert td.punch_hole(8, 8) == 0
+    assert td.bytes_in_sight() == in_sight(*range(8, 16))
+    assert td.punch_hole(3, 2, whole_folios=False, split="head and tail") == 0
+    assert td.bytes_in_sight() == in_sight(3, 4, *range(8, 16))
+    assert td.punch_hole(17, 2, whole_folios=False) == 0
+    assert td.bytes_in_sight() == in_sight(3, 4, *range(8, 24))
+    td.refuse(1)
+    assert td.punch_hole(27, 2, whole_folios=False, split="v3 as posted") == 1
+    assert td.bytes_in_sight() == in_sight(3, 4, *range(8, 24))
+    check(td)
+
+
+def test_a_broken_page():
+    td = Td()
+    assert td.memory_failure(9) == MF_DELAYED
+    assert td.bytes_in_sight() == in_sight(*range(8, 16))
+    assert td.touch(12) == -EHWPOISON
+    assert td.touch(7).outcome == "ok"
+    td = Td(folio_level=1, spans_folios=True)
+    assert td.memory_failure(9, split="v3") == MF_DELAYED
+    assert td.bytes_in_sight() == in_sight(9)
+    check(td)
+
+
+# ---- bad input -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda td: td.convert(0, 8, to="secret"), "one of shared, private is meant here; 'secret'"),
+        (lambda td: td.convert(0, 8, split="v4"), "one of v3, v3 as posted, head and tail, none"),
+        (lambda td: td.convert(8, 4), "above end"),
+        (lambda td: td.convert(0, 33), "beyond"),
+        (lambda td: td.accept(9, 1, "v4"), "'v4' is none of them"),
+        (lambda td: td.accept(32), r"ends at 0x20 \(128K\); frame 0x20"),
+        (lambda td: td.accept(9, 0), "a level is 1"),
+        (lambda td: td.touch(32), "is beyond it"),
+        (lambda td: td.touch(-1), "at least 0"),
+        (lambda td: td.read(99), "is beyond it"),
+        (lambda td: td.state(32), "is beyond it"),
+        (lambda td: td.punch_hole(0, 8, split="v4"), "'v4'"),
+        (lambda td: td.memory_failure(32), "is beyond it"),
+        (lambda td: td.memory_failure(3, split=""), "'' is none"),
+    ],
+)
+def test_what_means_nothing_is_refused_in_words_and_changes_nothing(call, message):
+    td = Td()
+    with pytest.raises(InvalidValueError, match=message):
+        call(td)
+    assert td.bytes_in_sight() == in_sight()
+    assert td.calls == td.events == []
+    check(td)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda td: td.convert(0.0, 8),
+        lambda td: td.touch("9"),
+        lambda td: td.accept(1.5),
+        lambda td: td.punch_hole(0.0, 8),
+        lambda td: td.punch_hole(0, "8"),
+        lambda td: td.memory_failure(None),
+        lambda td: td.refuse(1.0),
+    ],
+)
+def test_what_is_no_whole_number_is_refused(call):
+    td = Td()
+    with pytest.raises(InvalidTypeError):
+        call(td)
+    assert td.bytes_in_sight() == in_sight()
+    check(td)
+
+
+def test_a_hole_before_the_file_or_of_nothing_is_einval():
+    td = Td()
+    assert (td.punch_hole(-8, 8), td.punch_hole(0, 0), td.punch_hole(0, -8)) == (-EINVAL,) * 3
+    assert td.punch_hole(40, 8) == 0
+    assert td.bytes_in_sight() == in_sight()
+
+
+def test_the_toy_is_as_small_as_it_says():
+    assert (TOY.pages(2), TOY.root_pages // 2 // TOY.pages(2)) == (8, 4)
