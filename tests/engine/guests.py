@@ -197,6 +197,7 @@ class Guest:
             )
             self.tdx = KvmTdx(self.kvm, self.module, pages=self.pages)
             self.ledger = Ledger(self.module)
+            self.count_pamt_pages(self.tdx)
             inner = TdxWorld(self.tdx)
             for vcpu in range(vcpus):
                 self.module.vp_enter(vcpu)
@@ -207,6 +208,18 @@ class Guest:
                 self.memory[slot.host_pfn + gfn - slot.base_gfn] = 0xA0 + gfn & 0xFF
                 if self.gmem:
                     self.memory[self.private(gfn)] = 0
+
+    def count_pamt_pages(self, tdx: KvmTdx) -> None:
+        """Let the ledger know of each PAMT page that the host brings."""
+        topup = tdx.topup_pamt_cache
+
+        def counted(pages: int) -> bool:
+            before = tdx.pamt_cache
+            done = topup(pages)
+            self.ledger.pamt_brought += tdx.pamt_cache - before
+            return done
+
+        tdx.topup_pamt_cache = counted
 
     def private(self, gfn: int) -> int:
         """The host frame behind private frame `gfn`, by the slots."""

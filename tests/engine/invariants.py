@@ -138,6 +138,9 @@ class Ledger(list):
         self.blocked_after: dict[At, int] = {}
         self.unwritten: set[int] = set()
         """Host frames that were removed and whose cache lines were not written back yet."""
+        self.pamt_brought = 0
+        """PAMT pages that the host brought, if somebody counts them."""
+        self.pamt_taken = 0
         module.log = self
 
     def append(self, call: Call) -> None:
@@ -183,8 +186,12 @@ class Ledger(list):
 
     def _mem_page_demote(self, call: Call) -> None:
         pfn, small = self._go(call), pages(self.module.sept, call.level - 1)
+        self.pamt_taken += 2 * self.module.dynamic_pamt
         for gfn in range(call.gfn, call.gfn + small * self.module.geometry.entries, small):
             self.mapped[gfn, call.level - 1] = pfn + gfn - call.gfn
+
+    def _phymem_pamt_add(self, call: Call) -> None:
+        self.pamt_taken += 2  # kernel-facts 8.18: a pair
 
     def _phymem_page_wbinvd(self, call: Call) -> None:
         self.unwritten -= {*range(call.pfn, call.pfn + pages(self.module.sept, call.level))}
@@ -339,6 +346,9 @@ def books_3_pamt(seen: Seen) -> None:
     assert seen.module.pamt_pairs == set(counted), f"PAMT: pairs {seen.module.pamt_pairs} for {set(counted)}"
     assert not seen.module.bepoch, "PAMT: a BEPOCH at rest"
     assert seen.tdx.pamt_cache >= 0
+    if seen.ledger and seen.ledger.pamt_brought:
+        left = seen.ledger.pamt_brought - seen.ledger.pamt_taken
+        assert seen.tdx.pamt_cache == left, f"PAMT: {seen.tdx.pamt_cache} pages in hand, {left} by the books"
 
 
 def books_4_mixed_flags(seen: Seen) -> None:

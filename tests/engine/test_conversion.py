@@ -231,6 +231,10 @@ def test_a_block_of_both_halves_is_mapped_at_4k_and_a_whole_one_at_2m_again():
 # ---- failure at each allocation --------------------------------------------------------------------------
 
 
+def empty_the_pamt_cache(guest: Guest) -> None:
+    guest.tdx.pamt_cache, guest.ledger.pamt_brought = 0, guest.ledger.pamt_taken
+
+
 @pytest.mark.parametrize(("dynamic_pamt", "pages"), [(False, 4), (True, 6)])
 @pytest.mark.parametrize("split", EXACT)
 def test_a_failed_allocation_changes_no_attribute_and_no_byte_and_a_retry_completes(
@@ -238,12 +242,12 @@ def test_a_failed_allocation_changes_no_attribute_and_no_byte_and_a_retry_comple
 ):
     """Two splits; for each a table, its S-EPT page and, with Dynamic PAMT, pages for that (C27)."""
     calm = a_guest(dynamic_pamt=dynamic_pamt)
-    calm.tdx.pamt_cache = 0
+    empty_the_pamt_cache(calm)
     assert calm.convert(6, 10, split=SPLITS[split]) == 0
     assert len(calm.pages.requests) - len(a_guest(dynamic_pamt=dynamic_pamt).pages.requests) == pages
     for k in range(1, pages + 1):
         guest = a_guest(dynamic_pamt=dynamic_pamt)
-        guest.tdx.pamt_cache = 0
+        empty_the_pamt_cache(guest)
         was = guest.private_bytes()
         guest.refuse(k)
         assert guest.convert(6, 10, split=SPLITS[split]) == -ENOMEM

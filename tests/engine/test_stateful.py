@@ -8,6 +8,7 @@ Some 20 000 steps in all, a share in each variant; TDPKIT_SOAK=10 makes ten time
 
 import os
 from collections.abc import Callable
+from random import Random
 from typing import Any, ClassVar
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tdpkit.engine import mmu
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
-from tdpkit.engine.events import Flush
+from tdpkit.engine.events import External, Flush
 from tdpkit.engine.gfn import PAGE_SHIFT, Geometry
 from tdpkit.engine.guest_memfd import kvm_gmem_error_folio, kvm_gmem_fallocate
 from tdpkit.engine.kvm import KvmGfnRange
@@ -41,7 +42,7 @@ from .guests import PRIVATE, Guest
 from .invariants import PENDING, PRESENT, assert_only_edges_were_split, assert_untouched, state
 
 SOAK = int(os.environ.get("TDPKIT_SOAK", "1"))
-STEPS = 20
+STEPS = 12
 """Steps of one run."""
 
 EFAULT, ENOMEM, EHWPOISON, EINVAL = 14, 12, 133, 22
@@ -63,9 +64,8 @@ ACCEPT_SPLITS = {
 EXACT = ("v3", "v3 as posted", "head and tail")
 """Splits after which the zap takes nothing outside its range."""
 
-numbers = st.integers(0, 1 << 16)
-LEVELS = st.sampled_from([0, 1, 2, 2, 2])
-"""At which the guest accepts its memory at first; 0: it does not."""
+SEEDS = st.integers(0, 2**32 - 1)
+"""What a rule does in detail is drawn from here, see `Machine.random`."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -86,19 +86,31 @@ class Machine(RuleBasedStateMachine):
             gfn for slot in self.guest.slots for gfn in range(slot.base_gfn, slot.base_gfn + slot.npages)
         ]
         self.end = self.kvm.max_gfn_exclusive
+        self.turn = 0
         self.met: Any = None
         """What the meddler's fault came to."""
 
     # ---- helpers
 
-    def gfn(self, number: int) -> int:
-        return self.in_slots[number % len(self.in_slots)]
+    def random(self, seed: int) -> Random:
+        """Even choices, other ones at each turn: hypothesis likes to repeat a call that it made before."""
+        self.turn += 1
+        return Random(seed + (self.turn << 32))
 
-    def span(self, a: int, b: int) -> tuple[int, int]:
-        """A range that is not empty: most of them short, now and then beyond the slots."""
+    def gfn(self, random: Random) -> int:
+        return random.choice(self.in_slots)
+
+    def span(self, random: Random) -> tuple[int, int]:
+        """A range that is not empty: most of them short, many with a block's edge, some beyond the slots."""
+        size = invariants.pages(self.kvm.direct_root, 2)
         last = min(self.end, self.in_slots[-1] + 4)
-        start = a % last
-        return start, start + 1 + b // 8 % min(last - start, 40 if b % 8 == 0 else 6)
+        start = random.randrange(last)
+        end = min(last, start + 1 + random.randrange(random.choice((3, 6, 12, 40))))
+        if random.random() < 0.3:
+            start = start // size * size
+        if random.random() < 0.3:
+            end = min(last, -(-end // size) * size)
+        return start, end
 
     def gfn_range(self, start: int, end: int, attr_filter: int = 3) -> KvmGfnRange:
         slot = self.kvm.slot_of(start) or self.guest.slots[0]
@@ -128,19 +140,17 @@ class Machine(RuleBasedStateMachine):
 
     # ---- rules of both kinds
 
-    def disturb(self, number: int, span: range, is_private: bool) -> None:
+    def disturb(self, random: Random, span: range, is_private: bool) -> None:
         """The k-th request for memory is refused, each n-th visit a reschedule is due; once, when a walk lets
         go of mmu_lock, another vCPU faults in or near the `span`; any of these or none.
         """
-        self.guest.refuse(number % 8 if number % 8 in (1, 2, 3) else -1)
-        number //= 8
-        self.guest.watch.hurry = number % 4
-        number //= 2
-        if number % 3 == 0:
+        self.guest.refuse(random.choice((-1, -1, -1, 1, 2, 3)))
+        self.guest.watch.hurry = random.choice((0, 0, 1, 2, 3))
+        if random.random() < 0.3:
             near = range(span.start - 3, span.stop + 3)
             near = [gfn for gfn in near if gfn in self.in_slots] or self.in_slots
-            gfn = near[number // 3 % len(near)]
-            self.guest.watch.patience = number // 3 % 5
+            gfn = random.choice(near)
+            self.guest.watch.patience = random.randrange(5)
 
             def fault() -> None:
                 fault = kvm_tdp_mmu_page_fault(self.kvm, gfn, is_private=is_private)
@@ -182,15 +192,17 @@ class Td(Machine):
         self.split_pages: set[int] = set()
         """File pages in folios that were split."""
 
-    @initialize(level=LEVELS, data=numbers)
-    def start(self, level: int, data: int) -> None:
-        self.renew(level, data)
+    @initialize(seed=SEEDS)
+    def start(self, seed: int) -> None:
+        self.renew(seed)
 
-    @rule(level=LEVELS, data=numbers)
-    def renew(self, level: int, data: int) -> None:
+    @rule(seed=SEEDS)
+    def renew(self, seed: int) -> None:
         """The file is punched out whole; all frames of the slots are private, and accepted at 4K, or at 2M
         where that works, or not.
         """
+        random = self.random(seed)
+        level = random.choice((0, 1, 2, 2, 2))
         size = self.gmem.npages << PAGE_SHIFT
         assert self.run(kvm_gmem_fallocate(self.gmem, 3, 0, size)) == (0, False)
         self.lose(self.accepted)
@@ -200,7 +212,7 @@ class Td(Machine):
             assert self.run(kvm_vm_set_mem_attributes(self.kvm, slot.base_gfn, end, PRIVATE)) == (0, False)
             self.private |= set(range(slot.base_gfn, end))
         self.tdx.kick_vcpus()
-        vcpu = self.inside(data)
+        vcpu = self.inside(random)
         done: set[int] = set()
         for gfn in self.in_slots if level else ():
             if gfn in done:
@@ -212,7 +224,7 @@ class Td(Machine):
         if level:
             self.accepted = set(self.in_slots)
             for gfn in self.in_slots:
-                self.bytes[gfn] = (data + gfn) & 0xFF
+                self.bytes[gfn] = random.randrange(256)
                 self.guest.memory[self.guest.private(gfn)] = self.bytes[gfn]
         self.agree()
 
@@ -299,35 +311,55 @@ class Td(Machine):
                 return at[1], state(sept.leaves[at])
         return None
 
-    def inside(self, number: int) -> int:
+    def inside(self, random: Random) -> int:
         """A vCPU that is inside, if need be from now on."""
-        vcpu = number % self.vcpus
+        vcpu = random.randrange(self.vcpus)
         if vcpu not in self.module.entered:
             self.module.vp_enter(vcpu)
         return vcpu
 
-    def grip(self, number: int) -> None:
+    def grip(self, random: Random) -> None:
         """Now and then a vCPU, at one instruction for too long, holds the S-EPT lock."""
-        if number % 4 == 0 and self.module.sept_lock_holder is None:
-            self.module.hold_sept_lock(self.inside(number // 4))
+        if random.random() < 0.2 and self.module.sept_lock_holder is None:
+            self.module.hold_sept_lock(self.inside(random))
+
+    def warm(self, random: Random) -> None:
+        """Before what takes away, mostly something that is mapped; a step of its own."""
+        if random.random() < 0.6:
+            steps = (self.accept_huge, self.accept_huge, self.touch, self.touch_shared, self.touch_shared)
+            random.choice(steps)(random.getrandbits(32))
 
     def locked_out(self, vcpu: int) -> bool:
         return self.module.sept_lock_holder not in (None, vcpu)
 
+    def only_the_edges_were_split(self, was: invariants.Tables, split: str, parts: list[set[int]]) -> None:
+        """4 and 5, of a caller that zaps the `parts`, each without a gap."""
+        edges = {x for part in parts for x in (min(part), max(part) + 1)}
+        crossing = [
+            gfn
+            for gfn, level in was.leaves
+            for x in edges
+            if gfn < x < gfn + invariants.pages(was.root, level)
+        ]
+        done = [event.gfn for event in self.guest.watch.of(External) if event.op == "split"]
+        if not self.met:
+            assert sorted(done) == (sorted(set(crossing)) if split in EXACT else [])
+
     # ---- the guest
 
-    @rule(who=numbers, where=numbers, byte=st.integers(-1, 255), other=numbers)
-    def touch(self, who: int, where: int, byte: int, other: int) -> None:
-        """The guest reads or (byte >= 0) writes private memory."""
-        self.grip(other // 64)
-        vcpu, gfn = self.inside(who), self.gfn(where)
-        self.disturb(other, range(gfn, gfn + 1), True)
+    @rule(seed=SEEDS)
+    def touch(self, seed: int) -> None:
+        """The guest reads or writes private memory."""
+        random = self.random(seed)
+        self.grip(random)
+        vcpu, gfn = self.inside(random), self.gfn(random)
+        self.disturb(random, range(gfn, gfn + 1), True)
         leaf, busy, direct = self.leaf(gfn), self.locked_out(vcpu), self.guest.direct
         got, refused = self.run(td_access(self.tdx, vcpu, gfn))
         if gfn in self.accepted:
             assert got == ("ok", self.guest.private(gfn), None)
-            if byte >= 0:
-                self.guest.memory[got.pfn] = self.bytes[gfn] = byte
+            if random.random() < 0.5:
+                self.guest.memory[got.pfn] = self.bytes[gfn] = random.randrange(256)
         elif leaf:
             assert got == ("#VE", None, None)
         elif refused and got == -ENOMEM:
@@ -341,19 +373,24 @@ class Td(Machine):
         assert (vcpu in self.module.entered) == (not isinstance(got, int))
         self.agree(direct_was=direct)
 
-    @rule(who=numbers, where=numbers, split=st.sampled_from(sorted(ACCEPT_SPLITS)), other=numbers)
-    def accept(self, who: int, where: int, split: str, other: int) -> None:
+    @rule(seed=SEEDS)
+    def accept(self, seed: int) -> None:
         """ACCEPT of 4K, oftener than not of a frame that was touched before: splits a larger PENDING page in
         the mirror, unless the wrong root is asked.
         """
-        vcpu, gfn = self.inside(who), self.gfn(where)
-        if other % 3 and gfn not in self.accepted and not self.unbacked(gfn) and not self.locked_out(vcpu):
+        random = self.random(seed)
+        split = random.choice(sorted(ACCEPT_SPLITS))
+        vcpu = self.inside(random)
+        todo = [gfn for gfn in self.in_slots if gfn not in self.accepted and not self.unbacked(gfn)]
+        gfn = random.choice(todo) if todo and random.random() < 0.8 else self.gfn(random)
+        fresh = gfn not in self.accepted and not self.unbacked(gfn) and not self.locked_out(vcpu)
+        if fresh and random.random() < 0.7:
             assert self.run(td_access(self.tdx, vcpu, gfn)) == (("#VE", None, None), False)
-        self.grip(other // 64)
-        vcpu = self.inside(who)
+        self.grip(random)
+        vcpu = self.inside(random)
         leaf, busy, inhibited = self.leaf(gfn), self.locked_out(vcpu), self.inhibited(gfn)
         direct = self.guest.direct if split != "root.hpa" else None
-        self.disturb(other, range(gfn, gfn + 1), True)
+        self.disturb(random, range(gfn, gfn + 1), True)
         got, refused = self.run(td_accept(self.tdx, vcpu, gfn, 1, split=ACCEPT_SPLITS[split]))
         if gfn in self.accepted:
             assert got == ALREADY
@@ -373,17 +410,18 @@ class Td(Machine):
             self.bytes[gfn] = 0
         self.agree(direct_was=direct)
 
-    @rule(who=numbers, where=numbers, other=numbers)
-    def accept_huge(self, who: int, where: int, other: int) -> None:
+    @rule(seed=SEEDS)
+    def accept_huge(self, seed: int) -> None:
         """ACCEPT of 2M."""
-        self.grip(other // 64)
-        vcpu, gfn = self.inside(who), self.gfn(where)
+        random = self.random(seed)
+        self.grip(random)
+        vcpu, gfn = self.inside(random), self.gfn(random)
         size = invariants.pages(self.kvm.mirror_root, 2)
-        if where % 4:
+        if random.random() < 0.9:
             gfn = gfn // size * size
         leaf, busy, huge = self.leaf(gfn), self.locked_out(vcpu), gfn in self.in_slots and self.huge(gfn)
         table, direct = (gfn, 2) in self.guest.sept.rows, self.guest.direct
-        self.disturb(other, range(gfn, gfn + 1), True)
+        self.disturb(random, range(gfn, gfn + 1), True)
         got, refused = self.run(td_accept(self.tdx, vcpu, gfn, 2))
         if gfn % size:
             assert got == OPERAND_INVALID
@@ -404,14 +442,15 @@ class Td(Machine):
             self.bytes |= dict.fromkeys(range(gfn, gfn + size), 0)
         self.agree(direct_was=direct)
 
-    @rule(where=numbers, byte=st.integers(-1, 255), other=numbers)
-    def touch_shared(self, where: int, byte: int, other: int) -> None:
+    @rule(seed=SEEDS)
+    def touch_shared(self, seed: int) -> None:
         """The guest reads or writes shared memory, oftener than not where there is some."""
+        random = self.random(seed)
         shared = sorted(set(self.in_slots) - self.private)
-        gfn, mirror = self.gfn(where), self.guest.mirror
-        if shared and other % 4:
-            gfn = shared[where % len(shared)]
-        self.disturb(other, range(gfn, gfn + 1), False)
+        gfn, mirror = self.gfn(random), self.guest.mirror
+        if shared and random.random() < 0.8:
+            gfn = random.choice(shared)
+        self.disturb(random, range(gfn, gfn + 1), False)
         ret, refused = self.run(kvm_tdp_mmu_page_fault(self.kvm, gfn, is_private=False))
         if gfn in self.private:
             assert ret == -EFAULT or (refused and ret == -ENOMEM)
@@ -420,29 +459,31 @@ class Td(Machine):
         if ret > 0:
             pfn = invariants.frames(self.guest.direct)[gfn]
             assert self.guest.memory[pfn] == self.shared_bytes[gfn]
-            if byte >= 0:
-                self.guest.memory[pfn] = self.shared_bytes[gfn] = byte
+            if random.random() < 0.5:
+                self.guest.memory[pfn] = self.shared_bytes[gfn] = random.randrange(256)
         self.agree(mirror_was=mirror)
 
-    @rule(who=numbers)
-    def come_or_go(self, who: int) -> None:
-        vcpu = who % self.vcpus
+    @rule(seed=SEEDS)
+    def come_or_go(self, seed: int) -> None:
+        vcpu = self.random(seed).randrange(self.vcpus)
         (self.module.vp_exit if vcpu in self.module.entered else self.module.vp_enter)(vcpu)
         self.guest.watch.begin()
         self.agree(self.guest.mirror, self.guest.direct)
 
     # ---- the VMM
 
-    @rule(
-        a=numbers, b=numbers, to_private=st.booleans(), split=st.sampled_from(sorted(SPLITS)), other=numbers
-    )
-    def convert(self, a: int, b: int, to_private: bool, split: str, other: int) -> None:
-        start, end = self.span(a, b)
+    @rule(seed=SEEDS)
+    def convert(self, seed: int) -> None:
+        random = self.random(seed)
+        split = random.choice(sorted(SPLITS))
+        to_private = random.random() < 0.4
+        self.warm(random)
+        start, end = self.span(random)
         span = set(range(start, end))
         mirror, direct = self.guest.mirror, self.guest.direct
         noop = span <= self.private if to_private else not span & self.private
-        self.grip(other // 64)
-        self.disturb(other, range(start, end), not to_private)
+        self.grip(random)
+        self.disturb(random, range(start, end), not to_private)
         attributes = PRIVATE if to_private else 0
         call = kvm_vm_set_mem_attributes(self.kvm, start, end, attributes, split=SPLITS[split])
         ret, refused = self.run(call)
@@ -464,6 +505,7 @@ class Td(Machine):
             self._refused_conversion(ret, parts, split == "v3 as posted")
         else:
             assert ret == 0
+            self.only_the_edges_were_split(mirror, split, parts)
             self.lose(self.sharing(mirror, set().union(*parts)) if split == "none" else span)
             assert not invariants.frames(self.guest.mirror).keys() & span
         if ret == 0:
@@ -486,19 +528,23 @@ class Td(Machine):
             self.guest.stale |= set().union(*ways)
         return self.lose(self.accepted - now)
 
-    @rule(a=numbers, b=numbers, whole=st.booleans(), split=st.sampled_from(sorted(SPLITS)), other=numbers)
-    def punch_hole(self, a: int, b: int, whole: bool, split: str, other: int) -> None:
-        first = a % self.gmem.npages
-        count = 1 + b // 8 % min(self.gmem.npages - first, 40 if b % 8 == 0 else 6)
-        if whole and b % 3:
+    @rule(seed=SEEDS)
+    def punch_hole(self, seed: int) -> None:
+        random = self.random(seed)
+        split = random.choice(sorted(SPLITS))
+        whole = random.random() < 0.5
+        self.warm(random)
+        first = random.randrange(self.gmem.npages)
+        count = 1 + random.randrange(min(self.gmem.npages - first, random.choice((6, 40))))
+        if whole and random.random() < 0.7:
             size = invariants.pages(self.kvm.mirror_root, self.gmem.folio_level)
             first, count = first // size * size, size
         pages = set(range(first, first + count))
         fits = self.folio(first) | self.folio(first + count - 1) <= pages
         mirror, direct = self.guest.mirror, self.guest.direct
-        self.grip(other // 64)
+        self.grip(random)
         frames = self.frames_of(pages)
-        self.disturb(other, range(min(frames, default=0), max(frames, default=8)), True)
+        self.disturb(random, range(min(frames, default=0), max(frames, default=8)), True)
         call = kvm_gmem_fallocate(
             self.gmem, 3, first << PAGE_SHIFT, count << PAGE_SHIFT, whole_folios=whole, split=SPLITS[split]
         )
@@ -513,15 +559,22 @@ class Td(Machine):
             assert refused
             assert ret == (1 if split == "v3 as posted" else -ENOMEM)
         else:
+            parts = [frames & set(range(s.base_gfn, s.base_gfn + s.npages)) for s in self.guest.slots]
+            self.only_the_edges_were_split(mirror, split, [part for part in parts if part])
             self.lose(self.sharing(mirror, frames) if split == "none" else frames)
             self.poisoned -= pages
             assert not invariants.frames(self.guest.mirror).keys() & frames
         return self.agree(direct_was=direct)
 
-    @rule(where=numbers, split=st.sampled_from(sorted(SPLITS)), other=numbers)
-    def memory_failure(self, where: int, split: str, other: int) -> None:
-        self.disturb(other, range(8), True)
-        page = where % self.gmem.npages
+    @rule(seed=SEEDS)
+    def memory_failure(self, seed: int) -> None:
+        random = self.random(seed)
+        split = random.choice(sorted(SPLITS))
+        self.warm(random)
+        page = random.randrange(self.gmem.npages)
+        if random.random() < 0.3:
+            self.split_folio(random.getrandbits(32), page)
+        self.disturb(random, range(8), True)
         mirror, direct = self.guest.mirror, self.guest.direct
         ret, refused = self.run(kvm_gmem_error_folio(self.gmem, page, split=SPLITS[split]))
         assert ret == MF_DELAYED
@@ -537,25 +590,27 @@ class Td(Machine):
         assert not invariants.frames(self.guest.mirror).keys() & frames
         self.agree(direct_was=direct)
 
-    @rule(where=numbers)
-    def split_folio(self, where: int) -> None:
+    @rule(seed=SEEDS)
+    def split_folio(self, seed: int, page: int | None = None) -> None:
         """The host splits a folio; what is mapped stays."""
-        if where % 4 == 0:
-            page = where // 4 % self.gmem.npages
-            self.guest.watch.begin()
-            self.split_pages |= self.folio(page)
-            self.gmem.split_folio(page)
-            self.guest.oversized |= {at for at in self.guest.mirror.leaves if at[1] > 1}
+        if page is None:
+            page = self.random(seed).randrange(self.gmem.npages)
+        self.guest.watch.begin()
+        self.split_pages |= self.folio(page)
+        self.gmem.split_folio(page)
+        self.guest.oversized |= {at for at in self.guest.mirror.leaves if at[1] > 1}
         self.done()
 
-    @rule(where=numbers, other=numbers)
-    def log_dirty(self, where: int, other: int) -> None:
+    @rule(seed=SEEDS)
+    def log_dirty(self, seed: int) -> None:
         """Dirty logging is switched on: the shared half is split, the mirror refused (read lock); and what
         comes after the mirror in the list of roots is not reached, as after a fast zap-all the direct root.
         """
-        slot = self.guest.slots[where % len(self.guest.slots)]
+        random = self.random(seed)
+        self.warm(random)
+        slot = random.choice(self.guest.slots)
         mirror, direct = self.guest.mirror, self.guest.direct
-        self.disturb(other, range(slot.base_gfn, slot.base_gfn + slot.npages), False)
+        self.disturb(random, range(slot.base_gfn, slot.base_gfn + slot.npages), False)
         _, refused = self.run(mmu.kvm_mmu_slot_try_split_huge_pages(self.kvm, slot))
         end = slot.base_gfn + slot.npages
         reached = self.kvm.tdp_mmu_roots[0] is self.kvm.direct_root
@@ -565,12 +620,14 @@ class Td(Machine):
             assert invariants.frames(direct) == invariants.frames(self.guest.direct)
         self.agree(mirror, None if reached else direct)
 
-    @rule(a=numbers, b=numbers, other=numbers)
-    def clear_dirty_log(self, a: int, b: int, other: int) -> None:
+    @rule(seed=SEEDS)
+    def clear_dirty_log(self, seed: int) -> None:
         """Under the write lock the dirty-log split reaches the mirror too; no byte is lost by it."""
-        start, end = self.span(a, b)
+        random = self.random(seed)
+        self.warm(random)
+        start, end = self.span(random)
         mirror, direct = self.guest.mirror, self.guest.direct
-        self.disturb(other, range(start, end), other // 8 % 2 == 0)
+        self.disturb(random, range(start, end), random.random() < 0.5)
         slot = self.guest.slots[0]
         _, refused = self.run(mmu.kvm_mmu_try_split_huge_pages(self.kvm, slot, start, end), held="write")
         if not refused and not self.met:
@@ -581,9 +638,13 @@ class Td(Machine):
                 assert invariants.frames(was) == invariants.frames(now)
         self.agree()
 
-    @rule(a=numbers, b=numbers, attr_filter=st.integers(0, 3))
-    def unmap(self, a: int, b: int, attr_filter: int) -> None:
-        start, end = self.span(a, b)
+    @rule(seed=SEEDS)
+    def unmap(self, seed: int) -> None:
+        random = self.random(seed)
+        attr_filter = random.randrange(4)
+        self.warm(random)
+        start, end = self.span(random)
+        self.guest.watch.hurry = random.choice((0, 1, 2))
         mirror, direct = self.guest.mirror, self.guest.direct
         with self.kvm.slots_lock:
             flush, _ = self.run(
@@ -602,13 +663,17 @@ class Td(Machine):
         self.lose(self.sharing(mirror, span) if attr_filter & 2 else set())
         self.agree(None if attr_filter & 2 else mirror, None if attr_filter & 1 else direct)
 
-    @rule(a=numbers, b=numbers, attr_filter=st.integers(0, 3), how=st.integers(0, 4), other=numbers)
-    def split(self, a: int, b: int, attr_filter: int, how: int, other: int) -> None:
+    @rule(seed=SEEDS)
+    def split(self, seed: int) -> None:
         """Every way to split a range without a zap; none changes what the guest reads."""
-        start, end = self.span(a, b)
+        random = self.random(seed)
+        attr_filter = random.randrange(4)
+        how = random.choice((0, 0, 0, 1, 1, 2, 3, 4))
+        self.warm(random)
+        start, end = self.span(random)
         mirror, direct = self.guest.mirror, self.guest.direct
         gfn_range = self.gfn_range(start, end, attr_filter)
-        self.disturb(other, range(start, end), other // 8 % 2 == 0)
+        self.disturb(random, range(start, end), random.random() < 0.5)
         kvm = self.kvm
         calls: list[tuple[Callable, int]] = [  # with the halves it may reach: 1 shared, 2 private
             (lambda: mmu.kvm_split_cross_boundary_leafs(kvm, gfn_range, shared=False), attr_filter),
@@ -639,8 +704,9 @@ class Td(Machine):
             None if reached & 1 or False in meddled else direct,
         )
 
-    @rule(other=numbers)
-    def fast_zap_all(self, other: int) -> None:
+    @rule(seed=SEEDS)
+    def fast_zap_all(self, seed: int) -> None:
+        self.warm(self.random(seed))
         mirror = self.guest.mirror
         self.zap_all()
         self.agree(mirror_was=mirror)
@@ -687,10 +753,11 @@ class Plain(Machine):
             self.mapped = set(invariants.frames(self.guest.direct))
             assert self.met[0] in self.mapped
 
-    @rule(where=numbers, level=st.integers(1, 3), byte=st.integers(-1, 255), other=numbers)
-    def touch(self, where: int, level: int, byte: int, other: int) -> None:
-        gfn, was = self.gfn(where), self.guest.direct
-        self.disturb(other, range(gfn, gfn + 1), False)
+    @rule(seed=SEEDS)
+    def touch(self, seed: int) -> None:
+        random = self.random(seed)
+        gfn, was, level = self.gfn(random), self.guest.direct, random.randint(1, 3)
+        self.disturb(random, range(gfn, gfn + 1), False)
         ret, refused = self.run(kvm_tdp_mmu_page_fault(self.kvm, gfn, is_private=False, max_level=level))
         if refused and ret == -ENOMEM:
             assert_untouched(was, self.guest.direct)
@@ -706,20 +773,29 @@ class Plain(Machine):
             assert ret == (FIXED if holds[0][1] > 3 else SPURIOUS) or holds[0][1] > level
         pfn = invariants.frames(self.guest.direct)[gfn]
         assert self.guest.memory[pfn] == self.bytes[gfn]
-        if byte >= 0:
-            self.guest.memory[pfn] = self.bytes[gfn] = byte
+        if random.random() < 0.5:
+            self.guest.memory[pfn] = self.bytes[gfn] = random.randrange(256)
         return self.agree()
 
-    @rule(where=numbers)
-    def touch_as_private(self, where: int) -> None:
-        ret, _ = self.run(kvm_tdp_mmu_page_fault(self.kvm, self.gfn(where), is_private=True))
+    def warm(self, random: Random) -> None:
+        """Before what takes away, something that is mapped."""
+        for _ in range(random.randrange(4)):
+            self.touch(random.getrandbits(32))
+
+    @rule(seed=SEEDS)
+    def touch_as_private(self, seed: int) -> None:
+        ret, _ = self.run(kvm_tdp_mmu_page_fault(self.kvm, self.gfn(self.random(seed)), is_private=True))
         assert ret == -EFAULT
         self.agree()
 
-    @rule(a=numbers, b=numbers, attr_filter=st.integers(0, 3))
-    def unmap(self, a: int, b: int, attr_filter: int) -> None:
+    @rule(seed=SEEDS)
+    def unmap(self, seed: int) -> None:
         """Whatever the filter: a plain VM has one answer."""
-        start, end = self.span(a, b)
+        random = self.random(seed)
+        attr_filter = random.randrange(4)
+        self.warm(random)
+        start, end = self.span(random)
+        self.guest.watch.hurry = random.choice((0, 1, 2))
         was = self.guest.direct
         with self.kvm.slots_lock:
             gfn_range = self.gfn_range(start, end, attr_filter)
@@ -729,12 +805,16 @@ class Plain(Machine):
         self.mapped -= gone
         self.agree()
 
-    @rule(a=numbers, b=numbers, attr_filter=st.integers(0, 3), how=st.integers(0, 5), other=numbers)
-    def split(self, a: int, b: int, attr_filter: int, how: int, other: int) -> None:
-        start, end = self.span(a, b)
+    @rule(seed=SEEDS)
+    def split(self, seed: int) -> None:
+        random = self.random(seed)
+        attr_filter = random.randrange(4)
+        how = random.choice((0, 0, 1, 2, 3, 4, 5))
+        self.warm(random)
+        start, end = self.span(random)
         was, kvm = self.guest.direct, self.kvm
         gfn_range = self.gfn_range(start, end, attr_filter)
-        shared = other % 2 == 0
+        shared, target = random.random() < 0.5, random.randint(1, 2)
         calls: list[Callable] = [
             lambda: mmu.kvm_split_cross_boundary_leafs(kvm, gfn_range, shared=shared),
             lambda: mmu.kvm_split_cross_boundary_leafs(kvm, gfn_range, shared=shared, as_posted=True),
@@ -742,10 +822,10 @@ class Plain(Machine):
             lambda: mmu.kvm_tdp_mmu_split_huge_pages_log_dirty(
                 kvm, gfn_range.slot, start, end, 1, shared=shared
             ),
-            lambda: mmu.kvm_tdp_mmu_split_huge_pages(kvm, start, end, 1 + b % 2, shared=shared),
+            lambda: mmu.kvm_tdp_mmu_split_huge_pages(kvm, start, end, target, shared=shared),
             lambda: mmu.kvm_tdp_mmu_mirrors_split_huge_pages(kvm, start, end, 1),
         ]
-        self.disturb(other, range(start, end), False)
+        self.disturb(random, range(start, end), False)
         with kvm.srcu:
             ret, refused = self.run(calls[how](), held="read" if shared and how != 5 else "write")
         assert ret == 0 or (refused and ret == (1 if how == 1 else -ENOMEM))
@@ -755,7 +835,7 @@ class Plain(Machine):
         if how == 5:
             assert_untouched(was, now)
         if ret == 0 and how in (3, 4):
-            target = 1 if how == 3 else 1 + b % 2
+            target = 1 if how == 3 else target
             inside = {
                 at for at in now.leaves if start < at[0] + invariants.pages(now.root, at[1]) and at[0] < end
             }
@@ -763,24 +843,30 @@ class Plain(Machine):
         self.faulted()
         self.agree()
 
-    @rule(other=numbers)
-    def log_dirty(self, other: int) -> None:
-        self.disturb(other, range(8), False)
+    @rule(seed=SEEDS)
+    def log_dirty(self, seed: int) -> None:
+        random = self.random(seed)
+        self.warm(random)
+        self.disturb(random, range(8), False)
         _, refused = self.run(mmu.kvm_mmu_slot_try_split_huge_pages(self.kvm, self.guest.slots[0]))
         assert refused or self.met or all(level == 1 for _, level in self.guest.direct.leaves)
         self.faulted()
         self.agree()
 
-    @rule()
-    def fast_zap_all(self) -> None:
+    @rule(seed=SEEDS)
+    def fast_zap_all(self, seed: int) -> None:
+        self.warm(self.random(seed))
         self.zap_all()
         self.mapped = set()
         self.agree()
 
-    @rule(a=numbers, b=numbers, attributes=st.sampled_from([0, PRIVATE]))
-    def convert(self, a: int, b: int, attributes: int) -> None:
+    @rule(seed=SEEDS)
+    def convert(self, seed: int) -> None:
+        random = self.random(seed)
+        attributes = random.choice((0, PRIVATE))
+        self.warm(random)
         was = self.guest.direct
-        ret, _ = self.run(kvm_vm_set_mem_attributes(self.kvm, *self.span(a, b), attributes))
+        ret, _ = self.run(kvm_vm_set_mem_attributes(self.kvm, *self.span(random), attributes))
         assert ret == -EINVAL
         assert_untouched(was, self.guest.direct)
         self.agree()
@@ -858,7 +944,7 @@ def test_whatever_is_done_the_invariants_hold_and_the_guest_reads_what_the_refer
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=promised * 5 // 4 // STEPS,  # some runs are shorter
+            max_examples=promised // STEPS,
             stateful_step_count=STEPS,
             derandomize=SOAK == 1,
             deadline=None,
