@@ -76,8 +76,11 @@ def _with_huge_edges(kvm: Kvm, span: GfnRange) -> GfnRange:
 
 
 def _zap_half(kvm: Kvm, span: GfnRange, attr_filter: int, split: RangeSplit) -> Coroutine[int]:
-    """kvm_handle_gfn_range with the "pre" handler of v3 15/24: slot by slot, split (private only) and zap."""
-    flush = False
+    """kvm_handle_gfn_range with the "pre" handler of v3 15/24: slot by slot, split (private only) and zap.
+
+    What was zapped is flushed, also where a later slot failed (v3 14/24).
+    """
+    flush, ret = False, 0
     for slot in sorted(kvm.memslots, key=lambda slot: slot.base_gfn):
         start, end = max(span.start, slot.base_gfn), min(span.end, slot.base_gfn + slot.npages)
         if start >= end:
@@ -87,8 +90,8 @@ def _zap_half(kvm: Kvm, span: GfnRange, attr_filter: int, split: RangeSplit) -> 
         if ret == 0:
             ret = yield from kvm_unmap_gfn_range(kvm, gfn_range)
         if ret < 0:
-            return ret
+            break
         flush = flush or ret > 0
     if flush:
         yield Flush()
-    return 0
+    return min(ret, 0)

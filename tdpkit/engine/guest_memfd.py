@@ -174,7 +174,7 @@ def _answer(errno: int) -> Coroutine[int]:
 
 
 def _punch_hole(gmem: GuestMemfd, pages: GfnRange, split: RangeSplit) -> Coroutine[int]:
-    bound = list(gmem.gfns(pages))
+    bound = _ranges_by_vm(gmem, pages)
     ret = yield from _invalidate_and_zap(bound, split, must_split=True)
     if ret == 0 and pages.pages:
         gmem.holes.append(pages)
@@ -183,34 +183,49 @@ def _punch_hole(gmem: GuestMemfd, pages: GfnRange, split: RangeSplit) -> Corouti
     return ret
 
 
+def _ranges_by_vm(gmem: GuestMemfd, pages: GfnRange) -> dict[Kvm, list[KvmGfnRange]]:
+    bound: dict[Kvm, list[KvmGfnRange]] = {}
+    for kvm, slot, span in gmem.gfns(pages):
+        gfn_range = KvmGfnRange(slot, span.start, span.end, KVM_FILTER_PRIVATE)
+        bound.setdefault(kvm, []).append(gfn_range)
+    return bound
+
+
 def _invalidate_and_zap(
-    bound: list[tuple[Kvm, KvmMemorySlot, GfnRange]], split: RangeSplit, *, must_split: bool
+    bound: dict[Kvm, list[KvmGfnRange]], split: RangeSplit, *, must_split: bool
 ) -> Coroutine[int]:
-    """Of each binding, under the write lock: invalidation begins, the edges are split, the range is zapped.
+    """Of each VM, under the write lock: invalidation begins, the edges are split, the ranges are zapped.
 
     Where the split must not fail and does, nothing is zapped.
     """
-    for kvm, _, span in bound:
+    for kvm, ranges in bound.items():
         yield Lock(False)
-        kvm_mmu_invalidate_begin(kvm, span)
+        starts, ends = [r.start for r in ranges], [r.end for r in ranges]
+        kvm_mmu_invalidate_begin(kvm, GfnRange(min(starts), max(ends)))
         yield Unlock(False, "done")
-    ranges = [(kvm, KvmGfnRange(slot, span.start, span.end, KVM_FILTER_PRIVATE)) for kvm, slot, span in bound]
-    for kvm, gfn_range in ranges:
+    for kvm, ranges in bound.items():
         yield Lock(False)
-        ret = yield from split(kvm, gfn_range)
+        ret = 0
+        for gfn_range in ranges:
+            ret = yield from split(kvm, gfn_range)
+            if ret and must_split:
+                break
         yield Unlock(False, "done")
         if ret and must_split:
             return ret
-    for kvm, gfn_range in ranges:
+    for kvm, ranges in bound.items():
         yield Lock(False)
-        if (yield from kvm_unmap_gfn_range(kvm, gfn_range)):
+        flush = False
+        for gfn_range in ranges:
+            flush = (yield from kvm_unmap_gfn_range(kvm, gfn_range)) or flush
+        if flush:
             yield Flush()
         yield Unlock(False, "done")
     return 0
 
 
-def _invalidate_end(bound: list[tuple[Kvm, KvmMemorySlot, GfnRange]]) -> Coroutine[None]:
-    for kvm, _, _ in bound:
+def _invalidate_end(bound: dict[Kvm, list[KvmGfnRange]]) -> Coroutine[None]:
+    for kvm in bound:
         yield Lock(False)
         kvm_mmu_invalidate_end(kvm)
         yield Unlock(False, "done")
@@ -236,7 +251,7 @@ def kvm_gmem_error_folio(gmem: GuestMemfd, index: int, *, split: RangeSplit = no
 
 def _error_folio(gmem: GuestMemfd, page: int, split: RangeSplit) -> Coroutine[int]:
     gmem.poisoned.add(page)
-    bound = list(gmem.gfns(gmem.folio(page)))
+    bound = _ranges_by_vm(gmem, gmem.folio(page))
     yield from _invalidate_and_zap(bound, split, must_split=False)
     yield from _invalidate_end(bound)
     return MF_DELAYED

@@ -265,10 +265,11 @@ def test_a_failed_allocation_changes_no_attribute_and_no_byte_and_a_retry_comple
 
 @pytest.mark.parametrize("split", EXACT)
 def test_slots_before_the_failing_one_are_zapped_and_their_attributes_unchanged(split):
-    """Kernel-facts 6.12 D8."""
+    """Kernel-facts 6.12 D8; what was zapped is flushed all the same."""
     guest = Guest(slots=((0, 8, 0), (12, 8, 8))).populate()
-    guest.refuse(3)  # the first slot's end needs no split, the second one's two requests: see below
+    guest.refuse(3)  # a table and its S-EPT page for [4, 8), then one for [16, 20)
     assert guest.convert(5, 18, split=SPLITS[split]) == -ENOMEM
+    assert guest.flushes() == 1
     assert guest.present() == {0, 1, 2, 3, 4, *range(12, 20)}, "[5, 8) of the first slot is gone"
     assert private_frames(guest) == {*range(8), *range(12, 20)}
     assert guest.touch(6).outcome == "#VE", "still private, to be accepted anew"
