@@ -162,6 +162,11 @@ def test_one_flush_for_all_slots_and_none_where_nothing_was_mapped():
     assert guest.flushes() == 0
     assert guest.convert(2, 18) == 0
     assert guest.flushes() == 0
+    for mapped in (1, 13):
+        guest = Guest(slots=((0, 8, 0), (12, 8, 8))).populate(0)
+        assert guest.touch(mapped).outcome == "#VE"
+        assert guest.convert(0, 20) == 0
+        assert guest.flushes() == 1, "whichever slot it was"
 
 
 def test_towards_private_nothing_is_split_and_the_shared_mapping_goes():
