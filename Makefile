@@ -65,7 +65,7 @@ test: .venv/ready
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: .venv/ready
 	TDPKIT_SOAK=$(SOAK) .venv/bin/python -m pytest -n 2 tests/engine/test_stateful.py

@@ -119,7 +119,7 @@ class Watch(World):
             assert set(child) == {brute.HOLE}, f"1: {event} links a table that is not empty"
 
 
-class _Stored(Event):
+class _Stored:
     __slots__ = ("in_mirror", "store")
 
     def __init__(self, store: SetSpte, in_mirror: bool) -> None:
