@@ -196,11 +196,6 @@ class Ledger(list):
     def _phymem_page_wbinvd(self, call: Call) -> None:
         self.unwritten -= {*range(call.pfn, call.pfn + pages(self.module.sept, call.level))}
 
-    def _phymem_page_reclaim(self, call: Call) -> None:
-        for at in [at for at, pfn in self.mapped.items() if pfn == call.pfn]:
-            del self.mapped[at]
-            self.accepted -= {*self.frames(at)}
-
 
 # ---- one state -------------------------------------------------------------------------------------------
 

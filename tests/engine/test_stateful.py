@@ -41,7 +41,7 @@ from . import invariants
 from .guests import PRIVATE, Guest
 from .invariants import PENDING, PRESENT, assert_only_edges_were_split, assert_untouched, state
 
-SOAK = int(os.environ.get("TDPKIT_SOAK", "1"))
+SOAK = int(os.environ.get("TDPKIT_SOAK") or 1)
 STEPS = 12
 """Steps of one run."""
 
@@ -713,8 +713,6 @@ class Td(Machine):
 
     def teardown(self) -> None:
         """Everything comes back."""
-        if not self.tdx:
-            return
         guest = self.guest
         for vcpu in sorted(self.module.entered):
             self.module.vp_exit(vcpu)
