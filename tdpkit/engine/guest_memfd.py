@@ -111,6 +111,15 @@ class GuestMemfd:
         """Split the folio that holds page `index` to single pages; what is mapped stays as it is."""
         self.split_folios.add(align_down(index, self.geometry.pages(self.folio_level)))
 
+    def truncate(self, pages: GfnRange) -> None:
+        """Take `pages` out of the file; what is allocated there next is sound, and where a whole folio went,
+        it is one again.
+        """
+        self.holes.append(pages)
+        self.poisoned = {page for page in self.poisoned if page not in pages}
+        size = self.geometry.pages(self.folio_level)
+        self.split_folios = {first for first in self.split_folios if pages.overlap(first, size) < size}
+
     def get_pfn(self, index: int) -> tuple[int, int]:
         """kvm_gmem_get_pfn: host frame of page `index` and the level a mapping may have, or (-errno, 0).
 
@@ -150,9 +159,9 @@ def kvm_gmem_fallocate(
 
     whole_folios: the upstream agreement, holes in units of the backing huge page (M3; kernel-facts C16,
     9.11); then no split is needed, as long as no mapping is larger than its folio. Returns 0; -EOPNOTSUPP for
-    another mode; -EINVAL for what is not a multiple of 4K, negative, empty, or, with whole_folios, not of
-    whole folios; else what `split` returned that is not 0, v3's 1 included (patch v3 16/24). Source:
-    kernel-facts 9.2, 9.3.
+    another mode (to allocate ahead, KEEP_SIZE alone, is left out); -EINVAL for what is not a multiple of 4K,
+    negative, empty, or, with whole_folios, not of whole folios; else what `split` returned that is not 0,
+    v3's 1 included (patch v3 16/24). Source: kernel-facts 9.2, 9.3.
     """
     start, size = as_integer(offset, "an offset"), as_integer(length, "a length")
     if mode != FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
@@ -177,8 +186,7 @@ def _punch_hole(gmem: GuestMemfd, pages: GfnRange, split: RangeSplit) -> Corouti
     bound = _ranges_by_vm(gmem, pages)
     ret = yield from _invalidate_and_zap(bound, split, must_split=True)
     if ret == 0 and pages.pages:
-        gmem.holes.append(pages)
-        gmem.poisoned -= set(range(pages.start, pages.end))
+        gmem.truncate(pages)
     yield from _invalidate_end(bound)
     return ret
 

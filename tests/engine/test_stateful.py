@@ -206,7 +206,7 @@ class Td(Machine):
         size = self.gmem.npages << PAGE_SHIFT
         assert self.run(kvm_gmem_fallocate(self.gmem, 3, 0, size)) == (0, False)
         self.lose(self.accepted)
-        self.poisoned = set()
+        self.poisoned, self.split_pages = set(), set()
         for slot in self.guest.slots:
             end = slot.base_gfn + slot.npages
             assert self.run(kvm_vm_set_mem_attributes(self.kvm, slot.base_gfn, end, PRIVATE)) == (0, False)
@@ -563,6 +563,9 @@ class Td(Machine):
             self.only_the_edges_were_split(mirror, split, [part for part in parts if part])
             self.lose(self.sharing(mirror, frames) if split == "none" else frames)
             self.poisoned -= pages
+            size = invariants.pages(self.kvm.mirror_root, self.gmem.folio_level)
+            blocks = [set(range(at, at + size)) for at in range(0, self.gmem.npages, size)]
+            self.split_pages -= set().union(*(block for block in blocks if block <= pages))
             assert not invariants.frames(self.guest.mirror).keys() & frames
         return self.agree(direct_was=direct)
 
@@ -918,15 +921,15 @@ class Crowd(Td):
 
 
 VARIANTS = {
-    Td: (160, 2000),
-    Binary: (190, 2500),
-    Wide: (110, 1400),
-    DynamicPamt: (170, 2200),
-    SmallFolios: (120, 1600),
-    TwoSlots: (170, 2000),
-    Spanning: (120, 1600),
-    Crowd: (160, 2000),
-    Plain: (240, 4700),
+    Td: (200, 2000),
+    Binary: (240, 2500),
+    Wide: (150, 1400),
+    DynamicPamt: (215, 2200),
+    SmallFolios: (170, 1600),
+    TwoSlots: (215, 2000),
+    Spanning: (170, 1600),
+    Crowd: (200, 2000),
+    Plain: (300, 4700),
 }
 """Runs, and the steps that these come to at least: a rule may begin with a step of another."""
 
