@@ -25,10 +25,15 @@ class Guess:
     """A control, a button that compares the guess with the engine, and the answer in words.
 
     value: the guess, or ... as long as nobody has touched the control (a slider: or pressed the button).
+    below: stands between the control and the answer.
     """
 
     def __init__(
-        self, question: str, control: ipywidgets.ValueWidget, check: Callable[[Any], Verdict]
+        self,
+        question: str,
+        control: ipywidgets.ValueWidget,
+        check: Callable[[Any], Verdict],
+        *below: ipywidgets.Widget,
     ) -> None:
         self.question = question
         self.control = control
@@ -41,6 +46,7 @@ class Guess:
                     [self.control, self.button],
                     layout={"flex_flow": "row wrap", "align_items": "flex-end", "grid_gap": "4px 16px"},
                 ),
+                *below,
                 self.message,
             ],
             layout={"max_width": "700px", "width": "100%"},
@@ -68,7 +74,7 @@ class Guess:
         self._empty()
 
     def _empty(self) -> None:
-        """What was said of another guess goes."""
+        """What was said of another guess goes; called at each move."""
         self.message.value = '<span role="status"></span>'
 
     def __repr__(self) -> str:
