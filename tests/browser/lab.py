@@ -354,6 +354,10 @@ class ShownExhibit:
         self.box.get_by_role("button", name=name, exact=True).click()
 
     def type(self, field: Locator, text: str) -> None:
-        """Type into a field, and press Enter."""
+        """Type into a field, and press Enter.
+
+        Not before all is at rest: what the kernel still has to say would take the place of what is typed.
+        """
+        self.notebook.settle()
         field.fill(text)
         field.press("Enter")

@@ -49,6 +49,7 @@ def stepper(notebook):
     found.folios.select_option("2M folios: no mapping is larger")
     found.then.select_option("converted to shared, and back")
     found.split.select_option("v3: split what crosses the edges")
+    expect(found.title).to_contain_text("The life of [5, 12), split by v3")
     found.type(found.refuse, "0")
     expect(found.title).to_have_text("The life of [5, 12), split by v3")
     notebook.settle()
