@@ -47,6 +47,11 @@ class MemAttributes:
         edges = [span.start] * (before != private) + [span.end] * (after != private)
         self._edges[bisect_left(self._edges, span.start) : bisect_right(self._edges, span.end)] = edges
 
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """The frames at which the answer changes, in order: a private range, its end, and so on."""
+        return tuple(self._edges)
+
     def private_ranges(self) -> list[GfnRange]:
         """The private frames, as ranges in order."""
         return [GfnRange(*pair) for pair in zip(self._edges[::2], self._edges[1::2], strict=True)]

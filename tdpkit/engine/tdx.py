@@ -11,6 +11,7 @@ Left out: building the TD (PAGE.ADD), the shared half's TLB, interrupted SEAMCAL
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from .events import (
     EBUSY,
@@ -105,10 +106,8 @@ class KvmTdx(TdxPages):
         pair = PAMT_ENTRY_PAGES if module.dynamic_pamt else 0
         if self.pamt_cache < 2 * pair or not self._pamt_get(page):
             return self._kvm_bug(-EIO)
-        status = self._do_no_vcpus(lambda: module.mem_range_block(event.gfn, event.level))
-        if status == TDX_SUCCESS:
-            self.tdx_track()
-            status = self._do_no_vcpus(lambda: module.mem_page_demote(event.gfn, event.level, page, pair))
+        demote = partial(module.mem_page_demote, event.gfn, event.level, page, pair)
+        status = self._once_blocked(event, demote)
         if status != TDX_SUCCESS:
             self._pamt_put(page)
         elif pair:
@@ -121,10 +120,7 @@ class KvmTdx(TdxPages):
         module, pfn = self.module, spte_to_pfn(event.old_spte)
         if module.torn_down:
             return self._kvm_bug(-EINVAL)
-        status = self._do_no_vcpus(lambda: module.mem_range_block(event.gfn, event.level))
-        if status == TDX_SUCCESS:
-            self.tdx_track()
-            status = self._do_no_vcpus(lambda: module.mem_page_remove(event.gfn, event.level))
+        status = self._once_blocked(event, partial(module.mem_page_remove, event.gfn, event.level))
         if status == TDX_SUCCESS:
             module.phymem_page_wbinvd(pfn, event.level)
             if event.level == PG_LEVEL_4K:
@@ -154,10 +150,18 @@ class KvmTdx(TdxPages):
     def kvm_vm_dead(self) -> None:
         """The VM is killed: its vCPUs leave and run no more."""
         self.dead = True
-        for vcpu in sorted(self.module.vcpus_inside):
-            self.module.vp_exit(vcpu)
+        self._vcpus_out()
 
     # ---- tracking --------------------------------------------------------------------------------------
+
+    def _once_blocked(self, event: External, seamcall: Callable[[], int]) -> int:
+        """`seamcall`, after the leaf of `event` was blocked and no TLB can hold it (kernel-facts 8.7)."""
+        block = partial(self.module.mem_range_block, event.gfn, event.level)
+        status = self._do_no_vcpus(block)
+        if status != TDX_SUCCESS:
+            return status
+        self.tdx_track()
+        return self._do_no_vcpus(seamcall)
 
     def tdx_track(self) -> None:
         """A new TLB epoch, then every vCPU out of the TD and in again (source: tdx_track, tdx.c)."""
@@ -166,22 +170,26 @@ class KvmTdx(TdxPages):
 
     def kick_vcpus(self) -> None:
         """Force the vCPUs out of the TD; they enter again, with empty TLBs."""
+        self._vcpus_in(self._vcpus_out())
+
+    def _vcpus_out(self) -> list[int]:
+        """Every vCPU leaves; those that were inside."""
         inside = sorted(self.module.vcpus_inside)
         for vcpu in inside:
             self.module.vp_exit(vcpu)
-        for vcpu in inside:
+        return inside
+
+    def _vcpus_in(self, vcpus: list[int]) -> None:
+        for vcpu in vcpus:
             self.module.vp_enter(vcpu)
 
     def _do_no_vcpus(self, seamcall: Callable[[], int]) -> int:
         """A SEAMCALL that finds the module busy is made again with all vCPUs kept out (tdh_do_no_vcpus)."""
         status = seamcall()
         if status in (TDX_OPERAND_BUSY, TDX_PREVIOUS_TLB_EPOCH_BUSY):
-            inside = sorted(self.module.vcpus_inside)
-            for vcpu in inside:
-                self.module.vp_exit(vcpu)
+            inside = self._vcpus_out()
             status = seamcall()
-            for vcpu in inside:
-                self.module.vp_enter(vcpu)
+            self._vcpus_in(inside)
         return status
 
     # ---- the end ---------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ class Recorder(Teller):
         """What changes without an event: attributes, huge-page flags, invalidations, vCPUs inside."""
         kvm = self.td.kvm
         return (
-            tuple((part.start, part.end) for part in kvm.mem_attributes.private_ranges()),
+            kvm.mem_attributes.edges,
             tuple(sorted(kvm.disallow_lpage.items())),
             kvm.mmu_invalidate_in_progress,
             self.td.module.vcpus_inside,

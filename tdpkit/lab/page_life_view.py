@@ -205,7 +205,7 @@ class Watch:
         edges = {0, frames}
         edges.update(edge for run in (*sept, *direct) for edge in (run.gfn, run.end))
         for known in (attributes, self.written, self.lost):
-            edges.update(edge for part in known.private_ranges() for edge in (part.start, part.end))
+            edges.update(known.edges)
         finds: list[Find] = []
         ordered = sorted(edge for edge in edges if edge <= frames)
         for gfn, end in pairwise(ordered):
