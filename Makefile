@@ -58,7 +58,7 @@ lab: .venv/ready
 	exec .venv/bin/jupyter lab -y --log-level=WARN --ip=127.0.0.1 --port=$(PORT) --KernelManager.transport=ipc \
 	    --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url="/lab/tree/$$1" \
 	    --LabApp.extension_manager=readonly \
-	    --ServerApp.kernel_websocket_connection_class=tdpkit.show.prompt.PromptConnection \
+	    --ServerApp.kernel_websocket_connection_class=tdpkit.server.PromptConnection \
 	    $(if $(filter no,$(BROWSER)),--no-browser) $$([ "$$(id -u)" != 0 ] || echo --allow-root)
 
 test: .venv/ready
@@ -68,7 +68,7 @@ test: .venv/ready
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: .venv/ready
-	TDPKIT_SOAK=$(SOAK) .venv/bin/python -m pytest -n 2 tests/engine/test_stateful.py
+	TDPKIT_SOAK=$(SOAK) .venv/bin/python -m pytest -n 2 tests/tdx/test_stateful.py
 
 bench: .venv/ready
 	.venv/bin/python -m tests.bench

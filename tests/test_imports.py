@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tdpkit"
-ROOMS = ("engine", "lab", "show", "exercises")  # each may know those before it
+ROOMS = ("engine", "tdx", "lab", "show", "exercises")  # each may know those before it
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("numpy", "matplotlib", "ipywidgets", "z3", "IPython")
 

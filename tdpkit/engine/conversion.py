@@ -15,8 +15,8 @@ from .events import EINVAL, Coroutine, Flush, Lock, Unlock
 from .gfn import PG_LEVEL_2M, GfnRange, InvalidValueError, align_down, as_integer, name_gfn
 from .kvm import Kvm, KvmGfnRange, kvm_mmu_invalidate_begin, kvm_mmu_invalidate_end
 from .mmu import kvm_unmap_gfn_range
-from .range_split import RangeSplit, split_v3
 from .roots import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED
+from .splits import RangeSplit, split_v3
 
 
 def kvm_vm_set_mem_attributes(

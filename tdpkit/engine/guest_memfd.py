@@ -30,8 +30,8 @@ from .gfn import (
 )
 from .kvm import Kvm, KvmGfnRange, KvmMemorySlot, kvm_mmu_invalidate_begin, kvm_mmu_invalidate_end
 from .mmu import kvm_unmap_gfn_range
-from .range_split import RangeSplit, no_split
 from .roots import KVM_FILTER_PRIVATE
+from .splits import RangeSplit, no_split
 
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2

@@ -22,7 +22,7 @@ from tdpkit.lab.guest import Guest, Layout, layout_of
 from tdpkit.lab.spec import Judgement, forced_in, judge, leaves_at_edges
 from tdpkit.lab.strategies import Call, Report, run_strategy
 from tdpkit.lab.words import count_of
-from tdpkit.show.boundary import BoundaryState, boundary_state
+from tdpkit.show.boundary.state import BoundaryState, boundary_state
 
 from .submission import items, shown, told, whole
 from .verdict import Verdict, waiting

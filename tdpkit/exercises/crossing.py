@@ -14,10 +14,10 @@ from tdpkit.engine.tree import LeafRun
 from tdpkit.lab.guest import Guest, Layout
 from tdpkit.lab.split_call import SplitCall
 from tdpkit.lab.words import count_of
-from tdpkit.show.boundary import boundary_state
-from tdpkit.show.predict import reason
-from tdpkit.show.walk import walk_state
-from tdpkit.show.walk_words import name_entry
+from tdpkit.show.boundary.state import boundary_state
+from tdpkit.show.walk.predict import reason
+from tdpkit.show.walk.state import walk_state
+from tdpkit.show.walk.words import name_entry
 
 from .submission import answer_to, items, ranges, shown, told, whole
 from .verdict import Verdict, waiting

@@ -15,8 +15,8 @@ from random import Random
 from typing import Any
 
 from tdpkit.engine.gfn import PG_LEVEL_2M, X86_4LEVEL, Geometry, GfnRange, format_gfn, parse_gfn
-from tdpkit.lab.exhaust import UNIVERSES, Tally, search
 from tdpkit.lab.guest import Guest, layout_of
+from tdpkit.lab.search import UNIVERSES, Tally, search
 from tdpkit.lab.spec import forced_in, judge
 from tdpkit.lab.strategies import (
     Call,
@@ -29,8 +29,8 @@ from tdpkit.lab.strategies import (
     walk_v3,
 )
 from tdpkit.lab.words import count_of, group_digits
-from tdpkit.show.boundary import boundary_state
-from tdpkit.show.case import case_state
+from tdpkit.show.boundary.state import boundary_state
+from tdpkit.show.case.state import case_state
 
 from .calls import answers_of, around, fault_of, frame_of, holds_both, left_by, pictured, read_calls, run_edge
 from .submission import answer_to, shown, told, whole

@@ -27,12 +27,12 @@ from tdpkit.engine.events import (
 from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, GfnRange
 from tdpkit.engine.mmu import kvm_tdp_mmu_split_huge_pages
 from tdpkit.engine.spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte
-from tdpkit.engine.td_guest import td_accept
-from tdpkit.engine.tdx import KvmTdx, TdxWorld
-from tdpkit.engine.tdx_accept import AcceptSplit
 from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, map_leaf
 from tdpkit.lab.td import TD_4LEVEL, Td
 from tdpkit.lab.words import group_digits
+from tdpkit.tdx.guest import td_accept
+from tdpkit.tdx.kvm_tdx import KvmTdx, TdxWorld
+from tdpkit.tdx.tdx_accept import AcceptSplit
 
 from .submission import shown
 from .suspects import ACCEPT_SPLITS, SUSPECTS

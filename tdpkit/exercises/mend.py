@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from tdpkit.engine.events import EIO, ENOMEM, Coroutine, Event, Lock, Unlock, run
 from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, Geometry
 from tdpkit.engine.kvm import Kvm
-from tdpkit.engine.sept import SeptState
-from tdpkit.engine.td_guest import td_accept
-from tdpkit.engine.tdx_abi import TDX_SUCCESS, status_name
 from tdpkit.engine.tree import leaf_runs, map_leaf
 from tdpkit.lab.td import TD_4LEVEL, TOY, Td
 from tdpkit.lab.words import count_of
+from tdpkit.tdx.abi import TDX_SUCCESS, status_name
+from tdpkit.tdx.guest import td_accept
+from tdpkit.tdx.sept import SeptState
 
 from .submission import shown, told, whole
 from .verdict import Verdict, waiting

@@ -17,10 +17,10 @@ from tdpkit.engine.gfn import (
     InvalidTypeError,
     InvalidValueError,
 )
-from tdpkit.engine.tdx_abi import TDX_SUCCESS, status_name
-from tdpkit.engine.tdx_module import TdxModule
 from tdpkit.lab.td import TOY, Td
 from tdpkit.lab.words import count_of
+from tdpkit.tdx.abi import TDX_SUCCESS, status_name
+from tdpkit.tdx.module import TdxModule
 
 from .submission import items, shown, told, whole
 from .verdict import Verdict, waiting

@@ -20,7 +20,7 @@ from tdpkit.engine.mmu import (
     weak_kvm_split_cross_boundary_leafs,
 )
 from tdpkit.engine.roots import KVM_FILTER_PRIVATE
-from tdpkit.engine.tdx_accept import AcceptSplit
+from tdpkit.tdx.tdx_accept import AcceptSplit
 
 Function = Callable[..., Coroutine[Any]]
 _Suspect = tuple[Function, Callable[[Kvm, KvmGfnRange, int], Coroutine[Any]]]

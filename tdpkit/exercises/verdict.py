@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdpkit.show.boundary import BoundaryState
-from tdpkit.show.boundary_svg import boundary_svg
-from tdpkit.show.case import CaseState
-from tdpkit.show.case_svg import case_svg
+from tdpkit.show.boundary.picture import boundary_svg
+from tdpkit.show.boundary.state import BoundaryState
+from tdpkit.show.case.picture import case_svg
+from tdpkit.show.case.state import CaseState
 from tdpkit.show.theme import LIGHT
-from tdpkit.show.walk import WalkState
-from tdpkit.show.walk_svg import walk_svg
+from tdpkit.show.walk.picture import walk_svg
+from tdpkit.show.walk.state import WalkState
 
 
 class Verdict:

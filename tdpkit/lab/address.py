@@ -16,7 +16,7 @@ from tdpkit.engine.gfn import (
 )
 from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm
 
-from .entry import check_index
+from .entries import check_index
 
 
 class Step(NamedTuple):

@@ -19,10 +19,10 @@ from tdpkit.engine.guest_memfd import (
     kvm_gmem_error_folio,
     kvm_gmem_fallocate,
 )
-from tdpkit.engine.range_split import SPLITS
-from tdpkit.engine.sept import SeptState
-from tdpkit.engine.td_guest import td_accept
-from tdpkit.engine.tdx_accept import accept_split_v3, accept_split_v3_as_posted
+from tdpkit.engine.splits import SPLITS
+from tdpkit.tdx.guest import td_accept
+from tdpkit.tdx.sept import SeptState
+from tdpkit.tdx.tdx_accept import accept_split_v3, accept_split_v3_as_posted
 
 from .td import Td
 

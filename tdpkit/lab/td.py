@@ -32,21 +32,21 @@ from tdpkit.engine.guest_memfd import (
 )
 from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm, KvmMemorySlot
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
-from tdpkit.engine.range_split import SPLITS
-from tdpkit.engine.sept import SeptState, sept_state
-from tdpkit.engine.td_guest import td_accept, td_access
-from tdpkit.engine.tdx import KvmTdx, TdxWorld
-from tdpkit.engine.tdx_abi import Access, Call
-from tdpkit.engine.tdx_accept import (
+from tdpkit.engine.splits import SPLITS
+from tdpkit.engine.tree import translate
+from tdpkit.tdx.abi import Access, Call
+from tdpkit.tdx.guest import td_accept, td_access
+from tdpkit.tdx.kvm_tdx import KvmTdx, TdxWorld
+from tdpkit.tdx.module import TdxModule
+from tdpkit.tdx.sept import SeptState, sept_state
+from tdpkit.tdx.tdx_accept import (
     AcceptSplit,
     accept_split_mirrors,
     accept_split_root_hpa,
     accept_split_v3,
     accept_split_v3_as_posted,
 )
-from tdpkit.engine.tdx_module import TdxModule
-from tdpkit.engine.tdx_pages import HostPages
-from tdpkit.engine.tree import translate
+from tdpkit.tdx.tdx_pages import HostPages
 
 TOY = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
 """32 private frames under four leaves of eight: small enough to show every byte."""

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from tdpkit.engine.gfn import format_gfn, parse_gfn
-from tdpkit.lab.conversion import MAPS, Curves, cost_curves
+from tdpkit.lab.cost_curves import MAPS, Curves, cost_curves
 from tdpkit.lab.words import group_digits
 
 from .theme import LIGHT

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tdpkit.engine.gfn import PG_LEVEL_4K
 from tdpkit.engine.spte import PT_PAGE_SIZE_MASK, SPTE_MMU_PRESENT_MASK
 
-from .markup import Drawing
+from .drawing import Drawing
 
 STRIP_HEIGHT = 30
 _MARK = 5

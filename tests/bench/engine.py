@@ -23,7 +23,7 @@ from tdpkit.engine.spte import SHADOW_NONPRESENT_VALUE, SPTE_BASE_ADDR_MASK
 from tdpkit.engine.tdp_iter import TdpIter
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
 from tdpkit.engine.tree import TdpMmuRoot, tables_per_level
-from tdpkit.show.stepper import WalkStepper
+from tdpkit.show.walk import WalkStepper
 from tests.browser.lab import Unfit
 
 from .c_walkers import CWalker, compiled

@@ -16,7 +16,7 @@ import nbformat
 from playwright.sync_api import Locator, expect
 
 from tdpkit.engine.gfn import format_gfn
-from tdpkit.show.explorer import PRESETS
+from tdpkit.show.boundary.live import PRESETS
 from tests.browser.lab import PATIENCE, Notebook, chromium, open_notebook, serving
 
 from .figures import Figure, percentile
@@ -34,7 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from ipywidgets import IntSlider, interact
 from tdpkit.lab.guest import Guest
-from tdpkit.show.boundary import boundary_state
+from tdpkit.show.boundary.state import boundary_state
 
 guest = Guest("mixed", "plain")
 kinds = ["leaf3", "leaf2", "leaf1", "table", "hole", "crossing", "split", "zapped", "lost", "refaulted"]
@@ -149,16 +149,16 @@ def latency_figures() -> Iterator[Figure]:
 
 def _notebook() -> nbformat.NotebookNode:
     explorers = [
-        f"from tdpkit.show.explorer import BoundaryExplorer\nBoundaryExplorer({preset!r})"
+        f"from tdpkit.show.boundary.live import BoundaryExplorer\nBoundaryExplorer({preset!r})"
         for preset in GUESTS
     ]
-    steppers = [f"from tdpkit.show.stepper import WalkStepper\n{stepper}" for stepper in STEPPERS.values()]
-    races = [f"from tdpkit.show.race import StrategyRace\nStrategyRace({guest!r})" for guest in RACES]
+    steppers = [f"from tdpkit.show.walk.live import WalkStepper\n{stepper}" for stepper in STEPPERS.values()]
+    races = [f"from tdpkit.show.race.live import StrategyRace\nStrategyRace({guest!r})" for guest in RACES]
     lives = [
-        f"from tdpkit.show.page_life import PageLifeStepper\nPageLifeStepper({opening})"
+        f"from tdpkit.show.page_life.live import PageLifeStepper\nPageLifeStepper({opening})"
         for opening in LIVES.values()
     ]
-    decoder = 'from tdpkit.show.decoder import EntryDecoder\nEntryDecoder("2M")'
+    decoder = 'from tdpkit.show.entry.live import EntryDecoder\nEntryDecoder("2M")'
     sources = (*explorers, *steppers, *races, *lives, decoder, IMSHOW)
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}

@@ -10,7 +10,7 @@ from tdpkit.engine.gfn import X86_4LEVEL, GfnRange
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.scan import populate
 from tdpkit.engine.tree import TdpMmuRoot
-from tdpkit.lab.exhaust import SAMPLED, UNIVERSES, sample, search
+from tdpkit.lab.search import SAMPLED, UNIVERSES, sample, search
 from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, edge_blocks, plain_split, run_strategy
 
 from .figures import Figure

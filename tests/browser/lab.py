@@ -146,7 +146,7 @@ def serving(folder: Path) -> Iterator[Server]:
 COMMAND = (
     *(sys.executable, "-m", "jupyter", "lab", "-y", "--no-browser", "--log-level=WARN", "--ip=127.0.0.1"),
     *("--KernelManager.transport=ipc", "--LabApp.extension_manager=readonly"),
-    "--ServerApp.kernel_websocket_connection_class=tdpkit.show.prompt.PromptConnection",
+    "--ServerApp.kernel_websocket_connection_class=tdpkit.server.PromptConnection",
     # Not in `make lab`: the test asks the page's own objects whether all cells are done.
     "--LabApp.expose_app_in_browser=True",
     *(["--allow-root"] if os.getuid() == 0 else []),

@@ -16,8 +16,7 @@ from tdpkit.engine.attributes import (
 )
 from tdpkit.engine.gfn import Geometry, GfnRange
 from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmMemorySlot
-
-from . import brute
+from tests.oracles import brute
 
 MIXED, INHIBIT, OTHER = 1 << 31, 1 << 30, 1 << 3
 """Kernel-facts 8.14; OTHER stands for whatever else is kept in that word."""

@@ -10,11 +10,10 @@ from tdpkit.engine.events import AllocTable, Event, External, Flush, Lock, Trace
 from tdpkit.engine.gfn import Geometry, GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.engine.kvm import kvm_mmu_invalidate_begin
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
-from tdpkit.engine.range_split import SPLITS
-
-from . import brute
-from .guests import PRIVATE, Guest
-from .invariants import frames
+from tdpkit.engine.splits import SPLITS
+from tests.oracles import brute
+from tests.oracles.guests import PRIVATE, Guest
+from tests.oracles.invariants import frames
 
 EINVAL, ENOMEM, EFAULT = 22, 12, 14
 RETRY = 1

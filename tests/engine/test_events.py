@@ -20,9 +20,8 @@ from tdpkit.engine.events import (
 from tdpkit.engine.gfn import Geometry
 from tdpkit.engine.tdp_iter import TdpIter
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
-
-from . import brute
-from .worlds import Finite, Impatient, Refusing, record, run
+from tests.oracles import brute
+from tests.oracles.worlds import Finite, Impatient, Refusing, record, run
 
 TOY = Geometry(1, 3, 3)  # two entries a table: 4K, 8K and 16K
 

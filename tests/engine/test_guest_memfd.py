@@ -9,10 +9,9 @@ from tdpkit.engine.events import External, Flush, Lock, Unlock
 from tdpkit.engine.gfn import Geometry, GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.engine.guest_memfd import GuestMemfd, kvm_gmem_error_folio, kvm_gmem_fallocate
 from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmMemorySlot
-from tdpkit.engine.range_split import SPLITS
-
-from . import brute
-from .guests import TOY, Guest
+from tdpkit.engine.splits import SPLITS
+from tests.oracles import brute
+from tests.oracles.guests import TOY, Guest
 
 PAGE = 4096
 EINVAL, ENOMEM, EHWPOISON = 22, 12, 133

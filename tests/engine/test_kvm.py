@@ -26,9 +26,8 @@ from tdpkit.engine.kvm import (
 )
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import map_run
-
-from . import brute
-from .vms import TOY
+from tests.oracles import brute
+from tests.oracles.vms import TOY
 
 # ---- the shared bit ------------------------------------------------------------------------------------
 

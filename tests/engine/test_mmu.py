@@ -46,9 +46,8 @@ from tdpkit.engine.mmu import (
 )
 from tdpkit.engine.tdp_mmu import KvmBug
 from tdpkit.engine.tree import leaf_runs, map_run
-
-from . import brute
-from .vms import (
+from tests.oracles import brute
+from tests.oracles.vms import (
     BOTH,
     PRIVATE,
     SHARED,
@@ -63,7 +62,7 @@ from .vms import (
     invalidate,
     planted,
 )
-from .worlds import Finite, Impatient, Interfering, Lockdep, Refusing, Stubborn, record, run
+from tests.oracles.worlds import Finite, Impatient, Interfering, Lockdep, Refusing, Stubborn, record, run
 
 CALLS = {
     "split": lambda vm, gfn_range: kvm_split_cross_boundary_leafs(vm, gfn_range, shared=False),

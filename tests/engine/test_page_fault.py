@@ -44,10 +44,9 @@ from tdpkit.engine.roots import (
     kvm_tdp_mmu_zap_invalidated_roots,
 )
 from tdpkit.engine.tree import map_run
-
-from . import brute
-from .vms import Gmem, assert_settled, contents, counts, given_up_everywhere, replant
-from .worlds import Finite, Interfering, Lockdep, Refusing, Stubborn, record, run
+from tests.oracles import brute
+from tests.oracles.vms import Gmem, assert_settled, contents, counts, given_up_everywhere, replant
+from tests.oracles.worlds import Finite, Interfering, Lockdep, Refusing, Stubborn, record, run
 
 RETRY, FIXED, SPURIOUS = RetPf.RET_PF_RETRY, RetPf.RET_PF_FIXED, RetPf.RET_PF_SPURIOUS
 INHIBIT = 1 << 30

@@ -24,9 +24,8 @@ from tdpkit.engine.roots import (
 )
 from tdpkit.engine.tdp_mmu import KvmBug, tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
 from tdpkit.engine.tree import TdpMmuRoot, map_run
-
-from . import brute
-from .vms import (
+from tests.oracles import brute
+from tests.oracles.vms import (
     TOY,
     a_plain_vm,
     a_range,
@@ -38,7 +37,7 @@ from .vms import (
     given_up_everywhere,
     invalidate,
 )
-from .worlds import Finite, Impatient, Lockdep, record, run
+from tests.oracles.worlds import Finite, Impatient, Lockdep, record, run
 
 DIRECT, MIRROR, VALID, ALL = 2, 4, 6, 7
 """Kernel-facts 3.4."""

@@ -22,9 +22,8 @@ from tdpkit.engine.scan import Scan, count_visits, populate, scan
 from tdpkit.engine.tdp_iter import TdpIter
 from tdpkit.engine.tdp_mmu import iter_cross_boundary, tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
 from tdpkit.engine.tree import Leaf, TdpMmuRoot, leaf_runs, map_run, tables_per_level, translate
-
-from . import brute
-from .worlds import run
+from tests.oracles import brute
+from tests.oracles.worlds import run
 
 # ---- populate ------------------------------------------------------------------------------------------
 

@@ -11,8 +11,7 @@ from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.spte import make_leaf_spte
 from tdpkit.engine.tdp_iter import TdpIter
 from tdpkit.engine.tree import TdpMmuRoot
-
-from . import brute
+from tests.oracles import brute
 
 TWO_LEVELS = Geometry(2, 2, 2)
 

@@ -30,9 +30,8 @@ from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, InvalidTypeError
 from tdpkit.engine.pool import ROLE_INVALID, PageTablePool
 from tdpkit.engine.tdp_mmu import KvmBug, tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
 from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, map_run, tables_per_level, translate
-
-from . import brute
-from .worlds import Finite, Impatient, Interfering, Refusing, Stubborn, record, run
+from tests.oracles import brute
+from tests.oracles.worlds import Finite, Impatient, Interfering, Refusing, Stubborn, record, run
 
 TOY = Geometry(2, 3, 3)
 CASES = brute.cases(root_levels=(2, 4))  # a root of one level has nothing to split

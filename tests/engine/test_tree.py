@@ -19,8 +19,7 @@ from tdpkit.engine.tree import (
     tables_per_level,
     translate,
 )
-
-from . import brute
+from tests.oracles import brute
 
 TOY = Geometry(2, 3, 3)  # entries of 4K, 16K and 64K
 TD = Geometry(2, 3, 2)

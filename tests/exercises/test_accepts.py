@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tdpkit.engine.tdx_abi import TDX_PAGE_ALREADY_ACCEPTED, TDX_PAGE_SIZE_MISMATCH, TDX_SUCCESS
 from tdpkit.exercises.accepts import ACCEPTS, SPLIT, check_accept
-from tests.exercises.junk_values import EACH_JUNK, answered_in_words
+from tdpkit.tdx.abi import TDX_PAGE_ALREADY_ACCEPTED, TDX_PAGE_SIZE_MISMATCH, TDX_SUCCESS
+from tests.oracles.junk_values import EACH_JUNK, answered_in_words
 
 ANSWERS: dict[str, tuple[str, Any]] = {
     "4K, nothing mapped": ("nothing", "TDX_SUCCESS"),

@@ -24,7 +24,7 @@ from tdpkit.exercises.callers import (
     punch_hole,
     usual_trials,
 )
-from tests.exercises.junk_values import EACH_JUNK, answered_in_words
+from tests.oracles.junk_values import EACH_JUNK, answered_in_words
 
 ANSWERS = {
     "conversion": "edge",

@@ -26,7 +26,7 @@ from tdpkit.exercises.crossing import (
 )
 from tdpkit.exercises.verdict import Verdict
 from tdpkit.lab.split_call import SplitCall
-from tests.exercises.junk import Hostile, HostileError, breaking, endless
+from tests.oracles.junk import Hostile, HostileError, breaking, endless
 
 ORDER = [(3, 16), (3, 16), (2, 20), (2, 24), (2, 28), (3, 32), (3, 32), (2, 32), (2, 36)]
 """By hand, the call on [20, 40): four leaves of 16 frames. 20 lies in the second; its split drops the lock,

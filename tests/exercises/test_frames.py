@@ -16,7 +16,7 @@ from tdpkit.exercises.frames import (
     check_shared,
     check_tables,
 )
-from tests.exercises.junk import Hostile
+from tests.oracles.junk import Hostile
 
 BY_HAND = [6, 5, 3, 7]
 """3T is 6 x 512G, 5G is 5 x 1G, 6M is 3 x 2M, 28K is 7 x 4K."""

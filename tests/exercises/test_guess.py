@@ -10,7 +10,7 @@ import pytest
 from tdpkit.exercises.guess import Guess, guess_lost, guess_plain_zap
 from tdpkit.exercises.private_pages import check_lost
 from tdpkit.exercises.two_roots import REACHED, check_plain_zap
-from tests.show.exhibits import status
+from tests.oracles.exhibits import status
 
 BOTH = pytest.mark.parametrize("make", [guess_plain_zap, guess_lost])
 RIGHT: dict[Callable[[], Guess], Any] = {guess_plain_zap: "the direct tree", guess_lost: 8}

@@ -31,9 +31,9 @@ from tdpkit.exercises.head_and_tail import (
 from tdpkit.exercises.ratio_guess import RatioGuess, in_words
 from tdpkit.exercises.verdict import Verdict
 from tdpkit.lab.strategies import Call
-from tdpkit.show.boundary import BoundaryState
-from tdpkit.show.case import CaseState
-from tests.exercises.junk import Hostile, HostileError, breaking, endless
+from tdpkit.show.boundary.state import BoundaryState
+from tdpkit.show.case.state import CaseState
+from tests.oracles.junk import Hostile, HostileError, breaking, endless
 
 G, M = 1 << 18, 1 << 9
 """Frames of 1 GiB and of 2 MiB."""

@@ -11,12 +11,12 @@ import pytest
 
 from tdpkit.engine import mmu
 from tdpkit.engine.events import record
-from tdpkit.engine.td_guest import td_accept
-from tdpkit.engine.tdx_accept import accept_split_mirrors, accept_split_root_hpa
 from tdpkit.exercises.hunt import PAGE, TRIES, check_hunt, hunt
 from tdpkit.exercises.suspects import ACCEPT_SPLITS, SUSPECTS
 from tdpkit.lab.td import TD_4LEVEL, Td
-from tests.exercises.junk_values import EACH_JUNK, answered_in_words
+from tdpkit.tdx.guest import td_accept
+from tdpkit.tdx.tdx_accept import accept_split_mirrors, accept_split_root_hpa
+from tests.oracles.junk_values import EACH_JUNK, answered_in_words
 
 ANSWER = "kvm_tdp_mmu_split_huge_pages"
 

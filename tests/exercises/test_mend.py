@@ -17,15 +17,15 @@ from tdpkit.engine.mmu import (
     kvm_unmap_gfn_range,
 )
 from tdpkit.engine.roots import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED
-from tdpkit.engine.tdx_accept import (
+from tdpkit.exercises.mend import CASES, check_mend
+from tdpkit.tdx.tdx_accept import (
     accept_split_mirrors,
     accept_split_root_hpa,
     accept_split_v3,
     accept_split_v3_as_posted,
 )
-from tdpkit.exercises.mend import CASES, check_mend
-from tests.exercises.junk import HostileError, breaking, endless
-from tests.exercises.junk_values import EACH_JUNK, answered_in_words
+from tests.oracles.junk import HostileError, breaking, endless
+from tests.oracles.junk_values import EACH_JUNK, answered_in_words
 
 
 def mirrors(kvm: Any, gfn: int, level: int) -> Any:

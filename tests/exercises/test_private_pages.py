@@ -18,8 +18,8 @@ from tdpkit.exercises.private_pages import (
     frame_list,
     run_demote,
 )
-from tests.exercises.junk import Hostile, breaking, endless
-from tests.exercises.junk_values import EACH_JUNK, answered_in_words
+from tests.oracles.junk import Hostile, breaking, endless
+from tests.oracles.junk_values import EACH_JUNK, answered_in_words
 
 RIGHT = ["BLOCK", "TRACK", "KICK", "DEMOTE"]
 OK = "TDX_SUCCESS"

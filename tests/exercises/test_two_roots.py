@@ -21,8 +21,8 @@ from tdpkit.exercises.two_roots import (
     zapped_by,
 )
 from tdpkit.exercises.verdict import Verdict
-from tests.exercises.junk import Hostile
-from tests.exercises.junk_values import EACH_JUNK, answered_in_words
+from tests.oracles.junk import Hostile
+from tests.oracles.junk_values import EACH_JUNK, answered_in_words
 
 TABLE = {
     0: (0, 0, 0, 0),

@@ -16,7 +16,7 @@ from tdpkit.engine.tree import TdpMmuRoot, map_run
 from tdpkit.lab.cost import price_plain_split, visits_again, visits_in_new_tables, visits_when_mapped
 from tdpkit.lab.guest import LAYOUTS, layout_of
 from tdpkit.lab.split_call import SplitCall
-from tests.engine import brute
+from tests.oracles import brute
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 TOYS = [Geometry(1, 1, 1), Geometry(2, 1, 1), Geometry(1, 3, 2), Geometry(1, 4, 3), Geometry(2, 2, 2)]

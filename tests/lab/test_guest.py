@@ -10,8 +10,7 @@ from tdpkit.engine.gfn import Geometry, InvalidTypeError, InvalidValueError, for
 from tdpkit.engine.tree import LeafRun, leaf_runs, map_leaf, translate
 from tdpkit.lab import guest as guest_module
 from tdpkit.lab.guest import ACTIONS, LAYOUTS, VM_KINDS, Guest, Layout
-
-from . import byframe
+from tests.oracles import byframe
 
 X86 = Geometry(index_bits=9, root_level=4, max_leaf_level=3)
 PRESETS = [(name, kind) for name in LAYOUTS for kind in VM_KINDS]

@@ -8,11 +8,12 @@ from random import Random
 import pytest
 
 from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError
-from tdpkit.engine.range_split import SPLITS
-from tdpkit.lab.page_life import FOLIOS, LIFE_TOY, MACHINES, PageLife
-from tdpkit.lab.page_life_fold import AGAIN, Teller
-from tdpkit.lab.page_life_view import View, Watch
-from tdpkit.lab.page_life_words import ACTORS, Names, Said
+from tdpkit.engine.splits import SPLITS
+from tdpkit.lab.page_life import PageLife
+from tdpkit.lab.page_life.fold import AGAIN, Teller
+from tdpkit.lab.page_life.story import FOLIOS, LIFE_TOY, MACHINES
+from tdpkit.lab.page_life.view import View, Watch
+from tdpkit.lab.page_life.words import ACTORS, Names, Said
 from tdpkit.lab.td import Td
 
 FRAMES, BLOCK = 32, 8

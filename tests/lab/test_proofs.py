@@ -20,8 +20,8 @@ from tdpkit.engine.tdp_mmu import iter_cross_boundary, tdp_mmu_split_huge_pages_
 from tdpkit.engine.tree import TdpMmuRoot, map_leaf, translate
 from tdpkit.lab import proofs, statements, symbolic
 from tdpkit.lab import symbolic_strategies as plans
-from tdpkit.lab.exhaust import UNIVERSES, search
 from tdpkit.lab.proofs import STATEMENTS, Proof, ProofTable, Statement, prove, prove_all
+from tdpkit.lab.search import UNIVERSES, search
 from tdpkit.lab.shapes import leaves_of, plant, random_shape
 from tdpkit.lab.spec import edges_of, forced_in, forced_splits, judge
 from tdpkit.lab.statements import LEVELS

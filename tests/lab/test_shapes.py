@@ -18,7 +18,7 @@ from tdpkit.lab.shapes import (
     shapes,
     tables_of,
 )
-from tests.engine import brute
+from tests.oracles import brute
 
 SMALL = [Geometry(1, 1, 1), Geometry(1, 2, 1), Geometry(1, 2, 2), Geometry(1, 3, 2), Geometry(2, 1, 1)]
 FOUR = Geometry(2, 3, 3)

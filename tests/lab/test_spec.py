@@ -19,7 +19,7 @@ from tdpkit.lab.spec import (
     split_as_forced,
 )
 from tdpkit.lab.strategies import STRATEGIES, Call, Report, run_strategy
-from tests.engine import brute
+from tests.oracles import brute
 
 from .test_shapes import as_brute
 

@@ -26,8 +26,8 @@ from tdpkit.lab.conformance import GEOMETRY, faults_of
 from tdpkit.lab.guest import LAYOUTS, Layout
 from tdpkit.lab.split_call import CALL_LAYOUTS, SplitCall, Step
 from tdpkit.lab.worlds import RACES, Faults, FaultWorld
-from tdpkit.show.walk import walk_state
-from tests.engine import brute
+from tdpkit.show.walk.state import walk_state
+from tests.oracles import brute
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 LET_GO = ("drop", "resched")

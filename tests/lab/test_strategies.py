@@ -25,9 +25,9 @@ from tdpkit.lab.shapes import LEAF, leaves_of, plant, random_shape, read
 from tdpkit.lab.spec import forced_in, judge
 from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, Call, edge_blocks, plan_of, run_strategy
 from tdpkit.lab.worlds import CountingWorld, Faults, FaultWorld, JournalWorld
-from tests.engine import brute
+from tests.lab.test_search import EXACT, by_model
+from tests.oracles import brute
 
-from .test_exhaust import EXACT, by_model
 from .test_shapes import as_brute
 
 VECTORS = Path(__file__).parents[1] / "vectors"

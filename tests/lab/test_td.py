@@ -8,7 +8,7 @@ import pytest
 from tdpkit.engine.events import External, Flush, Visit
 from tdpkit.engine.gfn import Geometry, InvalidTypeError, InvalidValueError
 from tdpkit.lab.td import ACCEPT_SPLITS, TD_4LEVEL, TOY, PageRun, Td
-from tests.engine.invariants import check
+from tests.oracles.invariants import check
 
 FREE, PENDING, PRESENT = 0, 2, 4  # kernel-facts 8.5
 ALREADY, MISMATCH, INVALID = 0x00000B0A << 32, 0xC0000B0B << 32, 0xC0000100 << 32

@@ -26,8 +26,7 @@ from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_lea
 from tdpkit.engine.tree import LeafRun, map_leaf, map_run
 from tdpkit.lab.guest import VM_KINDS, Layout
 from tdpkit.lab.worlds import CountingWorld, JournalWorld
-
-from . import byframe
+from tests.oracles import byframe
 
 
 def vm(layout, kind, **of_pool) -> tuple[Kvm, object]:

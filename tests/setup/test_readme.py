@@ -33,6 +33,6 @@ def test_its_example_runs(tmp_path: Path) -> None:
 
 
 def test_it_names_the_folders_of_the_house() -> None:
-    for folder in ("engine", "lab", "show", "exercises"):
+    for folder in ("engine", "tdx", "lab", "show", "exercises"):
         assert f"tdpkit/{folder}/" in README
         assert (ROOT / "tdpkit" / folder / "__init__.py").is_file()

@@ -6,12 +6,11 @@ from xml.etree import ElementTree
 import pytest
 
 from tdpkit.engine.gfn import InvalidValueError, parse_gfn
-from tdpkit.lab.conversion import MAPS, SIZES, cost_curves
+from tdpkit.lab.cost_curves import MAPS, SIZES, cost_curves
 from tdpkit.lab.strategies import CONTENDERS
 from tdpkit.show.cost_curves import NAMES, CostCurves
 from tdpkit.show.theme import DARK, LIGHT, contrast
-
-from .svgs import ROOT, SVG, printed_whatever_the_hash_seed
+from tests.oracles.svgs import ROOT, SVG, printed_whatever_the_hash_seed
 
 
 @pytest.fixture(scope="module")

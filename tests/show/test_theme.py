@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 
 from tdpkit.lab.guest import ACTIONS, LAYOUTS, VM_KINDS, Guest
-from tdpkit.show.boundary import boundary_state
-from tdpkit.show.boundary_svg import boundary_svg
-from tdpkit.show.markup import HATCHED, Drawing
+from tdpkit.show.boundary.picture import boundary_svg
+from tdpkit.show.boundary.state import boundary_state
+from tdpkit.show.drawing import HATCHED, Drawing
 from tdpkit.show.theme import DARK, LIGHT, LIVE, LIVE_STYLE, contrast
 
 THEMES = [pytest.param(LIGHT, id="light"), pytest.param(DARK, id="dark")]

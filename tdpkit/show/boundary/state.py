@@ -1,0 +1,257 @@
+"""The boundary explorer's state: what an action on a range does, ready to be drawn or read out.
+
+:func:`boundary_state` asks the lab and reads the tables around both edges; it draws nothing. Everything in a
+:class:`BoundaryState` is a number or a text, in frames where not said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from tdpkit.engine.gfn import format_gfn
+from tdpkit.engine.tree import Leaf, table_at
+from tdpkit.lab.guest import Guest, Outcome
+from tdpkit.lab.words import count_of
+
+from ..strips import Cell, Strip, join_cells, runs_of_entries
+from .words import WHAT_IF, answer, counters, edge_caption, kind_names, name_leaf, title
+
+
+class Lens(NamedTuple):
+    """The strips around one edge, from the largest leaf's level down, and what happens there in words."""
+
+    name: str
+    edge: int
+    strips: tuple[Strip, ...]
+    caption: str
+    role: str
+
+
+class BoundaryState(NamedTuple):
+    """All that the picture and the text show."""
+
+    kind: str
+    outcome: Outcome
+    title: str
+    answer: str
+    role: str
+    """How the answer is to be taken: "ink", "good" or "bad"."""
+    note: str
+    guest: Strip
+    lenses: tuple[Lens, ...]
+    counters: tuple[tuple[str, str, str], ...]
+    """(value, caption, role)."""
+    legend: tuple[tuple[str, str], ...]
+    """(kind, name) of each kind of cell that occurs."""
+    memory: tuple[str, ...]
+    """What the guest reads in each frame afterwards, in hex ("··": zapped as asked, "--": never its own)."""
+
+
+def boundary_state(guest: Guest, start: int, end: int, action: str) -> BoundaryState:
+    """What `action` on frames [start, end) of the untouched `guest` does.
+
+    Raises InvalidTypeError or InvalidValueError for a range that is not the guest's, empty or reversed, and
+    for an unknown action; the guest is unchanged in any case.
+    """
+    with guest.after(start, end, action) as (after, outcome):
+        painter = _Painter(after, outcome)
+        lenses = (painter.whole(),) if guest.shows_bytes else (painter.lens("start"), painter.lens("end"))
+        strip = painter.guest_strip()
+        memory = _memory(after, outcome) if guest.shows_bytes else ()
+    said, role = answer(outcome, guest)
+    shown = (strip, *(part for lens in lenses for part in lens.strips))
+    kinds = {cell.kind for part in shown for cell in part.cells}
+    return BoundaryState(
+        kind=outcome.kind,
+        outcome=outcome,
+        title=title(outcome, guest),
+        answer=said,
+        role=role,
+        note=WHAT_IF if guest.what_if else "",
+        guest=strip,
+        lenses=lenses,
+        counters=counters(outcome),
+        legend=tuple((kind, name) for kind, name in kind_names(guest).items() if kind in kinds),
+        memory=memory,
+    )
+
+
+def _memory(after: Guest, outcome: Outcome) -> tuple[str, ...]:
+    """The guest touches every frame that is still its own, and accepts what it must."""
+    read = []
+    for gfn in range(after.frames):
+        if "zap" in outcome.action and gfn in outcome.span:
+            read.append("··")
+            continue
+        if after.host_frame(gfn) is None:
+            read.append("--")
+            continue
+        touch = after.touch(gfn)
+        if touch.event == "violation":
+            touch = after.accept(gfn)
+        read.append("··" if touch.byte is None else f"{touch.byte:02x}")
+    return tuple(read)
+
+
+class _Painter:
+    """Reads strips out of a guest's tables, as they are after an action."""
+
+    def __init__(self, guest: Guest, outcome: Outcome) -> None:
+        self.guest = guest
+        self.geometry = guest.geometry
+        self.outcome = outcome
+        self.span = outcome.span
+        self.zapped = "zap" in outcome.action
+        self._crossing_now = outcome.crossing if outcome.action == "look" else ()
+        self.away = "lost" if outcome.kind == "TD" else "refaulted"
+
+    # ---- which strips -----------------------------------------------------------------------------------
+
+    def guest_strip(self) -> Strip:
+        """The whole guest by its layout, without reading a table."""
+        cells = []
+        for gfn, level, count, _ in self.guest.layout.leaves:
+            last = gfn + count * self.geometry.pages(level)
+            cells += self._mapped_cells(gfn, last, f"leaf{level}", gone=self.zapped)
+        holes = self._between(cells, 0, self.guest.frames)
+        label = f"the guest, 0 to {format_gfn(self.guest.frames)}"
+        return Strip(label, "", 0, self.guest.frames, tuple(sorted([*cells, *holes])), (0, self.guest.frames))
+
+    def _named(self, cells: Iterable[Cell], level: int) -> tuple[Cell, ...]:
+        """The cells of a strip of `level`, equal ones joined, each with its text."""
+        return tuple(cell._replace(text=self._text(cell, level)) for cell in join_cells(cells))
+
+    @staticmethod
+    def _within(cells: Iterable[Cell], last: int) -> Iterator[Cell]:
+        """The cells, ended where the guest ends: its last entry may reach beyond."""
+        return (cell._replace(last=min(cell.last, last)) for cell in cells if cell.first < last)
+
+    def _text(self, cell: Cell, level: int) -> str:
+        frames = cell.last - cell.first
+        entries = frames // self.geometry.pages(level)
+        whole = entries * self.geometry.pages(level) == frames
+        label = format_gfn(self.geometry.pages(level))
+        if cell.kind == "hole":
+            return "not mapped"
+        if cell.kind == "table" and whole:
+            return "table" if entries == 1 else f"{entries} tables"
+        if cell.kind == f"leaf{level}" or cell.kind == "split":
+            return f"{entries} × {label}"
+        if cell.kind == "crossing" and any(leaf[:2] == (cell.first, level) for leaf in self.outcome.crossing):
+            return "crosses"
+        said = {"crossing": "at stake", "zapped": "zapped", "lost": "lost", "refaulted": "to re-fault"}
+        if cell.kind in said:
+            return f"{count_of(frames, 'frame')} {said[cell.kind]}"
+        inside = self.span.overlap(cell.first, frames) == frames
+        return count_of(frames, "frame") + (" in the range" if inside else "")
+
+    def whole(self) -> Lens:
+        """A toy: one strip over all its frames for each level that may hold leaves, tables side by side."""
+        strips = []
+        for level in range(self.geometry.max_leaf_level, 0, -1):
+            table = self.geometry.pages(level + 1)
+            parts = [
+                self.strip(level, first, first, min(first + table, self.guest.frames))
+                for first in range(0, self.guest.frames, table)
+            ]
+            cells = self._named((cell for part in parts for cell in part.cells), level)
+            strips.append(parts[0]._replace(note="", last=self.guest.frames, cells=cells))
+        return Lens("frames", 0, tuple(strips), "", "ink")
+
+    def lens(self, name: str) -> Lens:
+        """The strips around one edge, at the first or the last frame of the range."""
+        edge = getattr(self.span, name)
+        at = edge if name == "start" else edge - 1
+        strips = []
+        for level in range(self.geometry.max_leaf_level, 0, -1):
+            first = self.geometry.gfn_round_for_level(at, level + 1)
+            last = min(first + self.geometry.pages(level + 1), max(self.guest.frames, first + 1))
+            strips.append(self.strip(level, at, first, last))
+        caption, role = edge_caption(self.outcome, self.guest, name)
+        return Lens(name, edge, tuple(strips), caption, role)
+
+    # ---- one strip --------------------------------------------------------------------------------------
+
+    def strip(self, level: int, at: int, first: int, last: int) -> Strip:
+        """The `level` entries of frames [first, last), which lie in one table; `at` is the edge's frame."""
+        row, above = table_at(self.guest.root, at, level)
+        pages = self.geometry.pages(level)
+        focus = self.geometry.gfn_round_for_level(at, level)
+        label = f"level {level} · {format_gfn(pages)} per entry"
+        if row is not None:
+            note = f"table at {format_gfn(self.geometry.gfn_round_for_level(at, level + 1))}"
+            cells = list(self._entries(row, level, first, last))
+        elif above is not None:
+            note = f"inside {name_leaf(above, self.guest)}"
+            cells = self._inside_leaf(above, first, last)
+        else:
+            note = "no table"
+            cells = self._absent_cells(first, last)
+        return Strip(
+            label, note, first, last, self._named(self._within(cells, last), level), (focus, focus + pages)
+        )
+
+    def _entries(self, row: int, level: int, first: int, last: int) -> Iterator[Cell]:
+        """Cells of a table's entries: runs of equal ones, of which at most two leaves cross an edge."""
+        pages, split = self.geometry.pages(level), (first, level + 1) in self.outcome.splits
+        low = self.geometry.index(first | self.guest.root.gfn_bits, level)
+        entries = self.guest.root.pool.table(row)[low : low + -(-(last - first) // pages)]
+        for cell in runs_of_entries(entries, level, first, pages):
+            if cell.kind == "hole":
+                yield from self._absent_cells(cell.first, cell.last)
+            elif cell.kind == "table":
+                yield cell
+            elif split:
+                yield cell._replace(kind="split")
+            else:
+                yield from self._leaf_cells(level, cell.first, cell.last)
+
+    def _leaf_cells(self, level: int, first: int, last: int) -> Iterator[Cell]:
+        """Leaves side by side: those that cross an edge stand by themselves."""
+        pages = self.geometry.pages(level)
+        crossing = [leaf.gfn for leaf in self._crossing_now if leaf.level == level]
+        marks = [Cell(gfn, gfn + pages, "crossing") for gfn in crossing if first <= gfn < last]
+        yield from sorted([*marks, *self._between(marks, first, last, f"leaf{level}")])
+
+    def _inside_leaf(self, leaf: Leaf, first: int, last: int) -> list[Cell]:
+        """Some frames of one large leaf: of a crossing one, those outside the range would go with it."""
+        kind = f"leaf{leaf.level}"
+        return self._by_range(first, last, kind, "crossing" if leaf in self._crossing_now else kind)
+
+    def _absent_cells(self, first: int, last: int) -> list[Cell]:
+        """Non-present frames: never mapped, or zapped, in the range or outside."""
+        cells: list[Cell] = []
+        for gfn, level, count, _ in self.guest.layout.leaves:
+            low, high = max(first, gfn), min(last, gfn + count * self.geometry.pages(level))
+            if low < high:
+                cells += self._by_range(low, high, "zapped", self.away)
+        return sorted([*cells, *self._between(cells, first, last)])
+
+    def _mapped_cells(self, first: int, last: int, kind: str, *, gone: bool) -> list[Cell]:
+        """Frames of the layout: as they were, but for the range and what went with it."""
+        cells = self._by_range(first, last, "zapped" if gone else kind, kind)
+        if self.outcome.action != "zap":
+            return cells
+        kept: list[Cell] = []
+        for cell in cells:
+            away = [part for part in self.outcome.outside if cell.first < part.end and part.start < cell.last]
+            marks = [Cell(max(cell.first, part.start), min(cell.last, part.end), self.away) for part in away]
+            rest = self._between(marks, cell.first, cell.last, cell.kind)
+            kept += sorted([*marks, *rest])
+        return kept
+
+    def _by_range(self, first: int, last: int, inside: str, outside: str) -> list[Cell]:
+        parts = [Cell(part.start, part.end, outside) for part in self.span.outside(first, last - first)]
+        low, high = max(first, self.span.start), min(last, self.span.end)
+        return sorted([*parts, Cell(low, high, inside)]) if low < high else parts
+
+    @staticmethod
+    def _between(cells: Iterable[Cell], first: int, last: int, kind: str = "hole") -> list[Cell]:
+        """What `cells` leave free of [first, last)."""
+        free, at = [], first
+        for cell in sorted(cells):
+            if at < cell.first:
+                free.append(Cell(at, cell.first, kind))
+            at = max(at, cell.last)
+        return [*free, Cell(at, last, kind)] if at < last else free

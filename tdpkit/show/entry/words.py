@@ -1,0 +1,94 @@
+"""What the entry decoder says: title, answer, the child's caption, the note on where an entry came from."""
+
+from __future__ import annotations
+
+from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, format_gfn, name_gfn
+from tdpkit.engine.spte import PT_PAGE_SIZE_MASK
+from tdpkit.lab.entries import Child, Entry, Found, bit_numbers
+from tdpkit.lab.entry_fields import name_frames
+
+READERS = {"frame": "the frame", "CPU": "read by the CPU", "KVM": "KVM's own", "": "not used"}
+"""Who reads a field, in the legend's words and order."""
+
+
+def title(entry: Entry) -> str:
+    """The entry, and the level it is found at."""
+    return f"{entry.spte:#018x} at level {entry.level} ({entry.label} per entry)"
+
+
+def answer(entry: Entry) -> str:
+    """What the entry is, in one sentence."""
+    if entry.kind == "frozen":
+        return "Frozen: not present, and in the middle of another thread's change; hands off."
+    if entry.kind == "mmio":
+        return (
+            "MMIO: not present; an access is an EPT misconfiguration by design, and KVM emulates the device."
+        )
+    if entry.kind == "non-present":
+        if entry.flaws:
+            return "Not present, as KVM sees it, and no entry of KVM's making."
+        return "Not present: the empty entry is bit 63 alone, and an access here is an EPT violation."
+    if entry.flaws:
+        what = "table entry" if entry.kind == "table" else f"leaf of {entry.label}"
+        return f"It reads as a {what} on host frame {entry.pfn:#x}, and no kernel would hold it here."
+    if entry.kind == "table":
+        below = entry.geometry.level(entry.level - 1).label
+        where = f"the table of {below} entries in frame {entry.pfn:#x}"
+        return f"A table entry: it maps nothing itself; it leads to {where}."
+    frames = name_frames(entry.pfn, entry.pages)
+    return f"A leaf of {entry.label}: {frames}; {_rights(entry)}."
+
+
+def _rights(entry: Entry) -> str:
+    if entry.is_access_tracked:
+        return "access-tracked, R, W and X are taken away"
+    allowed = [verb for bit, verb in enumerate(("read", "write", "execute")) if entry.spte >> bit & 1]
+    return f"the guest may {listed(allowed)}" if allowed else "the guest may do nothing with it"
+
+
+def listed(words: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def child_caption(entry: Entry, child: Child) -> str:
+    """Which child this is, and where it differs from its parent."""
+    label = entry.geometry.level(child.level).label
+    which = f"Child {child.index} of {entry.geometry.entries} is {child.spte:#018x}, a {label} leaf"
+    frame, other = bit_numbers(child.frame_bits), bit_numbers(child.other_bits)
+    said = []
+    if frame:
+        said.append(f"{len(frame)} frame {'bit' if len(frame) == 1 else 'bits'}")
+    if other:
+        page_size = " (page size)" if child.other_bits == PT_PAGE_SIZE_MASK else ""
+        said.append(
+            f"{'bit' if len(other) == 1 else 'bits'} {listed([str(bit) for bit in other])}{page_size}"
+        )
+    if not said:
+        return f"{which}: no bit differs from its parent."
+    differ = "differs" if len(frame) + len(other) == 1 else "differ"
+    return f"{which}: {' and '.join(said)} {differ} from its parent."
+
+
+def nx_note(entry: Entry, child: Child, *, exec_allowed: bool, nx_huge_pages: bool) -> str:
+    """What the NX-huge-page rule had to say about the child."""
+    if not nx_huge_pages:
+        return "NX huge pages off: the child executes as its parent does."
+    smallest = entry.geometry.level(PG_LEVEL_4K).label
+    if child.level > PG_LEVEL_4K:
+        return f"NX huge pages on: a child that is still huge stays as it is; the rule waits for {smallest}."
+    if exec_allowed:
+        return f"NX huge pages on: role.access has x, so a {smallest} child may execute."
+    return f"NX huge pages on: role.access lacks x, so a {smallest} child may not execute."
+
+
+def way_note(found: Found, wanted: int, at: int, geometry: Geometry) -> str:
+    """Which entry was picked from a machine, and whether the way ended above the level asked for."""
+    where = f"index {found.index} on the way to {name_gfn(at)}"
+    if found.level == wanted:
+        return f"Picked from real tables: level {found.level}, {where}."
+    label = geometry.level(wanted).label
+    return (
+        f"There is no level {wanted} entry ({label}) on the way to {format_gfn(at)}: it ends here, "
+        f"at level {found.level}, index {found.index}."
+    )

@@ -1,0 +1,5 @@
+"""The lost -12: memory runs short during a split, and four callers interpret the value that comes back."""
+
+from .live import LostErrno
+
+__all__ = ["LostErrno"]

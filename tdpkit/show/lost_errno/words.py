@@ -1,0 +1,253 @@
+"""The lost -12 in words: what each caller makes of the value, what comes out, what is true."""
+
+from __future__ import annotations
+
+from html import escape
+from itertools import groupby
+
+from tdpkit.engine.gfn import GfnRange
+from tdpkit.lab.lost_errno import VERDICTS, Attempt, Row, Shortage
+from tdpkit.lab.words import count_of
+from tdpkit.tdx.sept import SeptState
+
+TITLE = "The lost -12: what four callers make of it"
+CALLS = {
+    "conversion": ("KVM_SET_MEMORY_ATTRIBUTES", "[6, 12) to shared"),
+    "punch hole": ("fallocate(PUNCH_HOLE)", "[6, 12), not of whole folios"),
+    "ACCEPT": ("TDG.MEM.PAGE.ACCEPT", "frame 3 alone, of a leaf of 8"),
+    "memory failure": ("kvm_gmem_error_folio", "page 3; a split is only planned"),
+}
+"""The call, and on what, of each row."""
+_RETURNS = {
+    "conversion": "the ioctl",
+    "punch hole": "fallocate",
+    "ACCEPT": "ACCEPT",
+    "memory failure": "MF_DELAYED",
+}
+"""What the value of each row comes out of, or is called."""
+
+
+# ---- the value on its way ------------------------------------------------------------------------------
+
+
+def values(numbers: tuple[int, ...]) -> str:
+    """What came back each time, equal ones counted: ``-12 ×8``; a dash if nothing was called."""
+    runs = [(value, len(list(run))) for value, run in groupby(numbers)]
+    return ", ".join(f"{value} ×{count}" if count > 1 else f"{value}" for value, count in runs) or "–"
+
+
+def made_of_it(row: Row, attempt: Attempt) -> str:
+    """What the caller made of what the wrapper returned."""
+    got = attempt.wrapper[-1] if attempt.wrapper else None
+    if row.name == "ACCEPT":
+        return _accept_made_of_it(attempt)
+    zap = f"zaps {count_of(attempt.zapped, 'frame')}" if attempt.zapped else "skips the zap"
+    flush = ", flushes" if attempt.flushed else ""
+    if row.name == "conversion":
+        stores = "stores the attributes" if attempt.stored else "attributes as before"
+        if got is None:
+            return "the attributes say shared already: nothing to do"
+        begins = "takes 1 for “flush”: " if got > 0 else "gives up: " if got < 0 else ""
+        return f"{begins}{zap}{flush}, {stores}"
+    if not got:
+        ends = ", makes the hole" if attempt.stored and row.name == "punch hole" else ""
+        return f"{zap if attempt.zapped else 'finds nothing to zap'}{flush}{ends}"
+    if row.name == "punch hole":
+        ends = "and returns the 1" if got > 0 else "and returns the errno"
+        return f"bails out, for it is not 0: {zap}, makes no hole, {ends}"
+    return f"cannot fail, so it goes on: {zap}, the leaf whole{flush}"
+
+
+def _accept_made_of_it(attempt: Attempt) -> str:
+    if not attempt.wrapper:
+        return "is not asked: the page is a 4K page by now"
+    if attempt.wrapper[-1] < 0:
+        return "goes out to userspace; the guest stands still at its ACCEPT"
+    if attempt.returned is not None and attempt.returned < 0:
+        what = attempt.requests[attempt.refused[-1] - 1]
+        return f"has its split; then its own request for {what} is refused"
+    tries = len(attempt.wrapper)
+    if tries == 1:
+        return "sets the inhibit bit, resumes the guest"
+    ends = "for ever" if attempt.returned is None else f"fault {tries} is granted the split"
+    return f"takes 1 for “resume the guest”, which faults again: {ends}"
+
+
+def came_out(row: Row, attempt: Attempt) -> tuple[str, str, str]:
+    """The value that came out, of what, and what it means there."""
+    value, what = attempt.returned, _RETURNS[row.name]
+    if value is None:
+        return "∞", "the guest faults", "again and again"
+    if value < 0:
+        return str(value), "KVM_RUN" if row.name == "ACCEPT" else what, "-ENOMEM"
+    if row.name == "memory failure":
+        return str(value), what, "as always"
+    if row.name == "ACCEPT":
+        return f"{value >> 32:#x}" if value else "0", what, "accepted already" if value else "success"
+    return str(value), what, "“done”" if not value else "1 is no errno"
+
+
+def requests_words(attempt: Attempt, refuse: int) -> str:
+    """Which of its requests for host memory was refused."""
+    if attempt.refused:
+        first = attempt.refused[0]
+        later = ", later ones" if len(attempt.refused) > 1 else " refused"
+        return f"{first}: {attempt.requests[first - 1]}{later}"
+    asked = f"asks {count_of(len(attempt.requests), 'time')}"
+    return f"{asked} only" if refuse else f"{asked}, all granted"
+
+
+# ---- what is true --------------------------------------------------------------------------------------
+
+
+def frames_words(gfns: tuple[int, ...]) -> str:
+    """Frames as ranges: ``[0, 3), [4, 8)``."""
+    starts = [gfn for gfn in gfns if gfn - 1 not in gfns]
+    ends = [gfn + 1 for gfn in gfns if gfn + 1 not in gfns]
+    return ", ".join(f"[{start}, {end})" for start, end in zip(starts, ends, strict=True))
+
+
+def _span_words(span: GfnRange) -> str:
+    return f"[{span.start}, {span.end})"
+
+
+def record_words(row: Row) -> str:
+    """What is on record."""
+    on = row.record
+    match row.name:
+        case "conversion":
+            return f"attributes: {_span_words(on)} shared" if on else "attributes: all private"
+        case "punch hole":
+            return f"file: a hole at {_span_words(on)}" if on else "file: no hole"
+        case "ACCEPT":
+            return f"inhibit bit: {_span_words(on)} at 4K only" if on else "inhibit bit: not set"
+        case _:
+            return f"file: page {row.span.start} broken" if on else "file: no page broken"
+
+
+def mapped_words(row: Row) -> str:
+    """What the S-EPT holds."""
+    free = tuple(g for run in row.runs if not run.level for g in range(run.gfn, run.gfn + run.pages))
+    pending = tuple(
+        g for run in row.runs if run.state == SeptState.PENDING for g in range(run.gfn, run.gfn + run.pages)
+    )
+    if pending:
+        return f"S-EPT: {frames_words(pending)} PENDING, the rest mapped"
+    return f"S-EPT: {frames_words(free)} not mapped" if free else "S-EPT: all mapped"
+
+
+def guest_words(row: Row) -> str:
+    """What the guest reads, and what is wrong with that."""
+    gfn = row.span.start
+    private, shared = row.private_bytes[gfn], row.shared_byte
+    if row.lost:
+        return f"{count_of(len(row.lost), 'frame')} outside lost: {frames_words(row.lost)}"
+    if private is not None and shared is not None:
+        return f"frame {gfn} reads {private:#04x} as private, {shared:#04x} as shared"
+    if shared is not None:
+        return f"frame {gfn} reads {shared:#04x}, as shared only"
+    if private is not None:
+        return f"frame {gfn} reads {private:#04x}, as private"
+    if row.name == "memory failure":
+        return f"frame {gfn + 1} reads {row.private_bytes[gfn + 1]:#04x}, frame {gfn} faults"
+    return f"frame {gfn} faults: {'not accepted' if row.name == 'ACCEPT' else 'nothing is there'}"
+
+
+# ---- the whole -----------------------------------------------------------------------------------------
+
+
+def answer(shortage: Shortage, rows: tuple[Row, ...]) -> str:
+    """What it comes to."""
+    groups = [
+        f"{verdict[0].upper()}{verdict[1:]}: {', '.join(row.name for row in rows if row.verdict == verdict)}."
+        for verdict in VERDICTS
+        if any(row.verdict == verdict for row in rows)
+    ]
+    return " ".join([_refusal(shortage, rows), *groups])
+
+
+def _refusal(shortage: Shortage, rows: tuple[Row, ...]) -> str:
+    walks = {
+        (walk, ret) for row in rows for walk, ret in zip(row.first.walks, row.first.wrapper, strict=True)
+    }
+    back = " Memory is back, and all call again." if shortage.again else ""
+    if not any(row.first.refused for row in rows):
+        often = "Nobody asks for memory so often" if shortage.refuse else "No request for memory is refused"
+        return f"{often}: no errno.{back}"
+    came = sorted({ret for walk, ret in walks if walk < 0})
+    return f"{shortage.declared} ret: -12 comes back as {', '.join(map(str, came))}.{back}"
+
+
+def lost_errno_text(shortage: Shortage, rows: tuple[Row, ...]) -> str:
+    """The picture in plain text: the answer, then a line per caller."""
+    return "\n".join([f"{TITLE}. {answer(shortage, rows)}", *(_line(shortage, row) for row in rows)])
+
+
+def _line(shortage: Shortage, row: Row) -> str:
+    again = f"; called again: {again_words(row)}" if row.again else ""
+    return (
+        f"{row.name} ({requests_words(row.first, shortage.refuse)}): {_chain(row, row.first)}{again}. "
+        f"Now {record_words(row)}; {mapped_words(row)}; {guest_words(row)}. {row.verdict}"
+    )
+
+
+def _chain(row: Row, attempt: Attempt) -> str:
+    value, what, means = came_out(row, attempt)
+    walk, wrapper = values(attempt.walks), values(attempt.wrapper)
+    return f"walk {walk}, wrapper {wrapper}; {made_of_it(row, attempt)}; {what}: {value}, {means}"
+
+
+def again_words(row: Row) -> str:
+    """The second call, on one line; "" if there was none."""
+    if row.again is None:
+        return ""
+    value, what, means = came_out(row, row.again)
+    wrapper = f"wrapper {values(row.again.wrapper)}" if row.again.wrapper else "wrapper not called"
+    return f"{wrapper}; {made_of_it(row, row.again)}; {what}: {value}, {means}"
+
+
+_COLUMNS = (
+    "caller",
+    "walk",
+    "wrapper",
+    "caller makes of it",
+    "userspace or guest sees",
+    "true state",
+    "verdict",
+)
+
+
+def lost_errno_table(shortage: Shortage, rows: tuple[Row, ...]) -> str:
+    """The picture as an HTML table for those who read rather than look: its text twin."""
+    columns = [*_COLUMNS]
+    if shortage.again:
+        columns.insert(-2, "called again")
+    head = "".join(f'<th scope="col">{name}</th>' for name in columns)
+    body = "".join(_row(shortage, row) for row in rows)
+    return (
+        f"<table><caption>{escape(answer(shortage, rows))}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def _row(shortage: Shortage, row: Row) -> str:
+    value, what, means = came_out(row, row.first)
+    asked = f"asks for {', '.join(row.first.requests)}; {requests_words(row.first, shortage.refuse)}"
+    bytes_seen = " ".join("--" if byte is None else f"{byte:02x}" for byte in row.private_bytes)
+    in_wrapper, in_caller = (": errno lost" * (row.first.lost_at == at) for at in ("wrapper", "caller"))
+    cells = [
+        values(row.first.walks),
+        f"{values(row.first.wrapper)}{in_wrapper}",
+        f"{made_of_it(row, row.first)}{in_caller}",
+        f"{what}: {value}, {means}",
+        f"{record_words(row)}; {mapped_words(row)}; {guest_words(row)}; private bytes {bytes_seen}",
+        row.verdict,
+    ]
+    if row.again:
+        cells.insert(-2, again_words(row))
+    data = "".join(f"<td{_CELL}>{escape(cell)}</td>" for cell in cells)
+    who = f"<b>{row.name}</b><br>{' '.join(CALLS[row.name])}; {asked}"
+    return f'<tr><th scope="row"{_CELL}>{who}</th>{data}</tr>'
+
+
+_CELL = ' style="padding-right:12px;text-align:left;vertical-align:top;font-weight:400"'

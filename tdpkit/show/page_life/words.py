@@ -1,0 +1,216 @@
+"""The conversion stepper in words: title, answer, log, pills, counters, and the table that is its twin."""
+
+from __future__ import annotations
+
+from html import escape
+
+from tdpkit.lab.page_life import PageLife
+from tdpkit.lab.page_life.story import FOLIOS
+from tdpkit.lab.page_life.view import Find, Run, View
+from tdpkit.lab.words import count_of, group_digits
+from tdpkit.tdx.abi import Call, status_name
+
+LOG_LINES = 6
+_TABLE_STEPS = 12
+"""The table shows so many steps on either side."""
+
+SPLIT_TITLES = {
+    "v3": "split by v3",
+    "v3 as posted": "split by v3 as posted",
+    "head and tail": "split head and tail",
+    "none": "no split",
+}
+FIND_WORDS = {
+    "own": "its own bytes",
+    "zeros": "zeros, accepted anew",
+    "lost": "lost",
+    "pending": "must ACCEPT first",
+    "shared": "userspace’s bytes",
+    "none": "nothing mapped",
+}
+STATE_LETTERS = {"PRESENT": "A", "PENDING": "P", "BLOCKED": "B", "PENDING_BLOCKED": "PB"}
+"""Of the S-EPT's states, on their leaves; the legend says what they mean."""
+
+
+def title(life: PageLife) -> str:
+    """The story."""
+    where = life.names.span(life.span.start, life.span.end)
+    what = "a hole punched into" if life.then == "punch hole" else "the life of"
+    folios = "" if life.folios == "2M" else f", {FOLIOS[life.folios].title}"
+    said = f"{what} {where}, {SPLIT_TITLES[life.split]}{folios}"
+    refused = f", page {life.refuse} refused" if life.refuse else ""
+    return said[0].upper() + said[1:] + refused
+
+
+def answer(life: PageLife, at: int) -> str:
+    """The step (from 0) in a sentence."""
+    return f"Step {at + 1} of {len(life.steps)}: {life.steps[at].said.sentence}"
+
+
+def role(life: PageLife, at: int) -> str:
+    """How the sentence is to be taken: "bad" where frames are lost in this step."""
+    before = life.steps[at - 1].view.lost if at else 0
+    return "bad" if life.steps[at].view.lost > before else "ink"
+
+
+def pills(life: PageLife, at: int) -> list[tuple[str, str]]:
+    """(text, role) of what holds at the step: the epoch, the vCPUs, the lock, the invalidation."""
+    view = life.steps[at].view
+    said = [(f"TD epoch {view.td_epoch}", "ink")]
+    for vcpu, epoch in view.entered:
+        if epoch is None:
+            said.append((f"vCPU {vcpu}: outside the TD", "crossing-mark"))
+        else:
+            said.append((f"vCPU {vcpu}: in since epoch {epoch}", "ink"))
+    lock = {"write": "held for write", "read": "held for read", "": "not held"}[view.lock]
+    said.append((f"mmu_lock: {lock}", "ink" if view.lock else "muted"))
+    invalidating = "invalidation in progress" if view.invalidating else "no invalidation"
+    said.append((invalidating, "crossing-mark" if view.invalidating else "muted"))
+    return said
+
+
+def counters(life: PageLife, at: int) -> list[tuple[str, str, str]]:
+    """(value, caption, role)."""
+    view = life.steps[at].view
+    return [
+        (group_digits(view.seamcalls), "SEAMCALL" if view.seamcalls == 1 else "SEAMCALLs", "ink"),
+        (group_digits(view.tables), "page-table page" + "s" * (view.tables != 1), "ink"),
+        (group_digits(view.sept_pages), "S-EPT page" + "s" * (view.sept_pages != 1), "ink"),
+        (group_digits(view.saved), "frames kept by a split", "good" if view.saved else "ink"),
+        (group_digits(view.lost), "frames lost", "bad" if view.lost else "ink"),
+    ]
+
+
+def totals(life: PageLife) -> str:
+    """What the whole story comes to."""
+    last = life.steps[-1].view
+    return f"at the end: {count_of(last.seamcalls, 'SEAMCALL')}, {count_of(last.lost, 'frame')} lost"
+
+
+# ---- the module's log ----------------------------------------------------------------------------------
+
+
+def log_tail(life: PageLife, at: int) -> list[tuple[str, str]]:
+    """The last lines of the module's log at the step, (number, text), equal names in a row together."""
+    log, end = life.td.module.log, life.steps[at].calls
+    lines: list[tuple[str, str]] = []
+    while end and len(lines) < LOG_LINES:
+        first = end - 1
+        # vCPUs that enter one after the other; the same one again entered for another reason.
+        while first and log[first - 1].name == log[first].name == "TDH.VP.ENTER":
+            if log[first - 1].vcpu in {call.vcpu for call in log[first:end]}:
+                break
+            first -= 1
+        lines.append((f"{end}", _line(life, log[first:end])))
+        end = first
+    return lines[::-1]
+
+
+def _line(life: PageLife, calls: list[Call]) -> str:
+    call = calls[-1]
+    if call.vcpu is not None:
+        vcpus = [f"{one.vcpu}" for one in calls]
+        who = f"vCPU {vcpus[0]}" if len(vcpus) == 1 else f"vCPUs {' and '.join(vcpus)}"
+        return f"{call.name} {who}"
+    where = "" if call.gfn is None else f" {life.names.frame(call.gfn)}"
+    if call.status:
+        status = status_name(call.status).removeprefix("TDX_PAGE_").removeprefix("TDX_")
+        return f"{call.name}{where}: {status.replace('_', ' ').lower()}"
+    if call.gfn is not None and call.level is not None:
+        toy = life.names.toy
+        where += f", level {call.level}" if toy else f", {life.geometry.level(call.level).label}"
+    return f"{call.name}{where}" + (": exit" if call.status is None else "")
+
+
+# ---- the text twins ------------------------------------------------------------------------------------
+
+
+def life_text(life: PageLife, at: int) -> str:
+    """The picture at the step in plain text."""
+    step = life.steps[at]
+    told = [
+        f"{title(life)}. {answer(life, at)}",
+        f"{step.act}; {step.said.actor}" + (f", {step.said.function}" * bool(step.said.function)),
+        "; ".join(text for text, _ in pills(life, at)),
+        *(f"{name}: {text}" for name, text in strips_in_words(life, step.view)),
+        ", ".join(f"{value} {caption}" for value, caption, _ in counters(life, at)),
+    ]
+    if step.view.bytes:
+        told.append("the guest reads: " + " ".join(step.view.bytes))
+    return "\n".join(told)
+
+
+def strips_in_words(life: PageLife, view: View) -> list[tuple[str, str]]:
+    """Each strip of the picture: its name, and its runs in words."""
+    span = life.names.span
+    private = ", ".join(span(*part) for part in view.private) or "none"
+    return [
+        ("private frames", private),
+        ("direct tree", _runs(life, view.direct)),
+        ("mirror tree", _runs(life, view.mirror)),
+        ("S-EPT", _runs(life, view.sept)),
+        (
+            "the guest finds",
+            "; ".join(f"{span(find.gfn, find.end)} {find_text(find)}" for find in view.finds),
+        ),
+    ]
+
+
+def _runs(life: PageLife, runs: tuple[Run, ...]) -> str:
+    return "; ".join(run_text(life, run) for run in runs) or "nothing"
+
+
+def run_text(life: PageLife, run: Run) -> str:
+    """A run of leaves: ``[0, 8) 1 leaf of level 2, PRESENT``."""
+    leaves = run.pages // life.geometry.pages(run.level)
+    size = f"of level {run.level}" if life.names.toy else f"of {life.geometry.level(run.level).label}"
+    where = life.names.span(run.gfn, run.end)
+    return f"{where} {count_of(leaves, 'leaf', 'leaves')} {size}, {run.state}"
+
+
+def find_text(find: Find) -> str:
+    """What the guest finds, in words."""
+    if find.kind != "lost":
+        return FIND_WORDS[find.kind]
+    return {"PRESENT": "lost: zeros", "PENDING": "lost: must ACCEPT again"}.get(
+        find.state, "lost: EPT violation"
+    )
+
+
+def life_table(life: PageLife, at: int) -> str:
+    """The steps around `at` (from 0), and how things stand, as HTML tables: the picture's text twin."""
+    first, last = max(0, at - _TABLE_STEPS), min(len(life.steps), at + _TABLE_STEPS + 1)
+    heads = ("step", "act", "who", "what", "in words", "mmu_lock", "epoch", "SEAMCALLs", "lost")
+    rows = ["<tr>" + "".join(f'<th scope="col">{head}</th>' for head in heads) + "</tr>"]
+    for number in range(first, last):
+        step = life.steps[number]
+        cells = (
+            f"{number + 1}",
+            step.act,
+            step.said.actor,
+            step.said.title,
+            step.said.sentence,
+            step.view.lock or "not held",
+            f"{step.view.td_epoch}",
+            group_digits(step.view.seamcalls),
+            group_digits(step.view.lost),
+        )
+        here = ' aria-current="step" style="font-weight:bold"' if number == at else ""
+        rows.append(f"<tr{here}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+    shown = f"steps {first + 1} to {last} of {len(life.steps)}"
+    stand = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>'
+        for name, text in (
+            *strips_in_words(life, life.steps[at].view),
+            ("now", "; ".join(text for text, _ in pills(life, at))),
+            *(
+                [("the guest reads", " ".join(life.steps[at].view.bytes))]
+                if life.steps[at].view.bytes
+                else []
+            ),
+        )
+    )
+    return (
+        f"<div><table><caption>{escape(title(life))}, {shown}. {escape(answer(life, at))}</caption>"
+        f"{''.join(rows)}</table><table><caption>After step {at + 1}</caption>{stand}</table></div>"
+    )

@@ -1,0 +1,138 @@
+"""Two trees side by side, live: which roots an operation asks for, and which tree it then reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import ipywidgets
+
+from tdpkit.engine.gfn import InvalidTypeError, format_gfn
+from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Outcome, Question, ask
+
+from ..exhibit import Exhibit, address_field, line
+from ..theme import Palette
+from .picture import two_trees_svg
+from .words import two_trees_table, two_trees_text
+
+KIND_LABELS = {"TD": "TD", "plain": "plain VM"}
+OPERATION_LABELS = {
+    "split": "split what crosses the edges (v3)",
+    "zap": "zap (unmap the range)",
+    "dirty-log split": "dirty-log split",
+    "split in mirror roots": "split in mirror roots",
+    "split at root.hpa": "split at root.hpa (RFC v5 41, as posted)",
+}
+
+
+class TwoTrees(Exhibit):
+    """The exhibit. Display it; or read `outcome`, and change it with :meth:`show`.
+
+    Arguments are the fields of :class:`~tdpkit.lab.two_roots.Question`. Raises InvalidValueError or
+    InvalidTypeError for what breaks a rule.
+    """
+
+    prefix = "tt"
+    good = "question"
+    least_width = 560
+
+    def __init__(self, **question: Any) -> None:
+        self.question = Question()
+        super().__init__()
+        self._connect()
+        self.show(**question)
+
+    # ---- the state --------------------------------------------------------------------------------------
+
+    def show(self, **change: Any) -> None:
+        """Ask another question; what is not named stays.
+
+        gfn: a frame, or text as :func:`~tdpkit.engine.gfn.parse_gfn` reads it. Raises InvalidValueError or
+        InvalidTypeError for what breaks a rule; the state is then the one before.
+        """
+        for name in change:
+            if name not in Question._fields:
+                raise InvalidTypeError(f"a question has {', '.join(Question._fields)}; it has no {name!r}")
+        outcome = ask(self.question._replace(**change))
+        self.outcome: Outcome = outcome
+        self.question = outcome.question
+        self._sync()
+
+    # ---- the controls -----------------------------------------------------------------------------------
+
+    def _build_controls(self) -> Iterable[ipywidgets.Widget]:
+        self.gfn_text = address_field("the frame g", "0x322a84d or 200G+680M")
+        self.gfn_text.description = "frame g"
+        self.gfn_text.style = {"description_width": "64px"}
+        self.gfn_text.layout.width = "290px"
+        self.kind_buttons = ipywidgets.ToggleButtons(
+            options=[(text, kind) for kind, text in KIND_LABELS.items()],
+            tooltips=["a trust domain: a direct and a mirror root", "a plain VM: a direct root"],
+            style={"button_width": "84px"},
+        )
+        self.level_buttons = ipywidgets.ToggleButtons(
+            options=[("4 levels", 4), ("5 levels", 5)],
+            tooltips=["GPAW 0: a TD's shared bit is 47", "GPAW 1: a TD's shared bit is 51"],
+            style={"button_width": "76px"},
+        )
+        self.operation_menu = ipywidgets.Dropdown(
+            options=[(OPERATION_LABELS[name], name) for name in OPERATIONS],
+            description="operation",
+            layout={"width": "auto", "flex": "0 1 420px"},
+            style={"description_width": "64px"},
+        )
+        self.filter_radio = ipywidgets.RadioButtons(
+            options=[(f"{name} ({value})", name) for name, value in FILTERS.items()],
+            tooltip="filter: the half of the memory that is meant",
+            orientation="horizontal",
+            layout={"width": "auto", "height": "30px", "overflow": "hidden"},
+        )
+        box = {"width": "auto", "margin": "2px 18px 2px 2px"}
+        self.shared_box = ipywidgets.Checkbox(
+            description="a shared 2M leaf at g too", indent=False, layout=box
+        )
+        self.invalid_box = ipywidgets.Checkbox(
+            description="an invalid direct root, after a fast zap-all", indent=False, layout=box
+        )
+        return (
+            line(self.gfn_text, ipywidgets.Label("VM"), self.kind_buttons, self.level_buttons),
+            line(_label("and"), self.shared_box, self.invalid_box),
+            line(self.operation_menu),
+            line(_label("filter"), self.filter_radio),
+        )
+
+    def _connect(self) -> None:
+        self.proposes(
+            gfn=self.gfn_text,
+            kind=self.kind_buttons,
+            root_level=self.level_buttons,
+            operation=self.operation_menu,
+            filter=self.filter_radio,
+            shared_leaf=self.shared_box,
+            invalid_root=self.invalid_box,
+        )
+
+    def _follow(self, refused: bool) -> None:
+        asked = self.question
+        if not refused:
+            self.put(self.gfn_text, value=format_gfn(self.outcome.gfn))
+        self.put(self.kind_buttons, value=asked.kind)
+        self.put(self.level_buttons, value=asked.root_level)
+        self.put(self.operation_menu, value=asked.operation)
+        self.put(self.filter_radio, value=asked.filter)
+        self.put(self.shared_box, value=asked.shared_leaf, disabled=asked.kind != "TD")
+        self.put(self.invalid_box, value=asked.invalid_root)
+
+    def _svg(self, palette: Palette, ids: str = "") -> str:
+        return two_trees_svg(self.outcome, palette, ids)
+
+    def _text(self) -> str:
+        return two_trees_text(self.outcome)
+
+    def _table(self) -> str:
+        return two_trees_table(self.outcome)
+
+
+def _label(text: str) -> ipywidgets.Label:
+    """A label as wide as those of the fields."""
+    return ipywidgets.Label(text, layout={"width": "64px", "display": "flex", "justify_content": "flex-end"})

@@ -1,0 +1,87 @@
+"""What the guest of a TD does: it touches pages and accepts them, and runs into KVM when it must.
+
+Each is a coroutine for the world of :class:`~.tdx.TdxWorld`: the guest's own instruction is the TDX module's
+business, the exits are KVM's. Source: kernel-facts 8.10-8.14.
+"""
+
+from __future__ import annotations
+
+from typing import SupportsIndex
+
+from tdpkit.engine.events import Coroutine
+from tdpkit.engine.gfn import InvalidValueError, as_integer
+
+from .abi import Access, EptViolation
+from .kvm_tdx import KvmTdx
+from .tdx_accept import AcceptSplit, accept_split_mirrors, tdx_handle_ept_violation
+
+TRIES = 8
+"""How often the guest runs into the same exit before this model calls it for ever."""
+
+
+def td_accept(
+    tdx: KvmTdx,
+    vcpu: int,
+    gfn: SupportsIndex,
+    level: SupportsIndex,
+    *,
+    split: AcceptSplit = accept_split_mirrors,
+    tries: int = TRIES,
+) -> Coroutine[int | None]:
+    """TDG.MEM.PAGE.ACCEPT of the page of `level` (KVM's count) at `gfn`, until it has an answer.
+
+    Returns the module's status, a negative errno of KVM, or None if after `tries` exits the guest is where it
+    was. `vcpu` is inside the TD, and is again afterwards unless KVM returned an errno. Raises
+    InvalidValueError for a vCPU outside, and as the module's calls.
+    """
+    _check_inside(tdx, vcpu)
+    return _until_answered(tdx, vcpu, as_integer(gfn, "a GFN"), as_integer(level, "a level"), split, tries)
+
+
+def _until_answered(
+    tdx: KvmTdx, vcpu: int, gfn: int, level: int, split: AcceptSplit, tries: int
+) -> Coroutine[int | None]:
+    for _ in range(tries):
+        status, violation = tdx.module.accept(gfn, level)
+        if violation is None:
+            return status
+        errno = yield from _exit(tdx, vcpu, violation, split)
+        if errno < 0:
+            return errno
+    return None
+
+
+def td_access(tdx: KvmTdx, vcpu: int, gfn: SupportsIndex, *, tries: int = TRIES) -> Coroutine[Access | int]:
+    """The guest touches private frame `gfn`: faults end in a page that is added, PENDING, or in an answer.
+
+    Returns the module's Access ("ok" or "#VE"; "violation" after `tries` exits) or a negative errno of KVM.
+    Raises InvalidValueError for a vCPU outside the TD.
+    """
+    _check_inside(tdx, vcpu)
+    frame = as_integer(gfn, "a GFN")
+
+    def touch() -> Coroutine[Access | int]:
+        for _ in range(tries):
+            got = tdx.module.access(vcpu, frame)
+            if got.exit is None:
+                return got
+            errno = yield from _exit(tdx, vcpu, got.exit, accept_split_mirrors)
+            if errno < 0:
+                return errno
+        return got
+
+    return touch()
+
+
+def _exit(tdx: KvmTdx, vcpu: int, violation: EptViolation, split: AcceptSplit) -> Coroutine[int]:
+    """Out of the TD, KVM's handler, and in again if it says so."""
+    tdx.module.vp_exit(vcpu)
+    ret = yield from tdx_handle_ept_violation(tdx, violation, split)
+    if ret > 0:
+        tdx.module.vp_enter(vcpu)
+    return ret
+
+
+def _check_inside(tdx: KvmTdx, vcpu: int) -> None:
+    if vcpu not in tdx.module.vcpus_inside:
+        raise InvalidValueError(f"only a vCPU inside the TD runs the guest; vCPU {vcpu} is outside")

@@ -1,0 +1,140 @@
+"""Plan, split and zap: the thread's numbers, and every number of a curve against the engine's own steps."""
+
+import pytest
+
+from tdpkit.engine.events import run
+from tdpkit.engine.gfn import X86_4LEVEL, GfnRange, InvalidValueError, parse_gfn
+from tdpkit.engine.pool import PageTablePool
+from tdpkit.engine.scan import populate
+from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
+from tdpkit.engine.tree import TdpMmuRoot, leaf_runs
+from tdpkit.lab.cost_curves import (
+    GUEST_FRAMES,
+    MAPS,
+    SIZES,
+    START,
+    Curves,
+    convert,
+    convert_4k,
+    cost_curves,
+    mapped_guest,
+)
+from tdpkit.lab.strategies import CONTENDERS, STRATEGIES
+from tdpkit.lab.worlds import CountingWorld
+
+HOLE = GfnRange.parse("2T+4K", "14T+4K")
+
+
+def stepwise(root, strategy, span):
+    """Calls, visits and splits, then visits and leaves of the zap, each entry visited one by one."""
+    split, zap = CountingWorld(), CountingWorld()
+    calls = strategy(root.geometry, span)
+    for start, end, target_level, crossing in calls:
+        call = tdp_mmu_split_huge_pages_root(
+            root, start, end, target_level, shared=False, only_cross_boundary=crossing
+        )
+        assert run(call, split) == 0
+    run(tdp_mmu_zap_leafs(root, span.start, span.end), zap)
+    return len(calls), split.iterations, len(split.splits), zap.iterations, len(zap.zapped)
+
+
+@pytest.mark.parametrize(
+    ("mapped_by", "zap", "leaves", "splits"),
+    [
+        ("2M leaves", 6_304_283, 6_291_455 + 511 + 1, 2),
+        ("1G leaves", 13_339, 12_287 + 511 + 511 + 1, 4),
+        ("nothing", 25, 0, 0),
+    ],
+)
+def test_the_zap_walks_the_threads_range_too(mapped_by, zap, leaves, splits):
+    """Findings and kernel-facts C7. By hand, for 2M leaves: 6 303 771 entries of a walk down to 2M, and 511
+    and 1 in the two new 4K tables. For 1G leaves: 12 287 whole, 511 of 2M at the start and none at the end,
+    and again 511 and 1 of 4K.
+    """
+    root = mapped_guest(mapped_by)
+    before = [*leaf_runs(root)] if splits != 2 else None
+    for strategy in CONTENDERS.values():
+        found = convert(root, strategy, HOLE)
+        assert (found.zap_visits, found.splits) == (zap, splits)
+        assert found.zapped == leaves
+    assert before is None or [*leaf_runs(root)] == before
+
+
+@pytest.mark.parametrize("size", ["8K", "2M", "4M", "1G", "3G"])
+@pytest.mark.parametrize("mapped_by", [name for name in MAPS if name != "4K leaves"])
+def test_each_number_is_the_engines_own_step_by_step(mapped_by, size):
+    span = GfnRange(START, START + parse_gfn(size))
+    for strategy in CONTENDERS.values():
+        assert convert(mapped_guest(mapped_by), strategy, span) == stepwise(
+            mapped_guest(mapped_by), strategy, span
+        )
+
+
+@pytest.mark.parametrize("start", ["4K", "2M", "1G", "1G+2M+4K"])
+@pytest.mark.parametrize("size", ["8K", "2M", "10M"])
+def test_the_formula_for_4k_leaves_is_what_the_engine_does(start, size):
+    """On somewhat more than 1 GiB, which can be built."""
+    span = GfnRange(parse_gfn(start), parse_gfn(start) + parse_gfn(size))
+    for name in ("walk_v3", "kai_two_step", "one_block_per_edge", "plain_split"):
+        root = TdpMmuRoot(PageTablePool(X86_4LEVEL))
+        populate(root, 0, 1, parse_gfn("1G+64M"), 0)
+        assert convert_4k(STRATEGIES[name], span) == stepwise(root, STRATEGIES[name], span)
+
+
+def test_the_formula_refuses_a_call_over_nothing():
+    with pytest.raises(InvalidValueError, match=r"empty ranges; \[4K, 4K\)"):
+        convert_4k(STRATEGIES["empty_range"], GfnRange(1, 3))
+
+
+def test_a_guest_of_4k_leaves_is_not_built():
+    for name in ("4K leaves", "2M", ""):
+        with pytest.raises(InvalidValueError, match="is made with nothing, 1G leaves, 2M leaves"):
+            mapped_guest(name)
+    with pytest.raises(InvalidValueError, match="is made with"):
+        cost_curves("3M leaves")
+
+
+def test_sizes_go_from_8k_to_12t_and_fit_the_guest():
+    assert SIZES[0] == parse_gfn("8K")
+    assert SIZES[-1] == parse_gfn("12T")
+    assert list(SIZES) == sorted(SIZES)
+    assert START + SIZES[-1] == HOLE.end <= GUEST_FRAMES
+    assert HOLE.start == START
+
+
+@pytest.mark.parametrize(
+    ("mapped_by", "contender", "size"),
+    [
+        ("2M leaves", "one_block_per_edge", "8M"),
+        ("2M leaves", "kai_two_step", "16M"),
+        ("2M leaves", "two_calls", "2G"),
+        ("1G leaves", "one_block_per_edge", "8M"),
+        ("1G leaves", "two_calls", "4G"),
+        ("nothing", "one_block_per_edge", "1T"),
+    ],
+)
+def test_where_one_call_over_the_range_visits_more(mapped_by, contender, size):
+    """Findings 3: one v3 call visits fewest up to some 4 to 8 MiB. Both sides of the crossing, stepwise."""
+    at = cost_curves(mapped_by).crossover(contender)
+    assert at == parse_gfn(size)
+    for frames, more in ((at // 2, False), (at, True)):
+        span = GfnRange(START, START + frames)
+        v3 = stepwise(mapped_guest(mapped_by), CONTENDERS["walk_v3"], span)
+        other = stepwise(mapped_guest(mapped_by), CONTENDERS[contender], span)
+        assert (v3[1] > other[1]) is more
+
+
+def test_a_curve_that_is_never_overtaken_has_no_crossing():
+    curves = Curves(
+        "2M leaves", (2, 4, 8), {"walk_v3": (1, 2, 3), "other": (1, 2, 3), "less": (0, 3, 2)}, (1, 1, 1)
+    )
+    assert curves.crossover("other") is None
+    assert curves.crossover("less") == 8
+    assert curves._replace(split={"walk_v3": (1, 2, 3), "none": (0, 0, 0)}).crossover("none") == 2
+
+
+def test_the_price_of_safety_is_the_same_for_the_zap_whoever_split():
+    root = mapped_guest("2M leaves")
+    for size in (2, 512, 1 << 12, 1 << 20):
+        span = GfnRange(START, START + size)
+        assert len({convert(root, strategy, span)[2:] for strategy in CONTENDERS.values()}) == 1

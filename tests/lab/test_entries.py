@@ -1,0 +1,451 @@
+"""An entry's fields against kernel-facts 2, its bit tables written out by hand; children against vectors."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, InvalidTypeError, InvalidValueError, parse_gfn
+from tdpkit.lab.entries import (
+    bit_numbers,
+    child_of,
+    entry_on_the_way,
+    parse_entry,
+    read_entry,
+    way_to,
+    why_childless,
+)
+from tdpkit.lab.guest import Guest
+
+RAW = st.integers(0, 2**64 - 1)
+LEVELS = st.integers(1, 5)
+VECTORS = Path(__file__).parents[1] / "vectors" / "spte_bits.jsonl"
+
+LEAF_2M = 0x80A0_0001_C8A0_0FB7
+EMPTY, FROZEN, MMIO = 0x8000_0000_0000_0000, 0x8000_0000_0000_05A0, 0x0000_0000_FEE0_0006
+TABLE = 0x8000_0000_0123_4D07
+TRACKED = 0xD0F1_8DA7_E660_0AB0
+"""Recorded (spte-046): A/D off, R, W, X and XU taken away, what they were in bits 52, 54 and 62."""
+
+
+def bits(*numbers: int) -> int:
+    return sum(1 << number for number in numbers)
+
+
+def field(entry, label: str):
+    [found] = [field for field in entry.fields if field.label == label]
+    return found
+
+
+# ---- every bit has one field ---------------------------------------------------------------------------
+
+
+@given(RAW, LEVELS)
+def test_every_bit_belongs_to_exactly_one_field_and_the_values_make_up_the_entry(raw, level):
+    entry = read_entry(raw, level)
+    owned = [bit for field in entry.fields for bit in range(field.high, field.low - 1, -1)]
+    assert owned == list(range(63, -1, -1))
+    assert sum(field.value << field.low for field in entry.fields) == raw
+    assert all(field.name and field.meaning for field in entry.fields)
+    assert all(field.mask >> field.low == 2 ** (field.high - field.low + 1) - 1 for field in entry.fields)
+
+
+@pytest.mark.parametrize(
+    ("raw", "level", "kind"),
+    [
+        (EMPTY, 1, "non-present"),
+        (0, 4, "non-present"),
+        (FROZEN, 3, "frozen"),
+        (MMIO, 1, "mmio"),
+        (TABLE, 2, "table"),
+        (TABLE, 5, "table"),
+        (0x80A0_0001_C8A0_3F37, 1, "leaf"),
+        (LEAF_2M, 2, "leaf"),
+        (TRACKED, 2, "leaf"),
+    ],
+)
+def test_each_kind_is_recognised(raw, level, kind):
+    assert read_entry(raw, level).kind == kind
+
+
+LEAF_TABLE = {  # kernel-facts 2.1 and 2.1b: label -> (bits, name)
+    "R": ("0", "VMX_EPT_READABLE_MASK"),
+    "W": ("1", "VMX_EPT_WRITABLE_MASK"),
+    "X": ("2", "VMX_EPT_EXECUTABLE_MASK"),
+    "MT": ("5:3", "VMX_EPT_MT_MASK"),
+    "IPAT": ("6", "VMX_EPT_IPAT_BIT"),
+    "PS": ("7", "PT_PAGE_SIZE_MASK"),
+    "A": ("8", "VMX_EPT_ACCESS_BIT"),
+    "D": ("9", "VMX_EPT_DIRTY_BIT"),
+    "XU": ("10", "VMX_EPT_USER_EXECUTABLE_MASK"),
+    "P": ("11", "SPTE_MMU_PRESENT_MASK"),
+    "PFN": ("51:12", "SPTE_BASE_ADDR_MASK"),
+    "sR": ("52", "saved R"),
+    "HW": ("53", "EPT_SPTE_HOST_WRITABLE"),
+    "sX": ("54", "saved X"),
+    "MW": ("55", "EPT_SPTE_MMU_WRITABLE"),
+    "AD": ("61:60", "SPTE_TDP_AD_MASK"),
+    "sXU": ("62", "saved XU"),
+    "SVE": ("63", "VMX_EPT_SUPPRESS_VE_BIT"),
+}
+
+
+def test_a_leaf_has_the_fields_of_linux_7_2():
+    entry = read_entry(LEAF_2M, 2)
+    named = {field.label: (field.bits, field.name) for field in entry.fields if field.label}
+    assert named == LEAF_TABLE
+    assert [field.bits for field in entry.fields if not field.label] == ["59:56"]
+
+
+def test_the_values_of_a_typical_leaf_are_those_read_off_its_digits():
+    """0x80a0…fb7 of kernel-facts 2.1b: WB, no IPAT, R W X XU, A, D, present, both writable bits."""
+    entry = read_entry(LEAF_2M, 2)
+    ones = {field.label for field in entry.fields if field.value == 1}
+    assert ones == {"R", "W", "X", "XU", "A", "D", "P", "PS", "HW", "MW", "SVE"}
+    assert (field(entry, "MT").value, field(entry, "PFN").value) == (6, 0x1C8A00)
+    assert field(entry, "MT").meaning == "write-back (WB)"
+    assert field(entry, "PFN").meaning == "host frames 0x1c8a00 to 0x1c8bff"
+    assert entry.flaws == ()
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_memory_type_has_its_name_or_is_reserved(number):
+    names = {0: "UC", 1: "WC", 4: "WT", 5: "WP", 6: "WB"}  # SDM: EPT memory types as in the MTRRs
+    entry = read_entry(LEAF_2M & ~(7 << 3) | number << 3, 2)
+    assert names.get(number, "reserved") in field(entry, "MT").meaning
+    assert any("reserved" in flaw for flaw in entry.flaws) is (number not in names)
+
+
+@pytest.mark.parametrize(
+    ("level", "bit7", "meaning"),
+    [
+        (1, 0, "clear: a 4K leaf needs no mark"),
+        (1, 1, "set, which means nothing here"),
+        (2, 1, "set: a leaf of 2M, no table"),
+        (3, 1, "set: a leaf of 1G, no table"),
+        (4, 1, "set: a leaf of 512G, which there is not"),
+        (2, 0, "clear: a table, no leaf"),
+        (5, 0, "clear: a table, no leaf"),
+    ],
+)
+def test_what_the_page_size_bit_means_depends_on_the_level(level, bit7, meaning):
+    entry = read_entry(0x80A0_0000_0000_0F37 | bit7 << 7, level)
+    assert field(entry, "PS").meaning == meaning
+
+
+def test_levels_of_a_toy_are_named_by_their_own_size():
+    toy = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
+    entry = read_entry(0x80A0_0000_0000_8FB7, 2, toy)
+    assert entry.label == "32K"
+    assert field(entry, "PS").meaning == "set: a leaf of 32K, no table"
+    assert field(entry, "PFN").meaning == "host frames 0x8 to 0xf"
+
+
+@pytest.mark.parametrize(
+    ("kind", "means"), [(0, "keeps"), (1, "off"), (2, "write protection"), (3, "no such")]
+)
+def test_the_ad_type_is_bits_61_and_60(kind, means):
+    entry = read_entry(LEAF_2M | kind << 60, 2)
+    assert field(entry, "AD").value == kind
+    assert means in field(entry, "AD").meaning
+    assert ("there is no A/D type 3" in entry.flaws) is (kind == 3)
+    if kind == 1:
+        assert "does not keep" in field(entry, "A").meaning
+        assert "does not keep" in field(entry, "D").meaning
+
+
+def test_accessed_and_dirty_say_which_they_are():
+    on, off = read_entry(LEAF_2M, 2), read_entry(LEAF_2M & ~bits(8, 9), 2)
+    assert [field(on, label).meaning for label in "AD"] == [
+        "accessed since it was last cleared",
+        "written since it was last cleared",
+    ]
+    assert [field(off, label).meaning for label in "AD"] == [
+        "not accessed since it was last cleared",
+        "not written since it was last cleared",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("saved", "verb"), [("sR", "read"), ("sX", "execute"), ("sXU", "execute in user mode")]
+)
+def test_an_access_tracked_leaf_keeps_its_rights_in_bits_52_54_and_62(saved, verb):
+    """Kernel-facts 2.1b: bits 0, 2 and 10 shifted by 52."""
+    tracked = read_entry(TRACKED, 2)
+    assert tracked.is_access_tracked
+    assert [field(tracked, label).value for label in ("R", "W", "X", "XU")] == [0, 0, 0, 0]
+    assert field(tracked, "R").meaning == "taken away, to notice the next access"
+    assert "a write brings it back" in field(tracked, "W").meaning
+    assert field(tracked, saved).meaning == f"saved: the guest may {verb}"
+    without = read_entry(TRACKED & ~field(tracked, saved).mask, 2)
+    assert field(without, saved).meaning == f"saved: the guest may not {verb}"
+    untracked = read_entry(LEAF_2M, 2)
+    assert not untracked.is_access_tracked
+    assert field(untracked, saved).meaning == "in use while accesses are tracked"
+    assert tracked.flaws == ()
+
+
+def test_a_cleared_w_says_whether_kvm_may_set_it_again():
+    assert field(read_entry(LEAF_2M & ~bits(1), 2), "W").meaning.startswith("write-protected")
+    assert field(read_entry(LEAF_2M & ~bits(1, 55), 2), "W").meaning == "the guest may not write"
+
+
+@pytest.mark.parametrize(("raw", "said"), [(EMPTY, "never a #VE"), (0, "may become a #VE")])
+def test_an_empty_entry_says_what_bit_63_is_for(raw, said):
+    assert said in field(read_entry(raw, 1), "SVE").meaning
+
+
+def test_a_table_names_the_table_below_and_keeps_reserved_bits_apart():
+    entry = read_entry(TABLE, 2)
+    assert field(entry, "PFN").meaning == "the table of 4K entries, in frame 0x1234"
+    assert field(read_entry(TABLE, 4), "PFN").meaning == "the table of 1G entries, in frame 0x1234"
+    assert [field.bits for field in entry.fields if "reserved" in field.meaning] == ["6:3"]
+    assert entry.flaws == ()
+
+
+def test_frozen_and_mmio_show_their_marks():
+    mark = field(read_entry(FROZEN, 2), "mark")
+    assert (mark.bits, mark.value << mark.low) == ("10:3", 0x5A0)
+    assert field(read_entry(MMIO, 1), "RWX").value == 0b110
+    assert field(read_entry(MMIO, 1), "GFN").value == 0xFEE00
+
+
+# ---- what an entry cannot be ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "level", "says"),
+    [
+        (0x80A0_0001_C8A0_3FB7, 2, "a 2M leaf starts at a multiple of 0x200 frames; 0x1c8a03"),
+        (0x80A0_0001_C8A0_0FB7, 3, "a 1G leaf starts at a multiple of 0x40000 frames; 0x1c8a00"),
+        (LEAF_2M, 4, "no leaf is larger than 1G: at level 4 bit 7 is reserved"),
+        (LEAF_2M, 5, "no leaf is larger than 1G: at level 5 bit 7 is reserved"),
+        (0x80A0_0001_C8A0_3FB7, 1, "KVM leaves bit 7 of a 4K leaf clear"),
+        (LEAF_2M & ~bits(0), 2, "W without R"),
+        (LEAF_2M & ~bits(2), 2, "X and XU are set and cleared together"),
+        (LEAF_2M & ~bits(10), 2, "X and XU are set and cleared together"),
+        (TABLE | bits(4), 3, "bits 6:3 of a table entry are reserved"),
+        (TABLE & ~bits(0), 3, "W without R"),
+        (0, 1, "bit 63 is clear"),
+        (EMPTY | bits(0), 1, "KVM takes it for missing and the CPU does not"),
+        (EMPTY | bits(20), 1, "KVM's empty entry is bit 63 alone"),
+        (MMIO | bits(63), 1, "an MMIO entry of KVM's has bit 63 clear"),
+    ],
+)
+def test_what_no_kernel_would_hold_is_said_in_words(raw, level, says):
+    [flaw] = [flaw for flaw in read_entry(raw, level).flaws if flaw.startswith(says)]
+    assert re.search(r"[a-z]$", flaw) or flaw[-1].isalnum(), "a sentence that goes on with a full stop"
+
+
+@pytest.mark.parametrize(
+    ("raw", "level"),
+    [(EMPTY, 1), (EMPTY, 5), (FROZEN, 2), (MMIO, 1), (TABLE, 2), (LEAF_2M, 2), (TRACKED, 2)],
+)
+def test_what_the_kernel_holds_has_no_flaw(raw, level):
+    assert read_entry(raw, level).flaws == ()
+
+
+def recorded():
+    return [case for line in VECTORS.read_text().splitlines() for case in [json.loads(line)]]
+
+
+def test_no_recorded_ept_leaf_has_a_flaw_nor_has_its_child():
+    cases = [case for case in recorded() if case["masks"].startswith("EPT")]
+    assert len(cases) >= 30
+    for case in cases:
+        assert read_entry(int(case["huge_spte"], 16), case["huge_level"]).flaws == (), case["id"]
+        for _, child in case["children"]:
+            assert read_entry(int(child, 16), case["huge_level"] - 1).flaws == (), case["id"]
+
+
+# ---- children ------------------------------------------------------------------------------------------
+
+
+def test_children_and_changed_bits_are_the_recorded_ones():
+    """Children of huge leaves as the kernel's make_small_spte made them, and the bits it changed."""
+    seen = 0
+    for case in recorded():
+        if not case["masks"].startswith("EPT"):
+            continue
+        entry = read_entry(int(case["huge_spte"], 16), case["huge_level"])
+        for index, spte in case["children"]:
+            child = child_of(
+                entry,
+                index,
+                exec_allowed="x" in case["role_access"],
+                nx_huge_pages=case["nx_huge_pages"],
+            )
+            assert child.spte == int(spte, 16), case["id"]
+            assert child.other_bits == int(case["changed_bits_besides_pfn"], 16), case["id"]
+            assert child.frame_bits == index << (12 if case["huge_level"] == 2 else 21), case["id"]
+            assert child.level == case["huge_level"] - 1
+            seen += 1
+    assert seen > 100
+
+
+@pytest.mark.parametrize(
+    ("raw", "level", "why"),
+    [
+        (EMPTY, 2, "not present"),
+        (FROZEN, 2, "not present"),
+        (MMIO, 2, "not present"),
+        (TABLE, 2, "points to a table already"),
+        (0x80A0_0001_C8A0_3F37, 1, "a 4K leaf is the smallest there is"),
+        (LEAF_2M, 4, "level 4 has no leaves"),
+        (0x80A0_0001_C8A0_3FB7, 2, "no 2M leaf starts at such a frame"),
+    ],
+)
+def test_only_a_present_huge_leaf_is_split(raw, level, why):
+    entry = read_entry(raw, level)
+    assert why_childless(entry).startswith("only a present huge leaf is split; ")
+    assert why in why_childless(entry)
+    with pytest.raises(InvalidValueError, match=why) as refused:
+        child_of(entry, 0)
+    assert f"{raw:#018x}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("index", "error"), [(-1, ValueError), (512, ValueError), (True, TypeError), (1.0, TypeError)]
+)
+def test_an_index_that_a_table_does_not_have_is_refused(index, error):
+    with pytest.raises(error, match=re.escape(str(index))):
+        child_of(read_entry(LEAF_2M, 2), index)
+
+
+@given(RAW)
+def test_bit_numbers_are_those_of_the_binary_digits(mask):
+    assert bit_numbers(mask) == [63 - at for at, digit in enumerate(f"{mask:064b}") if digit == "1"]
+
+
+# ---- typed ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0x80a00001c8a00fb7", LEAF_2M),
+        ("80a00001c8a00fb7", LEAF_2M),
+        ("0X80A0_0001 C8A0_0FB7 ", LEAF_2M),
+        ("0", 0),
+        ("0x0", 0),
+        ("10", 16),
+        ("1e", 0x1E),
+        ("0x" + "0" * 40 + "7", 7),
+        ("f" * 16, 2**64 - 1),
+    ],
+)
+def test_an_entry_is_typed_in_hexadecimal(text, value):
+    assert parse_entry(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  ",
+        "0x",
+        "x1",
+        "-1",
+        "+1",
+        "1.0",
+        "0x1g",
+        "2M",
+        "0x1" + "0" * 16,
+        "f" * 17,
+        "ü",
+        "１",
+    ],
+)
+def test_what_is_no_64_bit_number_is_refused_in_words(text):
+    with pytest.raises(InvalidValueError, match="hexadecimal"):
+        parse_entry(text)
+
+
+def test_a_long_text_is_cut_in_the_message():
+    with pytest.raises(InvalidValueError) as refused:
+        parse_entry("g" * 1000)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("value", [7, None, 1.5, b"7"])
+def test_only_text_is_parsed(value):
+    with pytest.raises(InvalidTypeError, match="typed as text"):
+        parse_entry(value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "level", "error"),
+    [
+        (-1, 1, ValueError),
+        (2**64, 1, ValueError),
+        (0, 0, ValueError),
+        (0, 6, ValueError),
+        (0.0, 1, TypeError),
+    ],
+)
+def test_what_is_no_entry_of_a_level_is_refused(raw, level, error):
+    with pytest.raises(error):
+        read_entry(raw, level)
+
+
+def test_an_entry_prints_its_set_fields():
+    assert repr(read_entry(FROZEN, 2)) == (
+        "0x80000000000005a0 at level 2 (2M): frozen; VMX_EPT_SUPPRESS_VE_BIT 0x1, FROZEN_SPTE 0xb4"
+    )
+    assert repr(read_entry(0, 1)).endswith("non-present; no bit set")
+
+
+# ---- on the way ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    return Guest("mixed", "plain")
+
+
+@pytest.mark.parametrize(
+    ("at", "wanted", "level", "index", "kind"),
+    [
+        ("0", 1, 1, 0, "leaf"),
+        ("0", 2, 2, 0, "table"),
+        ("2M+12K", 1, 1, 3, "leaf"),
+        ("4M", 1, 2, 2, "leaf"),  # 2M leaves from 4M to 512M
+        ("1G+2M", 1, 3, 1, "leaf"),
+        ("1G+2M", 4, 4, 0, "table"),
+        ("2G+512M", 2, 2, 256, "table"),
+        ("2G+400M", 1, 2, 200, "non-present"),  # 192 leaves of 2M, then a hole
+        ("512G", 1, 4, 1, "non-present"),
+    ],
+)
+def test_an_entry_is_found_where_the_layout_says_or_the_way_ends_above(mixed, at, wanted, level, index, kind):
+    found = entry_on_the_way(mixed.root, parse_gfn(at), wanted)
+    assert (found.level, found.index) == (level, index)
+    assert read_entry(found.spte, found.level, X86_4LEVEL).kind == kind
+
+
+def test_the_way_is_every_entry_from_the_root_down(mixed):
+    way = way_to(mixed.root, parse_gfn("2G+512M+8K"))
+    assert [(found.level, found.index) for found in way] == [(4, 0), (3, 2), (2, 256), (1, 2)]
+    assert [read_entry(found.spte, found.level).kind for found in way] == ["table", "table", "table", "leaf"]
+
+
+def test_the_way_in_a_td_is_indexed_with_the_shared_bit_in_the_direct_root_alone():
+    """Kernel-facts 1.8 and 1.11: bit 47 of the address is the topmost of the root's index."""
+    td = Guest("one-1G", "TD")
+    assert way_to(td.kvm.mirror_root, parse_gfn("1G"))[0].index == 0
+    assert way_to(td.kvm.direct_root, parse_gfn("1G"))[0].index == 256
+
+
+@pytest.mark.parametrize(("gfn", "level"), [(-1, 1), (2**36, 1), (0, 5), (0, 0), ("0", 1)])
+def test_a_frame_or_level_that_the_root_does_not_have_is_refused(mixed, gfn, level):
+    with pytest.raises((InvalidValueError, InvalidTypeError)):
+        entry_on_the_way(mixed.root, gfn, level)
+
+
+def test_five_levels_are_the_default():
+    assert read_entry(EMPTY, 5).geometry == X86_5LEVEL

@@ -1,0 +1,449 @@
+"""The decoder's and the address's markup: form, words, marks, and the same in every run."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, InvalidTypeError, InvalidValueError
+from tdpkit.lab.entries import read_entry
+from tdpkit.show.entry import EntryDecoder, take_apart
+from tdpkit.show.entry.live import EXAMPLES, MACHINES
+from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text
+from tdpkit.show.entry.state import entry_state
+from tdpkit.show.theme import DARK, LIGHT, LIVE, contrast
+from tests.oracles.svgs import (
+    SVG,
+    check_alone,
+    check_form,
+    check_ids,
+    check_inside,
+    check_lines_apart,
+    check_texts_apart,
+    check_themes,
+    check_whole_numbers,
+    drawn,
+    extent,
+    ids_of,
+    printed_whatever_the_hash_seed,
+    texts,
+    tree,
+)
+
+ROOT = Path(__file__).parents[3]
+WORST = 0xB0DF_FFFF_FFFF_FCDA
+"""Present and marked a leaf, askew, A/D type 3, W without R, XU without X, memory type 3: five flaws."""
+
+
+def states():
+    """Every example, at its level and at others, with and without the NX rule; entries picked; the worst."""
+    found = {}
+    for name, example in EXAMPLES.items():
+        for level in {1, example.level, 4}:
+            for index, nx, execute in ((0, False, True), (511, True, True), (300, True, False)):
+                entry = read_entry(example.spte, level)
+                state = entry_state(entry, index, nx_huge_pages=nx, exec_allowed=execute)
+                found[name, level, index, nx, execute] = state
+    for name in MACHINES:
+        decoder = EntryDecoder()
+        for level in range(1, 5):
+            decoder.show(machine=name, level=level)
+            found[name, level] = decoder.state
+    for level in range(1, 6):
+        found["worst", level] = entry_state(read_entry(WORST, level))
+        found["ones", level] = entry_state(read_entry(2**64 - 1, level))
+    return found
+
+
+STATES = states()
+TREES = {case: tree(entry_svg(state, LIGHT)) for case, state in STATES.items()}
+PATHS = {
+    (at, shape, shared): take_apart(at, geometry, shared=shared)
+    for at in ("0", "2T+4K", "1G+2M+12K", "128T-4K")
+    for shape, geometry in (("4", X86_4LEVEL), ("5", X86_5LEVEL))
+    for shared in (False, True)
+} | {("toy", shared): take_apart(5, Geometry(2, 3, 3), shared=shared) for shared in (False, True)}
+
+
+# ---- form ----------------------------------------------------------------------------------------------
+
+
+def test_a_picture_of_an_entry_has_the_form_of_all_pictures():
+    for case, svg in TREES.items():
+        check_form(svg, STATES[case].title, STATES[case].answer)
+        check_whole_numbers(svg)
+        check_inside(svg, case)
+        check_texts_apart(svg, case)
+        check_lines_apart(svg, case)
+
+
+def test_a_picture_of_an_entry_keeps_its_ids_and_its_colours_to_itself():
+    for state in STATES.values():
+        check_ids(entry_svg(state, LIGHT, "ed-17"), "ed-17")
+        check_alone(entry_svg(state, LIGHT))
+        check_themes(*(entry_svg(state, palette) for palette in (LIGHT, DARK, LIVE)))
+
+
+def test_a_picture_of_an_address_has_the_form_of_all_pictures():
+    for case, picture in PATHS.items():
+        svg = tree(picture.svg(LIGHT))
+        check_form(svg, picture.title, picture.answer)
+        check_whole_numbers(svg)
+        check_inside(svg, case)
+        check_texts_apart(svg, case)
+        check_lines_apart(svg, case)
+        check_ids(picture.svg(LIGHT, "ga-17"), "ga-17")
+        check_alone(picture.svg(LIGHT))
+        check_themes(*(picture.svg(palette) for palette in (LIGHT, DARK, LIVE)))
+
+
+def test_pictures_of_different_states_differ_and_share_no_id_though_nobody_named_them():
+    unlike = {(state.title, state.note, state.caption, state.rule): state for state in STATES.values()}
+    pictures = [entry_svg(state, LIGHT) for state in unlike.values()]
+    assert len(unlike) > 40
+    assert len(set(pictures)) == len(pictures)
+    assert all(one.isdisjoint(other) for one, other in combinations(ids_of(pictures), 2))
+    addresses = [picture.svg() for picture in PATHS.values()]
+    assert len(set(addresses)) == len(addresses)
+    assert all(one.isdisjoint(other) for one, other in combinations(ids_of(addresses), 2))
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_digits_and_marks_are_seen_on_what_they_lie_on(palette):
+    """Texts 4.5:1, the bar of KVM's bits and the marks of changed bits 3:1."""
+    for fill in ("leaf1", "leaf2", "hole", "paper"):
+        assert contrast(palette["ink"], palette[fill]) >= 4.5
+    for on in ("paper", "hole"):
+        assert contrast(palette["muted"], palette[on]) >= 4.5
+        assert contrast(palette["range"], palette[on]) >= 3
+    for role in ("split-mark", "crossing-mark", "shared", "private"):
+        assert contrast(palette[role], palette["paper"]) >= 4.5
+
+
+# ---- what it shows -------------------------------------------------------------------------------------
+
+
+def bits_shown(svg) -> list[str]:
+    """The rows of digits, 32 boxes each: the entry's high half, its child's, the low half, its child's."""
+    rows: dict[int, list] = {}
+    for text in svg.iter(f"{SVG}text"):
+        if text.text in ("0", "1") and text.get("text-anchor") == "middle" and text.get("font-size") == "12":
+            rows.setdefault(int(text.get("y")), []).append((int(text.get("x")), text.text))
+    return ["".join(digit for _, digit in sorted(row)) for _, row in sorted(rows.items())]
+
+
+def test_the_boxes_hold_the_digits_of_the_entry_and_of_its_child():
+    for case, state in STATES.items():
+        digits = f"{state.entry.spte:064b}"
+        if state.child:
+            child = f"{state.child.spte:064b}"
+            expected = [digits[:32], child[:32], digits[32:], child[32:]]
+        else:
+            expected = [digits[:32], digits[32:]]
+        assert bits_shown(TREES[case]) == expected, case
+
+
+def marked(svg, role: str) -> list[int]:
+    """Where each outline of `role` begins."""
+    return sorted(
+        int(path.get("d").split()[0][1:])
+        for path in svg.iter(f"{SVG}path")
+        if path.get("stroke") == LIGHT[role] and path.get("stroke-width") == "3" and path.get("d")[-1] == "Z"
+    )
+
+
+def glyphs(svg, role: str) -> int:
+    return sum(path.get("fill") == LIGHT[role] for path in svg.iter(f"{SVG}path"))
+
+
+def test_each_changed_bit_has_an_outline_and_a_glyph_and_no_other_has():
+    seen = set()
+    for case, state in STATES.items():
+        svg = TREES[case]
+        frame = bin(state.child.frame_bits).count("1") if state.child else 0
+        other = bin(state.child.other_bits).count("1") if state.child else 0
+        in_list = (
+            0
+            if state.child is None
+            else sum(bool(field.mask & state.child.other_bits) for field in state.entry.fields)
+        )
+        legend = 1 if state.child else 0
+        assert len(marked(svg, "split-mark")) == frame
+        assert len(marked(svg, "crossing-mark")) == other
+        assert glyphs(svg, "split-mark") == frame + bool(frame) + legend
+        assert glyphs(svg, "crossing-mark") == other + in_list + legend
+        seen.add((bool(frame), other))
+    assert {(True, 1), (True, 0), (False, 1), (True, 3)} <= seen, "the cases reach what is tested"
+
+
+def test_every_word_of_the_state_is_written_out():
+    for case, state in STATES.items():
+        written = texts(TREES[case])
+        for needed in (
+            state.title,
+            state.answer,
+            state.caption,
+            *[state.note] * bool(state.note),
+            *[state.rule] * bool(state.rule),
+            *(f"✗ {flaw}" for flaw in state.entry.flaws),
+            *(text for field in state.entry.fields for text in (field.bits, field.name, field.meaning)),
+        ):
+            assert needed in written, (case, needed)
+
+
+def test_every_bit_has_its_number_above_it():
+    for svg in TREES.values():
+        small = [text.text for text in svg.iter(f"{SVG}text") if text.get("font-size") == "9"]
+        assert small == [str(bit) for bit in range(63, -1, -1)]
+
+
+def test_no_line_of_words_is_wider_than_the_picture():
+    for case, svg in TREES.items():
+        over = [text.text for text in svg.iter(f"{SVG}text") if extent(text)[1] > 976]
+        assert over == [], case
+
+
+def test_kvms_own_bits_have_a_bar_besides_their_colour():
+    for case, state in STATES.items():
+        own = sum(field.high - field.low + 1 for field in state.entry.fields if field.reader == "KVM")
+        rows = 2 if state.child else 1
+        bars = [
+            path
+            for path in TREES[case].iter(f"{SVG}path")
+            if path.get("stroke") == LIGHT["range"] and path.get("d")[-1] != "Z"
+        ]
+        assert len(bars) == own * rows + bool(own), case
+
+
+def test_the_worst_entry_has_its_flaws_in_words_of_the_bad_role():
+    for level in range(1, 6):
+        state = STATES["worst", level]
+        assert len(state.entry.flaws) == 5
+        assert state.role == "bad"
+        assert state.answer.endswith("and no kernel would hold it here.")
+        red = [
+            text.text for text in TREES["worst", level].iter(f"{SVG}text") if text.get("fill") == LIGHT["bad"]
+        ]
+        assert red == [state.answer, *(f"✗ {flaw}" for flaw in state.entry.flaws)]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("2M", "A leaf of 2M: host frames 0x1c8a00 to 0x1c8bff; the guest may read, write and execute."),
+        ("4K", "A leaf of 4K: host frame 0x1c8a03; the guest may read, write and execute."),
+        ("nx", "A leaf of 2M: host frames 0x21f9b31200 to 0x21f9b313ff; the guest may read and write."),
+        ("access-tracked", "access-tracked, R, W and X are taken away"),
+        (
+            "table",
+            "A table entry: it maps nothing itself; it leads to the table of 4K entries in frame 0x1234.",
+        ),
+        ("empty", "Not present: the empty entry is bit 63 alone"),
+        ("frozen", "Frozen: not present"),
+        ("mmio", "MMIO: not present"),
+        ("unaligned", "It reads as a leaf of 2M on host frame 0x1c8a03, and no kernel would hold it here."),
+    ],
+)
+def test_the_answer_says_what_the_entry_is(name, says):
+    state = entry_state(read_entry(EXAMPLES[name].spte, EXAMPLES[name].level))
+    assert says in state.answer
+    assert entry_text(state).startswith(f"{state.title}. {state.answer}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "options", "says"),
+    [
+        ("2M", 2, {}, "a 4K leaf: 2 frame bits and bit 7 (page size) differ from its parent."),
+        ("1G", 3, {}, "a 2M leaf: 2 frame bits differ from its parent."),
+        ("nx", 2, {"nx_huge_pages": True}, "2 frame bits and bits 10, 7 and 2 differ from its parent."),
+        (
+            "nx",
+            2,
+            {"nx_huge_pages": True, "exec_allowed": False},
+            "2 frame bits and bit 7 (page size) differ",
+        ),
+    ],
+)
+def test_the_caption_says_what_a_child_keeps(name, level, options, says):
+    """Kernel-facts 2.6; child 3, whose index has two bits set."""
+    state = entry_state(read_entry(EXAMPLES[name].spte, level), 3, **options)
+    assert state.caption.startswith(f"Child 3 of 512 is {state.child.spte:#018x}, ")
+    assert says in state.caption
+
+
+def test_a_first_child_at_2m_is_its_parent_to_the_bit():
+    state = entry_state(read_entry(EXAMPLES["1G"].spte, 3), 0)
+    assert state.caption.endswith("a 2M leaf: no bit differs from its parent.")
+
+
+@pytest.mark.parametrize(
+    ("level", "options", "says"),
+    [
+        (2, {}, "NX huge pages off: the child executes as its parent does."),
+        (3, {"nx_huge_pages": True}, "a child that is still huge stays as it is; the rule waits for 4K."),
+        (2, {"nx_huge_pages": True}, "role.access has x, so a 4K child may execute."),
+        (
+            2,
+            {"nx_huge_pages": True, "exec_allowed": False},
+            "role.access lacks x, so a 4K child may not execute.",
+        ),
+    ],
+)
+def test_the_nx_rule_says_what_it_did(level, options, says):
+    assert says in entry_state(read_entry(0x80A1_9DA4_C000_0FB7, level), 0, **options).rule
+
+
+@pytest.mark.parametrize("name", ["table", "4K", "empty", "frozen", "mmio", "unaligned"])
+def test_what_has_no_children_says_why(name):
+    state = entry_state(read_entry(EXAMPLES[name].spte, EXAMPLES[name].level), 3)
+    assert state.child is None
+    assert state.caption.startswith("No children: only a present huge leaf is split; ")
+    assert "child" not in texts(tree(entry_svg(state, LIGHT)))
+
+
+@pytest.mark.parametrize(
+    ("index", "error"), [(512, InvalidValueError), (-1, InvalidValueError), (1.0, InvalidTypeError)]
+)
+@pytest.mark.parametrize("name", ["2M", "empty"])
+def test_an_index_that_a_table_does_not_have_is_refused_with_or_without_children(name, index, error):
+    with pytest.raises(error):
+        entry_state(read_entry(EXAMPLES[name].spte, 2), index)
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**64 - 1), st.integers(1, 5), st.integers(0, 511), st.booleans(), st.booleans())
+def test_any_64_bits_make_a_picture_that_keeps_its_place(raw, level, index, nx, execute):
+    state = entry_state(read_entry(raw, level), index, nx_huge_pages=nx, exec_allowed=execute)
+    svg = tree(entry_svg(state, LIGHT))
+    check_inside(svg, (hex(raw), level))
+    check_texts_apart(svg, (hex(raw), level))
+    assert f"{raw:064b}" in {"".join(bits_shown(svg)), "".join(bits_shown(svg)[::2])}
+    assert entry_svg(state, LIGHT) == entry_svg(state, LIGHT)
+
+
+# ---- the text twins ------------------------------------------------------------------------------------
+
+
+def test_the_table_says_what_the_picture_says():
+    for state in STATES.values():
+        table = ElementTree.fromstring(entry_table(state))
+        caption = table.find("caption").text
+        assert caption.startswith(f"{state.title}. {state.answer}")
+        for words in (*state.entry.flaws, state.note, state.caption, state.rule):
+            assert words.rstrip(".") in caption
+        heads = [head.text for head in table.find("thead").iter("th")]
+        assert heads == ["bits", "name", "value", "meaning", *(["in the child"] if state.child else [])]
+        rows = list(table.find("tbody"))
+        assert len(rows) == len(state.entry.fields)
+        for row, field in zip(rows, state.entry.fields, strict=True):
+            cells = [cell.text for cell in row]
+            assert row[0].get("scope") == "row"
+            assert (cells[0], cells[1], int(cells[2], 0), cells[3]) == (
+                field.bits,
+                field.name,
+                field.value,
+                field.meaning,
+            )
+            if state.child:
+                differs = bool(field.mask & (state.child.spte ^ state.entry.spte))
+                assert (cells[4] != "the same") is differs
+                if differs:
+                    assert int(cells[4], 0) == (state.child.spte & field.mask) >> field.low
+
+
+def test_the_plain_text_has_every_field_and_what_changed():
+    state = entry_state(read_entry(0x80A2_1F9B_3120_0BB3, 2), 500, nx_huge_pages=True)
+    lines = entry_text(state).split("\n")
+    assert "bits 7  PT_PAGE_SIZE_MASK = 1 → 0: set: a leaf of 2M, no table" in lines
+    assert "bits 2  VMX_EPT_EXECUTABLE_MASK = 0 → 1: the guest may not execute" in lines
+    frame = "bits 51:12  SPTE_BASE_ADDR_MASK = 0x21f9b31200 → 0x21f9b313f4: host frames 0x21f9b31200"
+    assert f"{frame} to 0x21f9b313ff" in lines
+    assert "bits 1  VMX_EPT_WRITABLE_MASK = 1: the guest may write" in lines
+    assert len(lines) == 3 + len(state.entry.fields)
+
+
+def test_what_was_typed_is_text_never_markup():
+    state = entry_state(read_entry(0, 1), note="<b>\"&'</b>")
+    assert "<b>\"&'</b>" in texts(tree(entry_svg(state, LIGHT)))
+    assert "<b>\"&'</b>" in ElementTree.fromstring(entry_table(state)).find("caption").text
+
+
+# ---- addresses -----------------------------------------------------------------------------------------
+
+
+def test_an_address_shows_its_digits_and_the_index_of_each_level():
+    picture = PATHS["1G+2M+12K", "5", True]
+    rows: dict[int, list] = {}
+    for text in tree(picture.svg()).iter(f"{SVG}text"):
+        if text.text in ("0", "1") and "mono" in text.get("font-family"):
+            rows.setdefault(int(text.get("y")), []).append((int(text.get("x")), text.text))
+    private, shared = ("".join(digit for _, digit in sorted(row)) for _, row in sorted(rows.items()))
+    address = (1 << 30) + (2 << 20) + (12 << 10)
+    assert private == f"{address:057b}"
+    assert shared == f"{address | 1 << 51:057b}"
+    large = [text.text for text in tree(picture.svg()).iter(f"{SVG}text") if text.get("font-size") == "20"]
+    assert large == ["0", "0", "1", "1", "3", "8", "0", "1", "1", "3"]
+
+
+@pytest.mark.parametrize(("shape", "bit", "index"), [("4", 47, 256), ("5", 51, 8)])
+def test_the_shared_bit_is_marked_in_both_halves_and_named(shape, bit, index):
+    picture = PATHS["1G+2M+12K", shape, True]
+    svg = tree(picture.svg())
+    assert [(marked(svg, "private")), marked(svg, "shared")] == [marked(svg, "shared")] * 2
+    assert len(marked(svg, "shared")) == 1
+    assert texts(svg).count("S") == 2
+    assert f"With the shared bit {bit}: {index} for 0 at the root." in picture.answer
+    assert marked(tree(PATHS["1G+2M+12K", shape, False].svg()), "shared") == []
+
+
+def test_the_bundle_of_an_address_is_a_picture_and_its_text():
+    picture = take_apart("2T+4K")
+    bundle = picture._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "image/svg+xml"}
+    assert bundle["image/svg+xml"] == picture.svg(LIGHT)
+    assert bundle["text/plain"].split("\n") == [
+        f"{picture.title}. Frame 0x20000001: index 4, 0, 0, 1 from level 4 down.",
+        "bits 47:39  000000100  level 4, 512G an entry: index 4",
+        "bits 38:30  000000000  level 3, 1G an entry: index 0",
+        "bits 29:21  000000000  level 2, 2M an entry: index 0",
+        "bits 20:12  000000001  level 1, 4K an entry: index 1",
+        "bits 11:0  000000000000  offset in the frame",
+    ]
+
+
+# ---- the same in every run -----------------------------------------------------------------------------
+
+PRINT_ALL = """
+import json
+from tdpkit.lab.entries import read_entry
+from tdpkit.show.entry import take_apart
+from tdpkit.show.entry.live import EXAMPLES
+from tdpkit.show.entry import EntryDecoder
+from tdpkit.show.entry.state import entry_state
+from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text
+from tdpkit.show.theme import DARK, LIVE
+said = [take_apart("1G+2M+12K", shared=True)._repr_mimebundle_()]
+for _, spte, level in EXAMPLES.values():
+    state = entry_state(read_entry(spte, level), 300, nx_huge_pages=True)
+    said += [entry_svg(state, DARK), entry_svg(state, LIVE), entry_table(state), entry_text(state)]
+bundle = EntryDecoder("nx")._repr_mimebundle_()
+said += [[kind, content] for kind, content in bundle.items() if "widget-view" not in kind]
+print(json.dumps(said))
+"""
+
+
+def test_markup_and_bundle_are_the_same_whatever_the_hash_seed():
+    assert len(printed_whatever_the_hash_seed(PRINT_ALL)) == 1 + 4 * len(EXAMPLES) + 2
+
+
+def test_a_picture_has_few_hundred_shapes():
+    """Sent whole with each key of the slider."""
+    for svg in TREES.values():
+        assert len(drawn(svg, "rect")) + len(drawn(svg, "path")) < 400
+        assert re.search(r"\S", texts(svg)[0])

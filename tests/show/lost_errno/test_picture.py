@@ -1,0 +1,351 @@
+"""The lost -12's markup and words: well formed, inside its frame, room for each word, thrice the same."""
+
+import re
+from html import unescape
+from itertools import product
+from xml.etree import ElementTree
+
+import pytest
+
+from tdpkit.lab.lost_errno import Shortage, run_short
+from tdpkit.show.lost_errno.frames import kind_of
+from tdpkit.show.lost_errno.picture import lost_errno_svg
+from tdpkit.show.lost_errno.words import TITLE, answer, came_out, lost_errno_table, lost_errno_text, values
+from tdpkit.show.theme import DARK, LIGHT, LIVE
+from tdpkit.tdx.sept import SeptState
+from tests.oracles.svgs import (
+    SVG,
+    check_alone,
+    check_form,
+    check_ids,
+    check_inside,
+    check_lines_apart,
+    check_texts_apart,
+    check_themes,
+    check_whole_numbers,
+    ids_of,
+    printed_whatever_the_hash_seed,
+    texts,
+    tree,
+)
+
+FLAGS = (False, True)
+ALL = [Shortage(*fields) for fields in product(range(7), ("bool", "int"), FLAGS, FLAGS, FLAGS)]
+SOME = [shortage for shortage in ALL if shortage.refuse in (0, 2, 4)]
+
+
+def drawn(shortage: Shortage, palette=LIGHT, ids: str = "") -> str:
+    return lost_errno_svg(shortage, run_short(shortage), palette, ids)
+
+
+# ---- form ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shortage", ALL)
+def test_every_word_has_its_place_in_every_case(shortage):
+    svg = tree(drawn(shortage))
+    check_whole_numbers(svg)
+    check_inside(svg, shortage)
+    check_texts_apart(svg, shortage)
+    check_lines_apart(svg, shortage)
+
+
+@pytest.mark.parametrize("shortage", SOME)
+def test_the_form_is_that_of_all_pictures(shortage):
+    svg = drawn(shortage)
+    check_form(tree(svg), TITLE, answer(shortage, run_short(shortage)))
+    check_alone(svg)
+    check_ids(svg, re.findall(r'id="([^"]*)-title"', svg)[0])
+    check_themes(svg, drawn(shortage, DARK), drawn(shortage, LIVE))
+
+
+def test_the_height_is_the_same_in_every_case():
+    assert {tree(drawn(shortage)).get("viewBox") for shortage in ALL} == {"0 0 1000 712"}
+
+
+def test_ids_differ_from_case_to_case_and_can_be_given():
+    svgs = [drawn(shortage) for shortage in ALL]
+    sets = ids_of(svgs)
+    assert len(set.union(*sets)) == sum(map(len, sets))
+    check_ids(drawn(ALL[0], ids="mine"), "mine")
+
+
+def test_the_picture_does_not_depend_on_the_hash_seed():
+    code = """
+import json
+from tdpkit.lab.lost_errno import Shortage, run_short
+from tdpkit.show.lost_errno.picture import lost_errno_svg
+from tdpkit.show.lost_errno.words import lost_errno_table
+from tdpkit.show.theme import LIGHT
+found = []
+for case in (Shortage(1), Shortage(3, "int", True, True, True)):
+    found += [lost_errno_svg(case, run_short(case), LIGHT), lost_errno_table(case, run_short(case))]
+print(json.dumps(found))
+"""
+    assert printed_whatever_the_hash_seed(code)[0] == drawn(Shortage(1))
+
+
+def test_texts_over_boxes_stay_inside_them():
+    """The caller's words have four lines at most, of 28 characters: the box is 178 by 78."""
+    for shortage in ALL:
+        svg = tree(drawn(shortage))
+        inside = [text for text in svg.iter(f"{SVG}text") if text.get("x") == "388"]
+        assert inside
+        for top in (118, 258, 398, 538):
+            lines = [text for text in inside if top + 10 <= int(text.get("y")) - 9]
+            lines = [text for text in lines if int(text.get("y")) + 3 <= top + 88]
+            assert 1 <= len(lines) <= 4
+        assert len(inside) <= 16
+        assert max(len(text.text) for text in inside) <= 28
+
+
+# ---- the same three times: picture, text, table ----------------------------------------------------------
+
+
+def rows_of(svg: ElementTree.Element) -> list[list[str]]:
+    """The texts of each of the four rows."""
+    found: list[list[str]] = [[], [], [], []]
+    for text in svg.iter(f"{SVG}text"):
+        number = (int(text.get("y")) - 118) // 140
+        if text.text and int(text.get("y")) > 118 and number < 4:
+            found[number].append(text.text)
+    return found
+
+
+@pytest.mark.parametrize("shortage", ALL)
+def test_picture_text_and_table_say_the_same(shortage):
+    rows = run_short(shortage)
+    lines = lost_errno_text(shortage, rows).splitlines()
+    table = unescape(lost_errno_table(shortage, rows))
+    cells = re.findall(r"<tr><th scope=\"row\".*?</tr>", table)
+    assert len(lines) == 1 + len(rows) == 1 + len(cells)
+    assert lines[0] == f"{TITLE}. {answer(shortage, rows)}"
+    assert answer(shortage, rows) in table
+    seen = rows_of(tree(drawn(shortage)))
+    for row, line, cell, written in zip(rows, lines[1:], cells, seen, strict=True):
+        assert written[0] == row.name == line.split(" (")[0] == re.search("<b>(.*?)</b>", cell)[1]
+        for twin in (line, cell, " ".join(written)):
+            assert row.verdict in twin
+            for value in (values(row.first.walks), values(row.first.wrapper), came_out(row, row.first)[0]):
+                assert value in twin
+        assert ("errno lost" in cell) == bool(row.first.lost_at)
+        is_marked = any(text in written for text in ("✗ errno lost", "✗ lost in the caller"))
+        assert is_marked == bool(row.first.lost_at)
+        assert (
+            any(text.startswith("again: ") for text in written) == shortage.again == ("called again" in line)
+        )
+    assert ("called again" in table) == shortage.again
+
+
+@pytest.mark.parametrize("shortage", SOME)
+def test_the_answer_names_every_caller_once(shortage):
+    said = answer(shortage, run_short(shortage))
+    assert [said.count(name) for name in ("conversion", "punch hole", "ACCEPT", "memory failure")] == [1] * 4
+
+
+def test_the_table_is_well_formed_and_has_the_columns_of_the_story():
+    shortage = Shortage(2)
+    table = ElementTree.fromstring(lost_errno_table(shortage, run_short(shortage)).replace("<br>", " "))
+    assert [head.text for head in table.find("thead").iter("th")] == [
+        *("caller", "walk", "wrapper", "caller makes of it"),
+        *("userspace or guest sees", "true state", "verdict"),
+    ]
+    assert {len(list(row)) for row in table.find("tbody")} == {7}
+
+
+def test_as_posted_each_row_says_what_the_caller_makes_of_1():
+    """Kernel-facts 6.12 D1, in the exhibit's words."""
+    lines = lost_errno_text(Shortage(1, lasting=True), run_short(Shortage(1, lasting=True))).splitlines()[1:]
+    for line, words in zip(
+        lines,
+        [
+            "takes 1 for “flush”: skips the zap, flushes, stores the attributes; the ioctl: 0",
+            "bails out, for it is not 0: skips the zap, makes no hole, and returns the 1; fallocate: 1",
+            "takes 1 for “resume the guest”, which faults again: for ever; the guest faults: ∞",
+            "cannot fail, so it goes on: zaps 8 frames, the leaf whole, flushes; MF_DELAYED: 2",
+        ],
+        strict=True,
+    ):
+        assert words in line
+
+
+@pytest.mark.parametrize(
+    ("shortage", "number", "words"),
+    [
+        (Shortage(0), 0, "(asks 4 times, all granted): walk 0, wrapper 0; zaps 6 frames, flushes, stores"),
+        (Shortage(0), 1, "walk 0, wrapper 0; zaps 6 frames, flushes, makes the hole; fallocate: 0, “done”"),
+        (Shortage(0), 2, "(asks 2 times, all granted): walk 0, wrapper 0; sets the inhibit bit, resumes"),
+        (Shortage(0), 3, "walk 0, wrapper 0; zaps 1 frame, flushes; MF_DELAYED: 2, as always"),
+        (Shortage(2), 0, "(2: S-EPT page refused): walk -12, wrapper 1;"),
+        (Shortage(4), 2, "(asks 2 times only): walk 0, wrapper 0;"),
+        (
+            Shortage(1),
+            2,
+            "walk -12, 0, wrapper 1, 0; takes 1 for “resume the guest”, which faults again: fault 2",
+        ),
+        (
+            Shortage(1),
+            3,
+            "file: page 3 broken; S-EPT: [0, 8) not mapped; 7 frames outside lost: [0, 3), [4, 8)",
+        ),
+        (
+            Shortage(3, dynamic_pamt=True, lasting=True),
+            2,
+            "(3: PAMT pages, later ones): walk -12 ×8, wrapper 1 ×8",
+        ),
+        (
+            Shortage(1, lasting=True),
+            2,
+            "inhibit bit: not set; S-EPT: [0, 8) PENDING, the rest mapped; frame 3 faults",
+        ),
+        (Shortage(1, "int"), 0, "gives up: skips the zap, attributes as before; the ioctl: -12, -ENOMEM"),
+        (Shortage(1, "int"), 1, "and returns the errno; fallocate: -12, -ENOMEM"),
+        (Shortage(1, "int"), 2, "the guest stands still at its ACCEPT; KVM_RUN: -12, -ENOMEM"),
+        (
+            Shortage(1, again=True),
+            0,
+            "again: wrapper not called; the attributes say shared already: nothing to do;",
+        ),
+        (Shortage(1, again=True), 2, "the page is a 4K page by now; ACCEPT: 0xb0a, accepted already"),
+        (Shortage(1, again=True), 3, "again: wrapper 0; finds nothing to zap; MF_DELAYED: 2"),
+        (Shortage(1, "int", again=True), 1, "again: wrapper 0; zaps 6 frames, flushes, makes the hole;"),
+    ],
+)
+def test_a_row_in_words(shortage, number, words):
+    assert words in lost_errno_text(shortage, run_short(shortage)).splitlines()[1 + number]
+
+
+def test_the_guest_reads_both_memories_after_a_silent_conversion():
+    assert "frame 6 reads 0x16 as private, 0xa6 as shared" in texts(tree(drawn(Shortage(1))))
+    assert "frame 6 reads 0xa6, as shared only" in texts(tree(drawn(Shortage(0))))
+    assert "frame 6 reads 0x16, as private" in texts(tree(drawn(Shortage(1, "int"))))
+
+
+def test_a_handler_s_own_refused_request_is_no_lost_errno():
+    """With Dynamic PAMT the ACCEPT's handler asks a fourth time, by itself: that errno arrives."""
+    shortage = Shortage(4, dynamic_pamt=True)
+    [line] = [
+        line for line in lost_errno_text(shortage, run_short(shortage)).splitlines() if "ACCEPT (" in line
+    ]
+    assert "its own request for PAMT pages is refused; KVM_RUN: -12, -ENOMEM" in line
+    assert line.endswith("failed, and said so")
+
+
+# ---- the lanes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shortage", ALL)
+def test_each_frame_is_drawn_as_what_it_is(shortage):
+    for row in run_short(shortage):
+        for run in row.runs:
+            for gfn in range(run.gfn, run.gfn + run.pages):
+                kind = {SeptState.FREE: "hole", SeptState.PENDING: "refaulted"}.get(
+                    run.state, f"leaf{run.level}"
+                )
+                kind = "lost" if gfn in row.lost else "crossing" if gfn in row.stale else kind
+                assert kind_of(row, gfn) == kind
+
+
+def test_what_is_wrong_is_hatched_and_what_is_lost_is_marked():
+    svg = drawn(Shortage(1))
+    spans = re.findall(r'<rect x="(\d+)" y="(\d+)" width="(\d+)" height="18" fill="url\(#[^)]*-(\w+)\)"', svg)
+    assert [((int(x) - 704) // 17, int(width) // 17, kind) for x, _, width, kind in spans] == [
+        *((6, 6, "crossing"), (6, 6, "crossing")),
+        *((0, 3, "refaulted"), (4, 4, "refaulted")),
+        *((0, 3, "lost"), (4, 4, "lost")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shortage", "boxes"),
+    [
+        (Shortage(1), [(0, 6, 12), (2, 0, 8), (3, 3, 4)]),
+        (Shortage(1, "int"), [(3, 3, 4)]),
+        (Shortage(0), [(0, 6, 12), (1, 6, 12), (2, 0, 8), (3, 3, 4)]),
+    ],
+)
+def test_what_is_on_record_is_filled(shortage, boxes):
+    """(row, first frame, end) of each dark box."""
+    ink = LIGHT["ink"]
+    found = re.findall(rf'd="M(\d+) (\d+) H(\d+) V\d+ H\d+ Z" fill="{ink}" stroke', drawn(shortage))
+    assert [
+        ((int(y) - 118) // 140, (int(x) - 704) // 17, (int(end) - 704) // 17) for x, y, end in found
+    ] == boxes
+
+
+# ---- the value's path ----------------------------------------------------------------------------------
+
+
+def value_boxes(svg: str) -> list[list[tuple[str, bool]]]:
+    """Of each row the role and whether it is dashed, of the boxes of walk, wrapper and what comes out."""
+    roles = {LIGHT[role]: role for role in ("bad", "good", "crossing-mark", "muted")}
+    found = re.findall(
+        r'<path d="M\d+ \d+ H\d+ V\d+ H\d+ Z" fill="[^"]*" stroke="([^"]*)" stroke-width="2"(.*?)/>', svg
+    )
+    boxes = [(roles[stroke], "dasharray" in rest) for stroke, rest in found]
+    return [boxes[at : at + 3] for at in range(0, len(boxes), 3)]
+
+
+def test_an_errno_is_solid_and_what_hides_one_is_dashed():
+    errno, hides, fine = ("crossing-mark", False), ("bad", True), ("good", False)
+    assert value_boxes(drawn(Shortage(1))) == [
+        *([errno, hides, hides], [errno, hides, hides]),
+        *([errno, hides, fine], [errno, hides, hides]),  # the ACCEPT gets there in the end
+    ]
+    assert value_boxes(drawn(Shortage(1, "int"))) == [[errno] * 3] * 3 + [[errno, errno, hides]]
+    assert value_boxes(drawn(Shortage(0))) == [[fine] * 3] * 4
+
+
+@pytest.mark.parametrize(
+    ("shortage", "places"),
+    [
+        (Shortage(1), [274] * 4),  # between the walk's box and the wrapper's
+        (Shortage(1, lasting=True), [274] * 4),
+        (Shortage(1, "int"), [569]),  # after the caller's
+        (Shortage(3), [274] * 2),
+        (Shortage(0), []),
+    ],
+)
+def test_a_cross_stands_where_the_errno_is_lost(shortage, places):
+    assert [int(x) for x in re.findall(r'<circle cx="(\d+)" cy="\d+" r="9"', drawn(shortage))] == places
+
+
+def test_a_refused_request_is_crossed_out_and_the_others_numbered():
+    """Row by row the numbers in chips; of the one refused there is a cross in their stead."""
+    for shortage in ALL:
+        svg = tree(drawn(shortage))
+        for number, row in enumerate(run_short(shortage)):
+            y = str(118 + 140 * number + 102)
+            chips = [
+                text.text
+                for text in svg.iter(f"{SVG}text")
+                if text.get("y") == y and text.get("font-size") == "10"
+            ]
+            asked = range(1, len(row.first.requests) + 1)
+            assert chips == [str(at) for at in asked if at not in row.first.refused]
+            crosses = [
+                p
+                for p in svg.iter(f"{SVG}path")
+                if f" {int(y) - 8} L" in p.get("d") and p.get("stroke-width") == "2"
+            ]
+            assert len(crosses) == len(row.first.refused)
+
+
+def test_each_verdict_has_a_glyph_and_a_colour():
+    seen = {}
+    for shortage in (Shortage(1), Shortage(1, "int")):
+        svg = tree(drawn(shortage))
+        for row, written in zip(run_short(shortage), rows_of(svg), strict=True):
+            [said] = [t for t in svg.iter(f"{SVG}text") if t.text == row.verdict and t.get("x") == "726"][:1]
+            seen[row.verdict] = (written[written.index(row.verdict) - 1], said.get("fill"))
+    assert seen == {
+        "all done": ("✓", LIGHT["good"]),
+        "failed, and said so": ("!", LIGHT["crossing-mark"]),
+        "failed, said nothing": ("✗", LIGHT["bad"]),
+        "frames lost": ("✗", LIGHT["bad"]),
+    }
+
+
+def test_no_request_beyond_the_tenth_is_ever_made():
+    """The row has room for ten chips."""
+    assert max(len(row.first.requests) for shortage in ALL for row in run_short(shortage)) == 10

@@ -1,0 +1,370 @@
+"""The conversion stepper's markup: form, room for its words, and that it draws what the view says."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from random import Random
+from xml.etree import ElementTree
+
+import pytest
+
+from tdpkit.lab.page_life import PageLife
+from tdpkit.lab.page_life.words import ACTORS
+from tdpkit.show.page_life import PageLifeStepper
+from tdpkit.show.page_life.marks import PLACES
+from tdpkit.show.page_life.picture import life_svg
+from tdpkit.show.page_life.words import (
+    LOG_LINES,
+    STATE_LETTERS,
+    answer,
+    counters,
+    life_table,
+    life_text,
+    log_tail,
+    pills,
+    title,
+    totals,
+)
+from tdpkit.show.theme import DARK, LIGHT, LIVE
+from tests.oracles.svgs import (
+    SVG,
+    check_alone,
+    check_form,
+    check_ids,
+    check_inside,
+    check_lines_apart,
+    check_texts_apart,
+    check_themes,
+    check_whole_numbers,
+    drawn,
+    extent,
+    ids_of,
+    printed_whatever_the_hash_seed,
+    texts,
+    tree,
+)
+
+STORIES = {
+    "v3": {"start": 5, "end": 12},
+    "none": {"start": 5, "end": 12, "split": "none"},
+    "one frame": {"start": 31, "end": 32, "split": "none"},
+    "most": {"start": 1, "end": 31},
+    "all": {"start": 0, "end": 32, "split": "head and tail"},
+    "refused": {"start": 5, "end": 12, "refuse": 3},
+    "as posted": {"start": 5, "end": 12, "refuse": 2, "split": "v3 as posted"},
+    "4K": {"start": 3, "end": 6, "folios": "4K"},
+    "hole": {"start": 5, "end": 12, "then": "punch hole", "folios": "4K, spanned", "split": "none"},
+    "refused hole": {"start": 5, "end": 12, "then": "punch hole", "refuse": 1, "split": "v3 as posted"},
+    "x86": {"start": 261, "end": 1280, "machine": "x86"},
+    "x86, none": {"start": 1023, "end": 1024, "machine": "x86", "split": "none"},
+    "x86, long names": {
+        "start": 1541,
+        "end": 2047,
+        "machine": "x86",
+        "then": "punch hole",
+        "folios": "4K, spanned",
+        "split": "v3 as posted",
+        "refuse": 1,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def lives():
+    return {name: PageLife(**how) for name, how in STORIES.items()}
+
+
+@pytest.fixture(scope="module")
+def cases(lives):
+    """(story, step) pairs: all of two stories, some of the others."""
+    found = []
+    for name, life in lives.items():
+        steps = range(len(life.steps))
+        if name not in ("v3", "hole"):
+            steps = sorted({0, *Random(name).sample(steps, 16), len(life.steps) - 1})
+        found += [(name, at) for at in steps]
+    return found
+
+
+@pytest.fixture(scope="module")
+def trees(lives, cases):
+    return {case: tree(life_svg(lives[case[0]], case[1], LIGHT)) for case in cases}
+
+
+# ---- form ----------------------------------------------------------------------------------------------
+
+
+def test_a_picture_scales_with_its_container_and_is_read_out_as_an_image(lives, trees):
+    for (name, at), svg in trees.items():
+        check_form(svg, title(lives[name]), answer(lives[name], at))
+
+
+def test_coordinates_are_whole_numbers_and_nothing_is_drawn_outside(trees):
+    for case, svg in trees.items():
+        check_whole_numbers(svg)
+        check_inside(svg, case)
+        for text in svg.iter(f"{SVG}text"):
+            left, right = extent(text)
+            assert right <= (640 if 440 < int(text.get("y")) < 590 and left < 640 else 980), text.text
+
+
+def test_no_two_texts_run_into_each_other(trees):
+    for case, svg in trees.items():
+        check_texts_apart(svg, case)
+        check_lines_apart(svg, case)
+
+
+def test_a_picture_loads_nothing_and_its_ids_are_its_own(lives, cases):
+    for name, at in cases[::5]:
+        check_alone(life_svg(lives[name], at, LIGHT))
+        check_ids(life_svg(lives[name], at, LIGHT, "pl-17"), "pl-17")
+    one, other = ids_of(life_svg(lives["v3"], at, LIGHT) for at in (3, 4))
+    assert one
+    assert one.isdisjoint(other)
+
+
+def test_the_themes_differ_in_colours_alone(lives, cases):
+    for name, at in cases[::3]:
+        check_themes(*(life_svg(lives[name], at, palette) for palette in (LIGHT, DARK, LIVE)))
+
+
+def test_the_picture_keeps_its_size_whatever_the_story(trees):
+    assert len({svg.get("viewBox") for svg in trees.values()}) == 1
+
+
+def test_a_picture_of_x86_is_runs_and_not_a_box_per_page(lives, cases):
+    sizes = [len(life_svg(lives[name], at, LIGHT)) for name, at in cases if name == "x86"]
+    assert max(sizes) < 30_000
+
+
+# ---- what it shows -------------------------------------------------------------------------------------
+
+
+def test_answer_pills_counters_and_log_are_all_written_out(lives, trees):
+    for (name, at), svg in trees.items():
+        life, written = lives[name], texts(svg)
+        assert title(life) in written
+        assert answer(life, at) in " ".join(written)
+        for needed in (
+            *(text for text, _ in pills(life, at)),
+            *(text for value, caption, _ in counters(life, at) for text in (value, caption)),
+            *(text for _, text in log_tail(life, at)),
+            *(ACTORS),
+            totals(life),
+            f"{at + 1} of {len(life.steps)}",
+        ):
+            assert needed in written, (name, at, needed)
+
+
+def test_the_answer_has_two_lines_at_most(lives, trees):
+    for (name, at), svg in trees.items():
+        lines = [t for t in svg.iter(f"{SVG}text") if t.get("font-size") == "13" and int(t.get("y")) < 88]
+        assert " ".join(line.text or "" for line in lines) == answer(lives[name], at)
+        assert len(lines) <= 2
+        assert all(extent(line)[1] <= 976 for line in lines)
+
+
+def test_every_answer_of_every_story_fits_its_two_lines(lives):
+    for life in lives.values():
+        assert max(len(answer(life, at)) for at in range(len(life.steps))) <= 2 * 112
+
+
+def boxes(svg: ElementTree.Element, part: str) -> list[tuple[int, int, str]]:
+    """(left, right, fill) of what fills a strip."""
+    top, height = PLACES[part]
+    rects = [r for r in drawn(svg, "rect") if (r.get("y"), r.get("height")) == (str(top), str(height))]
+    return [(int(r.get("x")), int(r.get("x")) + int(r.get("width")), r.get("fill")) for r in rects]
+
+
+def test_every_strip_is_filled_from_end_to_end_without_a_gap(trees):
+    for case, svg in trees.items():
+        for part in PLACES:
+            found = sorted(boxes(svg, part))
+            assert found[0][0] == 24, (case, part)
+            assert found[-1][1] == 976
+            assert all(one[1] == after[0] for one, after in pairwise(found))
+
+
+def at_frame(found: list[tuple[int, int, str]], frame: int) -> str:
+    """The fill at the middle of a frame of the toy."""
+    x = 24 + (2 * frame + 1) * (976 - 24) // 64
+    [fill] = [fill for low, high, fill in found if low <= x < high]
+    return fill
+
+
+def test_each_frame_of_the_toy_is_drawn_in_the_state_it_has(lives, trees):
+    hatch = {"PENDING": "pending", "BLOCKED": "blocked", "PENDING_BLOCKED": "pending-blocked"}
+    seen = set()
+    for (name, at), svg in trees.items():
+        life = lives[name]
+        if life.machine != "toy":
+            continue
+        view = life.steps[at].view
+        sept, finds = boxes(svg, "sept"), boxes(svg, "finds")
+        for frame in range(32):
+            run = next((run for run in view.sept if run.gfn <= frame < run.end), None)
+            fill = at_frame(sept, frame)
+            if run is None:
+                assert fill == LIGHT["hole"]
+            elif run.state in hatch:
+                assert fill.endswith(f"-{hatch[run.state]})")
+            else:
+                assert fill == LIGHT[f"leaf{run.level}"]
+            seen.add(run.state if run else "FREE")
+            kind = next(find.kind for find in view.finds if find.gfn <= frame < find.end)
+            assert at_frame(finds, frame).endswith("-lost)") == (kind == "lost")
+    assert seen == {"FREE", *STATE_LETTERS}
+
+
+def test_a_state_is_never_told_by_colour_alone(trees):
+    """On the toy each leaf of the S-EPT has a letter on it."""
+    for (name, _), svg in trees.items():
+        if "x86" not in name:
+            found = [box for box in boxes(svg, "sept") if box[2] != LIGHT["hole"]]
+            letters = [
+                int(t.get("x"))
+                for t in svg.iter(f"{SVG}text")
+                if t.text in STATE_LETTERS.values() and 310 < int(t.get("y")) < 344
+            ]
+            for low, high, _ in found:
+                assert any(low < x < high for x in letters)
+
+
+def test_the_bytes_are_written_in_their_frames(lives, trees):
+    for (name, at), svg in trees.items():
+        view = lives[name].steps[at].view
+        row = [
+            t.text
+            for t in sorted(svg.iter(f"{SVG}text"), key=lambda t: int(t.get("x")))
+            if "mono" in t.get("font-family") and 380 < int(t.get("y")) < 400
+        ]
+        assert row == list(view.bytes)
+
+
+def test_the_entry_that_changes_is_ringed_in_its_strip_and_marked_at_both_ends(lives, trees):
+    for (name, at), svg in trees.items():
+        life = lives[name]
+        said, focus = life.steps[at].said, life.steps[at].focus
+        paths = [p.get("d") for p in drawn(svg, "path")]
+        marks = [d for d in paths if re.match(r"M(8|992) ", d)]
+        assert len(marks) == (2 if said.part else 0)
+        if said.part:
+            top, height = PLACES[said.part]
+            assert all(f"{top + height // 2} L" in d for d in marks)
+        if said.part and focus:
+            low = 24 + 952 * focus[0] // life.frames
+            rings = [
+                p
+                for p in drawn(svg, "path")
+                if p.get("stroke-width") == "3" and not p.get("stroke-dasharray")
+            ]
+            assert any(p.get("d").startswith(f"M{low} {top} ") for p in rings)
+
+
+def test_frames_lost_are_red_and_hatched_and_so_is_the_step_that_loses_them(lives):
+    life = lives["none"]
+    [at] = [n for n, step in enumerate(life.steps) if step.said.title == "TDH.MEM.PAGE.REMOVE"]
+    svg = tree(life_svg(life, at, LIGHT))
+    [line, *_] = [t for t in svg.iter(f"{SVG}text") if (t.text or "").startswith(f"Step {at + 1} of")]
+    assert line.get("fill") == LIGHT["bad"]
+    assert "5 frames of it outside the range: lost" in answer(life, at)
+    red = [t.text for t in svg.iter(f"{SVG}text") if t.get("fill") == LIGHT["bad"]]
+    assert {"5", "frames lost"} <= set(red)
+    assert sum(fill.endswith("-lost)") for _, _, fill in boxes(svg, "finds")) == 1
+
+
+def test_the_rail_has_a_tick_for_each_step_in_its_actors_lane(lives, trees):
+    for (name, at), svg in trees.items():
+        life = lives[name]
+        for lane, actor in enumerate(ACTORS):
+            y = 464 + 20 + 24 * lane + 4
+            past, future = 0, 0
+            for path in drawn(svg, "path"):
+                ticks = len(re.findall(rf"M\d+ {y} H", path.get("d")))
+                past += ticks * (path.get("fill") == LIGHT["ink"])
+                future += ticks * (path.get("fill") == LIGHT["grid"])
+            steps = [n for n, step in enumerate(life.steps) if step.said.actor == actor]
+            assert (past, future) == (sum(n <= at for n in steps), sum(n > at for n in steps))
+
+
+def test_the_log_shows_its_last_lines_newest_last(lives):
+    life = lives["v3"]
+    at = next(n for n, step in enumerate(life.steps) if step.said.title == "TDH.MEM.PAGE.DEMOTE")
+    assert [text for _, text in log_tail(life, at)][-4:] == [
+        "TDH.MEM.RANGE.BLOCK 0, level 2",
+        "TDH.MEM.TRACK",
+        "TDH.VP.ENTER vCPUs 0 and 1",
+        "TDH.MEM.PAGE.DEMOTE 0, level 2",
+    ]
+    assert log_tail(life, 0) == []
+    for one in lives.values():
+        for step in range(len(one.steps)):
+            lines = log_tail(one, step)
+            assert len(lines) <= LOG_LINES
+            numbers = [int(number) for number, _ in lines]
+            assert numbers == sorted(numbers)
+            assert numbers[-1:] == [one.steps[step].calls][: len(numbers)]
+
+
+# ---- the twins -----------------------------------------------------------------------------------------
+
+
+def test_the_table_is_well_formed_and_its_current_row_is_the_step(lives):
+    for life in lives.values():
+        for at in (0, len(life.steps) // 2, len(life.steps) - 1):
+            steps, now = ElementTree.fromstring(life_table(life, at)).findall("table")
+            [here] = [row for row in steps.iter("tr") if row.get("aria-current") == "step"]
+            said = [cell.text or "" for cell in here]
+            step = life.steps[at]
+            assert said[:5] == [
+                str(at + 1),
+                step.act,
+                step.said.actor,
+                step.said.title,
+                step.said.sentence,
+            ]
+            assert answer(life, at) in steps.find("caption").text
+            rows = {row.find("th").text: row.find("td").text for row in now.iter("tr")}
+            assert {"S-EPT", "mirror tree", "direct tree", "the guest finds"} <= set(rows)
+            if step.view.bytes:
+                assert rows["the guest reads"] == " ".join(step.view.bytes)
+
+
+def test_the_text_says_what_the_picture_says(lives, cases):
+    for name, at in cases[::4]:
+        life = lives[name]
+        said, view = life_text(life, at), life.steps[at].view
+        assert said.startswith(f"{title(life)}. {answer(life, at)}\n")
+        for needed in (*(text for text, _ in pills(life, at)), *(v for v, _, _ in counters(life, at))):
+            assert needed in said
+        for run in view.sept:
+            assert f"{life.names.span(run.gfn, run.end)} " in said
+            assert run.state in said
+
+
+PRINT_ALL = """
+import json
+from tdpkit.show.page_life import PageLifeStepper
+said = []
+for how in ({}, {"split": "none"}, {"then": "punch hole", "folios": "4K, spanned"}, {"machine": "x86"}):
+    for step in (1, 9, 40):
+        stepper = PageLifeStepper(step=step, **how)
+        stepper.table_box.value = True
+        said.append([stepper.table.value, stepper.message.value])
+        said += [v for k, v in stepper._repr_mimebundle_().items() if "widget-view" not in k]
+print(json.dumps(said))
+"""
+
+
+def test_markup_and_bundle_are_the_same_whatever_the_hash_seed():
+    assert len(printed_whatever_the_hash_seed(PRINT_ALL)) == 12 * 3
+
+
+def test_pictures_of_different_steps_differ():
+    stepper = PageLifeStepper()
+    shown = set()
+    for step in range(1, len(stepper.life.steps) + 1):
+        stepper.show(step=step)
+        shown.add(life_svg(stepper.life, stepper.at, LIGHT, "ids"))
+    assert len(shown) == len(stepper.life.steps)

@@ -1,0 +1,339 @@
+"""The two-trees markup and words: well formed, of one size, room for each word, and true each time."""
+
+import re
+from itertools import combinations, product
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tdpkit.lab.two_roots import FILTERS, OPERATIONS, VM_TYPES, Question, ask
+from tdpkit.show.drawing import HATCHED
+from tdpkit.show.theme import DARK, LIGHT, LIVE, contrast
+from tdpkit.show.two_roots.live import OPERATION_LABELS
+from tdpkit.show.two_roots.picture import two_trees_svg
+from tdpkit.show.two_roots.words import TITLE, two_trees_table, two_trees_text
+from tests.oracles.svgs import (
+    check_alone,
+    check_form,
+    check_ids,
+    check_inside,
+    check_lines_apart,
+    check_texts_apart,
+    check_themes,
+    check_whole_numbers,
+    ids_of,
+    printed_whatever_the_hash_seed,
+    texts,
+    tree,
+)
+from tests.show.test_theme import TEXT_ROLES
+
+EXAMPLE = 0x322A84D
+FLAGS = (False, True)
+QUESTIONS = [
+    Question(EXAMPLE, *fields) for fields in product(VM_TYPES, (4, 5), FILTERS, OPERATIONS, FLAGS, FLAGS)
+]
+BITS = {4: "MIRROR", 2: "DIRECT", 1: "INVALID"}
+SEPT_CALLS = ("BLOCK", "TRACK", "kick vCPUs", "DEMOTE", "REMOVE")
+
+questions = st.builds(
+    Question,
+    st.one_of(st.sampled_from([0, 2**35 - 1, 511, 512 * 511, 2**18 - 1]), st.integers(0, 2**35 - 1)),
+    st.sampled_from([*VM_TYPES]),
+    st.sampled_from([4, 5]),
+    st.sampled_from([*FILTERS]),
+    st.sampled_from([*OPERATIONS]),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    return [ask(question) for question in QUESTIONS]
+
+
+@pytest.fixture(scope="module")
+def trees(outcomes):
+    return [tree(two_trees_svg(outcome, LIGHT)) for outcome in outcomes]
+
+
+def check_all(svg, outcome):
+    picture = tree(svg)
+    check_form(picture, TITLE, outcome.answer)
+    check_whole_numbers(picture)
+    check_inside(picture, outcome.question)
+    check_alone(svg)
+    check_texts_apart(picture, outcome.question)
+    check_lines_apart(picture, outcome.question)
+
+
+# ---- house rules ---------------------------------------------------------------------------------------
+
+
+def test_every_picture_keeps_the_house_rules(outcomes):
+    for outcome in outcomes:
+        check_all(two_trees_svg(outcome, LIGHT), outcome)
+
+
+@settings(max_examples=60, deadline=None)
+@given(questions)
+def test_every_picture_of_any_frame_keeps_the_house_rules(question):
+    outcome = ask(question)
+    svg = two_trees_svg(outcome, LIGHT)
+    check_all(svg, outcome)
+    assert svg == two_trees_svg(ask(question), LIGHT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "gfn"),
+    [("TD", 4, 2**35 - 1), ("TD", 5, 2**39 - 1), ("plain", 4, 2**36 - 1), ("plain", 5, 2**40 - 1)],
+)
+def test_the_longest_frames_have_room(kind, level, gfn):
+    for operation, flag in product(OPERATIONS, FLAGS):
+        outcome = ask(Question(gfn, kind, level, "both", operation, flag, flag))
+        check_all(two_trees_svg(outcome, LIGHT), outcome)
+
+
+def test_all_pictures_are_of_one_size_so_that_nothing_below_jumps(trees):
+    assert len({svg.get("viewBox") for svg in trees}) == 1
+
+
+def test_ids_carry_their_prefix_and_two_instances_share_none(outcomes):
+    for outcome in outcomes[::7]:
+        check_ids(two_trees_svg(outcome, LIGHT, "tt-17"), "tt-17")
+        one, other = ids_of(two_trees_svg(outcome, LIGHT, ids) for ids in ("a", "b"))
+        assert one.isdisjoint(other)
+
+
+def test_two_pictures_on_one_page_share_no_id_though_nobody_named_them(outcomes):
+    ids = ids_of(two_trees_svg(outcome, LIGHT) for outcome in outcomes)
+    assert [pair for pair in combinations(ids, 2) if not pair[0].isdisjoint(pair[1])] == []
+
+
+def test_the_themes_differ_in_colours_alone(outcomes):
+    for outcome in outcomes[::5]:
+        check_themes(*(two_trees_svg(outcome, palette) for palette in (LIGHT, DARK, LIVE)))
+
+
+def test_words_are_in_roles_whose_contrast_is_computed(outcomes):
+    for outcome in outcomes:
+        fills = set(re.findall(r'<text [^>]*fill="([^"]*)"', two_trees_svg(outcome, LIGHT)))
+        assert fills <= {LIGHT[role] for role in TEXT_ROLES} | {LIGHT["paper"]}
+
+
+def mixed(over: str, under: str, share: float) -> str:
+    pairs = zip(*((int(c[at : at + 2], 16) for at in (1, 3, 5)) for c in (over, under)), strict=True)
+    return "#" + "".join(f"{round(share * one + (1 - share) * other):02x}" for one, other in pairs)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+@pytest.mark.parametrize(
+    "role", ["ink", "muted", "good", "bad", "lost-mark", "refaulted-mark", "crossing-mark"]
+)
+def test_words_on_the_ground_of_a_reached_tree_and_on_a_wedge_there_can_be_read(theme, role):
+    ground = mixed(theme["split"], theme["paper"], 0.35)
+    wedge = mixed(theme["grid"], ground, 0.4)
+    assert contrast(theme[role], ground) >= 4.5
+    assert contrast(theme[role], wedge) >= 3.9
+
+
+def test_no_words_are_drawn_pale(trees):
+    """What is not reached is paler, but can be read."""
+    for svg in trees:
+        for group in svg.iter("{http://www.w3.org/2000/svg}g"):
+            assert group.get("opacity") == ".5"
+            assert texts(group) == []
+
+
+def test_markup_and_bundle_are_the_same_whatever_the_hash_seed():
+    code = """
+import json
+from tdpkit.show.two_roots import TwoTrees
+said = []
+for change in ({}, {"kind": "plain"}, {"filter": "both", "operation": "zap", "invalid_root": True}):
+    exhibit = TwoTrees(**change)
+    said += [v for k, v in sorted(exhibit._repr_mimebundle_().items()) if "widget-view" not in k]
+    said += [exhibit._table()]
+print(json.dumps(said))
+"""
+    assert len(printed_whatever_the_hash_seed(code)) == 9
+
+
+# ---- what it shows -------------------------------------------------------------------------------------
+
+
+def test_set_bits_are_written_and_no_others(outcomes, trees):
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        written = texts(svg)
+        assert outcome.operation.function in written
+        dark = [text.text for text in svg.iter() if text.get("fill") == LIGHT["paper"] and text.text != "≠"]
+        bits = [text for text in dark if text]
+        filter_bits = [
+            f"{bit}" for bit in (2, 1) if outcome.filter_read and FILTERS[outcome.question.filter] & bit
+        ]
+        assert bits == filter_bits + [f"{bit}" for bit in BITS if (outcome.types or 0) & bit]
+        assert ("not looked at" in written) is not outcome.filter_read
+        assert ("none: root.hpa" in written) is (outcome.types is None)
+
+
+def test_roots_that_do_not_match_say_what_they_need(outcomes, trees):
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        needs = [text for text in texts(svg) if text.startswith("needs ")]
+        missing = [root.missing for root in outcome.roots if root.missing]
+        assert needs == [f"needs {' + '.join(bits)}" for bits in missing]
+
+
+def test_each_tree_says_whether_it_was_reached(outcomes, trees):
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        written = texts(svg)
+        told = [text for text in written if text == "not touched" or text.startswith("reached: ")]
+        assert sorted(told) == sorted(root.effect for root in outcome.roots)
+        pale = len(list(svg.iter("{http://www.w3.org/2000/svg}g")))
+        unreached = [root for root in outcome.roots if not root.reached]
+        assert pale == len(unreached) + any(
+            root.is_mirror for root in unreached
+        )  # and the S-EPT's copy of it
+
+
+def test_only_reached_trees_are_framed_and_a_wrong_one_in_the_colour_of_what_is_bad(outcomes, trees):
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        frames = [part.get("stroke") for part in svg.iter() if part.get("stroke-width") == "2"]
+        good = frames.count(LIGHT["good"])
+        reached = sum(root.reached for root in outcome.roots)
+        assert good == (0 if outcome.wrong_root else reached + bool(outcome.seamcalls))
+        assert frames.count(LIGHT["bad"]) == (1 if outcome.wrong_root else 0)
+
+
+def test_ticks_and_signs_are_in_the_colour_of_what_they_say(outcomes, trees):
+    """A tick per root that matches and one per tree reached; of the signs between the trees, ≠ is dark."""
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        discs = [disc.get("fill") for disc in svg.iter("{http://www.w3.org/2000/svg}circle")]
+        ticks = 2 * sum(root.matches for root in outcome.roots)
+        assert discs.count(LIGHT["bad"]) == (ticks if outcome.wrong_root else 0)
+        assert discs.count(LIGHT["good"]) == (0 if outcome.wrong_root else ticks)
+        assert discs.count(LIGHT["ink"]) == outcome.is_td
+        assert discs.count(LIGHT["paper"]) == outcome.is_td * (outcome.question.root_level - 1)
+
+
+def test_the_paths_and_every_index_are_written_out(outcomes, trees):
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        written = texts(svg)
+        for root in outcome.roots:
+            for index in root.indices:
+                assert f"{index}" in written
+            if root.valid:
+                of = "g | S" if outcome.is_td and not root.is_mirror else "g"
+                assert f"path({of}) = {list(root.indices)}" in written
+        levels = outcome.question.root_level
+        assert written.count("=") == (levels - 1 if outcome.is_td else 0)
+        assert written.count("≠") == outcome.is_td
+
+
+def test_seamcalls_are_written_in_order_exactly_where_there_are_some(outcomes, trees):
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        written = texts(svg)
+        assert [text for text in written if text in SEPT_CALLS] == list(outcome.seamcalls)
+        said = "the mirror tree did not change: no SEAMCALL" in written
+        assert said is (outcome.is_td and not outcome.seamcalls)
+
+
+def test_a_split_a_zap_and_what_stays_whole_are_told_apart_by_hatch_and_word(outcomes):
+    for outcome in outcomes:
+        svg = two_trees_svg(outcome, LIGHT, "x").partition("its new 4K leaves")[0]  # without the legend
+        said = texts(tree(two_trees_svg(outcome, LIGHT)))
+        split = sum(root.splits for root in outcome.roots)
+        assert said.count("its new table, all 4K leaves") == sum(
+            root.splits for root in outcome.roots if root.valid
+        )
+        drawn = svg.partition("</defs>")[2].count("url(#x-split)")
+        mirrored = sum(
+            root.splits for root in outcome.roots if root.is_mirror
+        )  # the S-EPT shows it once more
+        assert drawn - 1 == split + mirrored
+        lost = [root for root in outcome.roots if root.is_mirror and root.zapped]
+        assert ("zapped whole: 511 frames besides g are lost" in said) is bool(lost)
+        again = [root for root in outcome.roots if root.name == "direct" and root.zapped]
+        assert ("zapped whole: 511 frames besides g are re-faulted" in said) is bool(again)
+
+
+def test_warnings_are_written_in_full(outcomes, trees):
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        assert [text for text in texts(svg) if text.startswith("WARN_ON")] == list(outcome.warnings)
+
+
+def test_a_plain_vm_has_the_places_of_the_others_and_says_why_they_are_empty():
+    said = texts(tree(two_trees_svg(ask(Question(kind="plain")), LIGHT)))
+    assert "A plain VM has no mirror root:" in said
+    assert "And no S-EPT." in said
+    assert "No direct root of this VM is invalid." in said
+    assert "hardware walks it for every GPA" in said
+    assert "a plain VM has no shared bit: one tree, one path" in said
+    assert not [text for text in said if "S-bit" in text or "never used" in text]
+
+
+def test_pictures_of_different_outcomes_differ(outcomes):
+    """But for what is the same by its nature: a shared leaf more in a plain VM, a filter nobody reads."""
+    seen: dict[str, tuple] = {}
+    for outcome in outcomes:
+        if outcome.is_td or not outcome.question.shared_leaf:
+            svg = two_trees_svg(outcome, LIGHT, "x")
+            read = outcome.question.filter if outcome.filter_read else ""
+            key = outcome.question._replace(filter=read)
+            assert seen.setdefault(svg, key) == key
+
+
+# ---- words ---------------------------------------------------------------------------------------------
+
+
+def test_the_table_says_what_the_picture_says(outcomes):
+    for outcome in outcomes:
+        table = ElementTree.fromstring(f"<div>{two_trees_table(outcome)}</div>").find("table")
+        assert outcome.answer in table.find("caption").text
+        for warning in outcome.warnings:
+            assert warning in table.find("caption").text
+        rows = [["".join(cell.itertext()) for cell in row] for row in table.find("tbody")]
+        assert [row[0] for row in rows] == [root.name for root in outcome.roots]
+        for row, root in zip(rows, outcome.roots, strict=True):
+            _, types, matches, path, before, after, effect = row
+            assert types == ("none: root.hpa" if outcome.types is None else " + ".join(root.needs))
+            assert matches.startswith("yes") is root.matches
+            assert all(bit in matches for bit in root.missing)
+            assert path == f"{list(root.indices)}"
+            sizes = {0: "nothing", 1: "4K", 2: "2M"}
+            assert (before, after) == (sizes[root.level_before], sizes[root.level_after])
+            assert effect == root.effect
+
+
+def test_the_table_is_followed_by_the_event_log():
+    outcome = ask(Question())
+    log = ElementTree.fromstring(f"<div>{two_trees_table(outcome)}</div>").find("ol")
+    assert [line.text for line in log] == list(outcome.log)
+
+
+def test_the_plain_text_starts_with_the_answer_and_has_a_line_per_root(outcomes):
+    for outcome in outcomes:
+        lines = two_trees_text(outcome).split("\n")
+        assert lines[0] == f"{TITLE} {outcome.answer}"
+        for root in outcome.roots:
+            [line] = [line for line in lines if line.startswith(f"{root.name} root: ")]
+            assert f"{list(root.indices)}" in line
+            assert line.endswith(root.effect)
+            assert (", matches, " in line) is root.matches
+        assert set(outcome.warnings) <= set(lines)
+
+
+def test_what_the_shared_bit_does_is_said_with_its_numbers():
+    assert "S is GPA bit 47, GFN bit 35" in two_trees_text(ask(Question()))
+    assert "only the index at level 4 differs, by 256." in two_trees_text(ask(Question()))
+    five = two_trees_text(ask(Question(root_level=5)))
+    assert "S is GPA bit 51, GFN bit 39" in five
+    assert "only the index at level 5 differs, by 8." in five
+
+
+def test_every_operation_has_a_label_and_every_hatch_of_the_legend_exists():
+    assert list(OPERATION_LABELS) == list(OPERATIONS)
+    used = set(re.findall(r"url\(#x-([a-z]+)\)", two_trees_svg(ask(Question()), LIGHT, "x")))
+    assert {"split", "crossing", "lost", "refaulted"} <= used <= set(HATCHED)

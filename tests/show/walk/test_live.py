@@ -1,0 +1,568 @@
+"""The stepper's handlers, called directly and through the traits a browser would set."""
+
+import re
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from tdpkit.engine.gfn import X86_5LEVEL, Geometry, InvalidTypeError, InvalidValueError
+from tdpkit.lab.guest import layout_of
+from tdpkit.lab.split_call import CALL_LAYOUTS
+from tdpkit.lab.worlds import RACES
+from tdpkit.show.theme import LIGHT, LIVE_STYLE
+from tdpkit.show.walk import WalkStepper
+from tdpkit.show.walk.live import OPENINGS, RACE_LABELS
+from tdpkit.show.walk.picture import walk_svg, walk_text
+from tdpkit.show.walk.predict import options_at
+from tdpkit.show.walk.state import walk_state
+from tests.oracles.exhibits import picture_of, status, words
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+BAD_TEXTS = [
+    ("banana", "no frame number"),
+    ("", "empty"),
+    ("1e9", "no frame number"),
+    ("-1", "below 0"),
+    ("1K", "multiple of 4K"),
+    ("5", "ends at or after its start"),  # as an end, where the start is 6
+    ("<script>alert(1)</script>", "no address"),
+    ("9" * 400, "too long"),
+    ("20000000P", "beyond"),
+]
+
+
+@pytest.fixture
+def stepper():
+    return WalkStepper("steps")
+
+
+def said(stepper) -> str:
+    return status(stepper.said.value)
+
+
+def shown(stepper) -> dict[str, object]:
+    """All that a learner sees of a stepper, but for a refusal."""
+    return {
+        "setup": stepper.setup,
+        "state": stepper.state,
+        "picture": picture_of(stepper),
+        "table": stepper.table.value,
+        "slider": (stepper.step_slider.value, stepper.step_slider.max),
+        "controls": [
+            control.value
+            for control in (
+                stepper.layout_menu, stepper.form_buttons, stepper.target_menu, stepper.lock_buttons,
+                stepper.refuse_number, stepper.resched_number, stepper.race_menu, stepper.race_number,
+                stepper.range.start_slider, stepper.range.end_slider, stepper.range.unit_menu,
+                stepper.predict_box,
+            )
+        ],
+        "options": [button.description for button in stepper.option_buttons],
+        "off": [
+            button.disabled
+            for button in (
+                stepper.first_button, stepper.back_button, stepper.next_button, stepper.last_button,
+                stepper.jump_back_button, stepper.jump_button, stepper.reveal_button,
+            )
+        ],
+    }  # fmt: skip
+
+
+# ---- what it opens with --------------------------------------------------------------------------------
+
+
+def test_it_opens_on_the_toy_at_the_first_step():
+    stepper = WalkStepper()
+    assert (stepper.setup.layout, stepper.state.at) == ("steps", 0)
+    assert (stepper.call.span.start, stepper.call.span.end) == (6, 34)
+    assert words(stepper) == ""
+
+
+@pytest.mark.parametrize("layout", OPENINGS)
+def test_each_layout_opens_in_its_own_range_and_has_something_to_split(layout):
+    stepper = WalkStepper(layout)
+    assert layout in CALL_LAYOUTS
+    assert stepper.call.splits
+    assert stepper.setup.unit_level <= stepper.call.geometry.max_leaf_level
+    assert (stepper.step_slider.min, stepper.step_slider.value) == (1, 1)
+    assert stepper.step_slider.max == len(stepper.call.steps)
+
+
+def test_it_can_open_at_any_step_and_on_any_call():
+    stepper = WalkStepper("toy", step=4, start="0x9", end=12, shared=False, refuse_page=1)
+    assert stepper.state == walk_state(stepper.call, 3)
+    assert (stepper.call.span.start, stepper.call.span.end, stepper.call.shared) == (9, 12, False)
+    assert stepper.call.result == -12
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "rule"),
+    [
+        ({"layout": "nope"}, InvalidValueError, "a layout is one of steps"),
+        ({"step": 0}, InvalidValueError, "steps count from 1"),
+        ({"step": 30}, InvalidValueError, "this call has steps 1 to 29; 30 is none"),
+        ({"step": 1.5}, InvalidTypeError, "whole numbers"),
+        ({"step": True}, InvalidTypeError, "whole numbers"),
+        ({"speed": 3}, InvalidTypeError, "no 'speed'"),
+        ({"race": "nope"}, InvalidValueError, "a race is one of"),
+        ({"race": "cas_zap", "shared": False}, InvalidValueError, "only under the shared lock"),
+        ({"start": 64, "end": 70}, InvalidValueError, "inside the root"),
+        ({"start": "8", "end": "4"}, InvalidValueError, "ends at or after its start"),
+        ({"target_level": 3}, InvalidValueError, "a target level lies below the root's"),
+        ({"shared": "yes"}, InvalidTypeError, "shared is True or False; 'yes' is neither"),
+        ({"only_cross_boundary": 2}, InvalidTypeError, "only_cross_boundary is True or False"),
+        ({"refuse_page": -1}, InvalidValueError, "counts from 1"),
+        ({"unit_level": 4}, InvalidValueError, "a level is from 1 to 3"),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_and_nothing_changes(stepper, how, error, rule):
+    stepper.show(step=5)
+    before = shown(stepper)
+    with pytest.raises(error, match=re.escape(rule)):
+        stepper.show(**how)
+    assert shown(stepper) == before
+    stepper.propose(**how)
+    assert rule in words(stepper)
+    assert words(stepper).endswith("The picture shows the last good call.")
+    assert shown(stepper) == before
+
+
+# ---- moving --------------------------------------------------------------------------------------------
+
+
+def test_the_slider_goes_to_any_step(stepper):
+    for step in (29, 1, 17, 18, 2):
+        stepper.step_slider.value = step
+        assert stepper.state == walk_state(stepper.call, step - 1)
+        assert stepper.picture.value == stepper.picture.value
+        assert f"Step {step} of 29" in stepper.picture.value
+
+
+def test_the_buttons_move_by_one_and_to_both_ends(stepper):
+    stepper.next_button.click()
+    stepper.next_button.click()
+    assert stepper.state.at == 2
+    stepper.back_button.click()
+    assert stepper.state.at == 1
+    stepper.last_button.click()
+    assert stepper.state.at == 28
+    assert (stepper.next_button.disabled, stepper.last_button.disabled, stepper.jump_button.disabled) == (
+        True,
+    ) * 3
+    stepper.first_button.click()
+    assert stepper.state.at == 0
+    assert (stepper.back_button.disabled, stepper.first_button.disabled) == (True, True)
+    assert not stepper.next_button.disabled
+
+
+def test_moving_beyond_the_ends_stays_there(stepper):
+    stepper.move(-1)
+    assert stepper.state.at == 0
+    stepper.move(1000)
+    assert stepper.state.at == 28
+    stepper.move(1)
+    assert stepper.state.at == 28
+    assert words(stepper) == ""
+
+
+def test_jumps_stop_where_a_leaf_is_split_or_the_lock_let_go(stepper):
+    stopped = []
+    while stepper.state.at < 28:
+        stepper.jump_button.click()
+        stopped.append(stepper.state.at)
+    kinds = [stepper.call.steps[at].kind for at in stopped]
+    assert kinds == ["drop", "split", "drop", "split", "drop", "split", "return"]
+    back = []
+    while stepper.state.at:
+        stepper.jump_back_button.click()
+        back.append(stepper.state.at)
+    assert back == [*reversed(stopped[:-1]), 0]
+
+
+def test_a_resched_is_a_lock_drop_too():
+    stepper = WalkStepper("steps", resched_at=1 + 12)  # never: the call makes twelve visits
+    assert "resched" not in stepper.state.rail.kinds
+    stepper.show(resched_at=7)
+    at = stepper.state.rail.kinds.index("resched")
+    stepper.show(step=at)
+    stepper.jump(forward=True)
+    assert stepper.state.at == at
+
+
+# ---- the call ------------------------------------------------------------------------------------------
+
+
+def test_every_control_of_the_call_makes_another_call_and_starts_it_over(stepper):
+    for control, value, name in (
+        (stepper.lock_buttons, False, "shared"),
+        (stepper.form_buttons, False, "only_cross_boundary"),
+        (stepper.target_menu, 2, "target_level"),
+        (stepper.refuse_number, 2, "refuse_page"),
+        (stepper.refuse_number, 0, "refuse_page"),
+        (stepper.resched_number, 5, "resched_at"),
+        (stepper.race_menu, "drop_zap", "race"),
+        (stepper.race_number, 2, "race_at"),
+    ):
+        stepper.show(step=3)
+        call = stepper.call
+        control.value = value
+        assert getattr(stepper.setup, name) == value
+        assert stepper.call is not call
+        assert stepper.state == walk_state(stepper.call, 0), name
+        assert words(stepper) in ("", f"Note: {stepper._missed()[6:]}")
+    assert (stepper.call.shared, stepper.call.only_cross_boundary, stepper.call.target_level) == (
+        False,
+        False,
+        2,
+    )
+
+
+def test_the_patch_always_splits_down_to_4k(stepper):
+    """So the level is a choice of the plain form alone."""
+    assert stepper.target_menu.disabled
+    stepper.form_buttons.value = False
+    assert not stepper.target_menu.disabled
+    stepper.target_menu.value = 2
+    assert {level for _, level in stepper.call.splits} == {3}
+    stepper.form_buttons.value = True
+    assert (stepper.target_menu.value, stepper.target_menu.disabled, stepper.call.target_level) == (
+        1,
+        True,
+        1,
+    )
+
+
+@pytest.mark.parametrize("layout", OPENINGS)
+def test_every_level_that_the_call_takes_is_in_the_menu(layout):
+    """One that is not there would leave the exhibit half changed."""
+    stepper = WalkStepper(layout, only_cross_boundary=False)
+    levels = [level for _, level in stepper.target_menu.options]
+    assert levels == list(range(1, stepper.call.geometry.root_level))
+    for level in levels:
+        stepper.show(target_level=level)
+        assert (stepper.target_menu.value, stepper.call.target_level) == (level, level)
+
+
+def test_a_layout_opens_in_its_own_state_whatever_was_before(stepper):
+    stepper.show(step=7, shared=False, refuse_page=1)
+    stepper.layout_menu.value = "toy"
+    assert shown(stepper) == shown(WalkStepper("toy"))
+    stepper.layout_menu.value = "steps"
+    assert shown(stepper) == shown(WalkStepper("steps"))
+
+
+def test_a_layout_of_ones_own_can_be_stepped_through_and_come_back_to():
+    """Any toy: here 32 frames in five levels of two entries, one leaf over all of the upper half."""
+    own = layout_of(Geometry(1, 5, 5), 32, (16, 5, 1))
+    stepper = WalkStepper(own, start=17, end=32)
+    # By hand: the leaf of 16 frames crosses the start, then the halves that hold it, 8, 4 and 2 frames.
+    assert stepper.call.splits == [(16, 5), (16, 4), (16, 3), (16, 2)]
+    assert stepper.state.whole
+    assert stepper.layout_menu.label == "your own layout"
+    for step in range(1, len(stepper.call.steps) + 1):
+        stepper.show(step=step)
+        assert f"Step {step} of {len(stepper.call.steps)}" in stepper.picture.value
+    stepper.layout_menu.value = "toy"
+    stepper.layout_menu.value = own
+    assert (stepper.call.span.start, stepper.call.span.end, stepper.call.layout) == (0, 32, own)
+
+
+def test_a_layout_of_ones_own_may_be_too_large_to_draw_whole():
+    own = layout_of(X86_5LEVEL, 1 << 28, (0, 3, 1 << 10))
+    stepper = WalkStepper(own, start="1G+4K", end="2G")
+    assert not stepper.state.whole
+    assert len(stepper.state.strips) == 5
+    assert stepper.call.splits == [(1 << 18, 3), (1 << 18, 2)]
+
+
+@pytest.mark.parametrize("layout", ["nope", 7, [], None.__class__])
+def test_what_is_no_layout_is_refused_with_the_names_there_are(layout):
+    with pytest.raises(InvalidValueError) as refused:
+        WalkStepper(layout)
+    assert [name for name in OPENINGS if name not in str(refused.value)] == []
+
+
+@pytest.mark.parametrize("race", RACES[1:])
+def test_the_other_thread_acts_where_the_menu_says(race):
+    assert set(RACE_LABELS) == set(RACES)
+    stepper = WalkStepper("steps")
+    stepper.race_menu.value = race
+    assert not stepper.race_number.disabled
+    kinds = stepper.state.rail.kinds
+    before = kinds[kinds.index("other") - 1]
+    assert before == ("page" if race.startswith("drop") else "store")
+    assert kinds[: kinds.index("other")].count(before) == 1
+    stepper.race_number.value = 2
+    kinds = stepper.state.rail.kinds
+    assert kinds[: kinds.index("other")].count(before) == 2
+    stepper.race_menu.value = "none"
+    assert "other" not in stepper.state.rail.kinds
+    assert stepper.race_number.disabled
+
+
+@pytest.mark.parametrize(
+    ("how", "note"),
+    [
+        ({"refuse_page": 4}, "asks for 3 pages, so page 4 is never refused"),
+        ({"resched_at": 13}, "makes 12 visits, so none is number 13"),
+        ({"race": "drop_zap", "race_at": 4}, "the other thread never gets its chance"),
+        ({"refuse_page": 3}, ""),
+        ({"resched_at": 12}, ""),
+        ({"race": "drop_zap", "race_at": 3}, ""),
+    ],
+)
+def test_a_difficulty_that_the_call_is_too_short_for_is_noted(stepper, how, note):
+    stepper.show(**how)
+    assert (note in words(stepper)) if note else words(stepper) == ""
+
+
+def test_the_unit_changes_the_sliders_and_not_the_step():
+    stepper = WalkStepper("mixed", step=700)
+    call = stepper.call
+    stepper.range.unit_menu.value = 3
+    assert (stepper.call, stepper.state.at) == (call, 699)
+    assert stepper.range.start_slider.max == 4
+    stepper.range.end_slider.value = 4
+    assert stepper.call.span.end == 4 << 18
+    assert stepper.range.end_text.value == "4G"
+    assert stepper.state.at == 0
+
+
+@pytest.mark.parametrize("which", ["start", "end"])
+@pytest.mark.parametrize(
+    ("text", "frame"), [("12", 12), ("0xc", 12), ("48K", 12), (" 0x C ".replace(" C", "C"), 12)]
+)
+def test_an_address_is_typed_and_written_back_as_a_frame_of_the_toy(stepper, which, text, frame):
+    field = getattr(stepper.range, f"{which}_text")
+    field.value = text
+    assert getattr(stepper.call.span, which) == frame
+    assert field.value == str(frame)
+
+
+@pytest.mark.parametrize(("text", "rule"), BAD_TEXTS)
+def test_a_bad_address_is_answered_in_words_and_stays_to_be_mended(stepper, text, rule):
+    stepper.show(step=7)
+    before = shown(stepper)
+    stepper.range.end_text.value = "x"  # so that every text below is a change
+    stepper.range.end_text.value = text
+    assert rule in words(stepper)
+    assert "<script" not in stepper.message.value
+    assert stepper.range.end_text.value == text
+    assert shown(stepper) == before
+    stepper.range.end_text.value = "40"
+    assert (words(stepper), stepper.call.span.end) == ("", 40)
+
+
+def test_random_presses_never_leave_controls_and_state_apart():
+    """A model of nothing but the setup: whatever is pressed, the controls say what the call is."""
+    random, stepper = Random(3), WalkStepper("steps")
+    for _ in range(250):
+        control, values = random.choice(
+            [
+                (stepper.layout_menu, ["steps", "large", "toy"]),
+                (stepper.form_buttons, [True, False]),
+                (stepper.lock_buttons, [True, False]),
+                (stepper.refuse_number, [0, 1, 2]),
+                (stepper.resched_number, [0, 3, 6]),
+                (stepper.race_menu, list(RACES)),
+                (stepper.race_number, [1, 2]),
+                (stepper.range.start_slider, range(40)),
+                (stepper.range.end_slider, range(40)),
+                (stepper.step_slider, range(1, stepper.step_slider.max + 1)),
+                (stepper.predict_box, [True, False, False]),
+            ]
+        )
+        control.value = random.choice(values)
+        setup, call = stepper.setup, stepper.call
+        assert (stepper.layout_menu.value, stepper.form_buttons.value) == (
+            setup.layout,
+            call.only_cross_boundary,
+        )
+        assert (stepper.lock_buttons.value, stepper.target_menu.value) == (call.shared, call.target_level)
+        assert (stepper.refuse_number.value, stepper.resched_number.value) == (
+            setup.refuse_page,
+            setup.resched_at,
+        )
+        assert (stepper.race_menu.value, stepper.race_number.value) == (setup.race, setup.race_at)
+        assert (stepper.range.start_slider.value, stepper.range.end_slider.value) == (
+            min(call.span.start, call.layout.frames),
+            min(call.span.end, call.layout.frames),
+        )
+        assert stepper.step_slider.value == stepper.state.at + 1
+        assert stepper.predict_box.value == (stepper.quiz is not None) == stepper.state.hidden
+        assert stepper.state == walk_state(call, stepper.state.at, hidden=stepper.state.hidden)
+
+
+# ---- predict -------------------------------------------------------------------------------------------
+
+
+def right_of(stepper) -> int:
+    options = options_at(stepper.call, stepper.state.at)
+    return next(n for n, option in enumerate(options) if option.right)
+
+
+def test_predicting_goes_through_the_visits_to_the_end_of_the_call(stepper):
+    stepper.predict_box.value = True
+    assert stepper.ask.layout.display == ""
+    stops = [stepper.state.at]
+    while stepper.state.at < 28:
+        stepper.option_buttons[right_of(stepper)].click()
+        assert said(stepper).startswith("✓ Right: ")
+        stops.append(stepper.state.at)
+    kinds = [stepper.call.steps[at].kind for at in stops]
+    assert kinds == ["start", *["visit"] * 12, "return"]
+    assert "13 of 13 right at once." in said(stepper)
+    assert "The call is over." in said(stepper)
+    assert stepper.reveal_button.disabled
+    assert [button.layout.display for button in stepper.option_buttons] == ["none"] * 8
+
+
+def test_a_wrong_answer_is_explained_and_stays(stepper):
+    stepper.show(predict=True)
+    right = right_of(stepper)
+    wrong = (right + 1) % len(options_at(stepper.call, 0))
+    stepper.answer(wrong)
+    assert stepper.state.at == 0
+    assert said(stepper).startswith(f"✗ Not that one: {options_at(stepper.call, 0)[wrong].text}: ")
+    assert "0 of 1 right at once." in said(stepper)
+    stepper.answer(right)
+    assert stepper.state.at == 1
+    assert "0 of 1 right at once." in said(stepper)
+    stepper.answer(right_of(stepper))
+    assert "1 of 2 right at once." in said(stepper)
+
+
+def test_show_me_says_which_and_why_and_counts_as_not_known(stepper):
+    stepper.show(predict=True)
+    stepper.reveal_button.click()
+    assert stepper.state.at == 1
+    assert said(stepper).startswith("It is level 3 entry at 0: the walk begins at the root")
+    assert "0 of 1 right at once." in said(stepper)
+
+
+def test_what_is_to_come_cannot_be_reached_before_it_is_predicted(stepper):
+    stepper.show(step=3, predict=True)
+    before = shown(stepper)
+    assert (stepper.next_button.disabled, stepper.last_button.disabled, stepper.jump_button.disabled) == (
+        True,
+    ) * 3
+    for go in (lambda: stepper.propose(step=4), lambda: setattr(stepper.step_slider, "value", 29)):
+        go()
+        assert shown(stepper) == before
+    stepper.propose(step=4)
+    assert "what comes after step 3 is hidden: predict it first" in words(stepper)
+    stepper.back_button.click()
+    assert stepper.state.at == 1
+    stepper.next_button.click()
+    assert stepper.state.at == 2
+    stepper.answer(right_of(stepper))
+    assert stepper.state.at == 6, "the visit after the drop, the page and the restart"
+    stepper.show(step=5)
+    assert stepper.state.at == 4, "what was passed may be looked at"
+
+
+def test_a_slider_with_one_step_to_go_to_has_two_ends_all_the_same(stepper):
+    """The browser's slider fails where its least and its greatest value are one."""
+    stepper.show(predict=True)
+    assert (stepper.step_slider.min, stepper.step_slider.max) == (1, 2)
+    stepper.step_slider.value = 2
+    assert (stepper.state.at, stepper.step_slider.value) == (0, 1)
+    assert "is hidden" in words(stepper)
+
+
+def test_nothing_that_is_hidden_is_in_the_markup(stepper):
+    stepper.table_box.value = True
+    stepper.show(step=4, predict=True)
+    everything = stepper.picture.value + stepper.table.value + stepper.message.value
+    assert "of 29" not in everything
+    assert "whole call" not in everything
+    assert "returns" not in everything
+
+
+def test_predict_off_shows_everything_again_and_forgets_the_score(stepper):
+    stepper.show(predict=True)
+    stepper.answer(right_of(stepper))
+    stepper.predict_box.value = False
+    assert stepper.ask.layout.display == "none"
+    assert (said(stepper), stepper.state.hidden, stepper.step_slider.max) == ("", False, 29)
+    stepper.predict_box.value = True
+    assert said(stepper) == ""
+
+
+def test_another_call_is_predicted_from_its_start(stepper):
+    stepper.show(step=10, predict=True)
+    stepper.lock_buttons.value = False
+    assert (stepper.state.at, stepper.state.hidden, stepper.step_slider.max) == (0, True, 2)
+
+
+def test_an_answer_that_is_not_offered_or_not_asked_for_is_an_error(stepper):
+    with pytest.raises(InvalidValueError, match="predict is off"):
+        stepper.answer(0)
+    with pytest.raises(InvalidValueError, match="predict is off"):
+        stepper.reveal()
+    stepper.show(predict=True)
+    for number in (-1, 8):
+        with pytest.raises(InvalidValueError, match="answers are offered here"):
+            stepper.answer(number)
+    stepper.show(step=29, predict=False)
+    stepper.show(predict=True)
+    with pytest.raises(InvalidValueError, match="the call is over"):
+        stepper.reveal()
+
+
+# ---- what it shows -------------------------------------------------------------------------------------
+
+
+def test_the_bundle_has_the_live_view_the_picture_and_its_text(stepper):
+    stepper.show(step=12)
+    bundle = stepper._repr_mimebundle_()
+    assert bundle["image/svg+xml"] == walk_svg(stepper.state, LIGHT)
+    assert bundle["text/plain"] == walk_text(stepper.state)
+    assert bundle[VIEW]["model_id"] == stepper.box.model_id
+
+
+def test_the_table_is_there_on_demand_and_follows(stepper):
+    assert stepper.table.value == ""
+    stepper.table_box.value = True
+    first = stepper.table.value
+    assert "steps 1 to 13 of 29" in first
+    stepper.next_button.click()
+    assert stepper.table.value != first
+    stepper.table_box.value = False
+    assert stepper.table.value == ""
+
+
+def test_every_control_has_a_name():
+    """Of its own, or a tooltip, which a screen reader takes for one; a label beside a slider is its name."""
+    stepper = WalkStepper("steps")
+    for control in (
+        stepper.layout_menu, stepper.target_menu, stepper.refuse_number, stepper.resched_number,
+        stepper.race_menu, stepper.race_number, stepper.step_slider, stepper.range.start_slider,
+        stepper.range.end_slider, stepper.range.start_text, stepper.range.end_text, stepper.range.unit_menu,
+        stepper.first_button, stepper.back_button, stepper.next_button, stepper.last_button,
+        stepper.jump_button, stepper.jump_back_button, stepper.reveal_button, stepper.predict_box,
+    ):  # fmt: skip
+        assert control.description or control.tooltip
+
+
+def test_two_steppers_share_no_id_and_carry_the_dark_theme():
+    one, other = WalkStepper("steps"), WalkStepper("steps")
+    ids = [set(re.findall(r'\bid="([^"]+)"', stepper.picture.value)) for stepper in (one, other)]
+    assert all(ids)
+    assert ids[0].isdisjoint(ids[1])
+    assert one.box.children[0].value == LIVE_STYLE
+
+
+def test_a_step_sets_the_picture_first_and_each_control_once(stepper):
+    """The picture is what one waits for; a control that does not change sends nothing."""
+    sent = []
+    for name, control in (
+        ("picture", stepper.picture),
+        ("slider", stepper.step_slider),
+        ("race", stepper.race_menu),
+    ):
+        control.observe(lambda change, name=name: sent.append((name, change["name"])))
+    stepper.next_button.click()
+    assert [name for name, _ in sent] == ["picture", "slider"]
+    assert all(one != two for one, two in pairwise(sent))

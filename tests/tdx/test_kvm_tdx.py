@@ -1,0 +1,822 @@
+"""KVM's TDX side: which SEAMCALLs each hook makes, what a failure leaves, and what is counted.
+
+Truth is the sequences of kernel-facts 8.2, 8.3, 8.8 and 8.17, written out; that both sides agree is looked at
+whenever mmu_lock is let go (`whole_td`).
+"""
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+
+from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
+from tdpkit.engine.events import EINVAL, EIO, ENOMEM, EOPNOTSUPP, External, Lock, SetSpte
+from tdpkit.engine.gfn import Geometry, InvalidValueError
+from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
+from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs, kvm_tdp_mmu_mirrors_split_huge_pages
+from tdpkit.engine.page_fault import RetPf, kvm_tdp_mmu_page_fault
+from tdpkit.engine.roots import (
+    KVM_VALID_ROOTS,
+    kvm_mmu_unload,
+    kvm_tdp_mmu_invalidate_roots,
+    kvm_tdp_mmu_zap_invalidated_roots,
+)
+from tdpkit.engine.tdp_mmu import KvmBug
+from tdpkit.tdx.abi import Seamcall, status_name
+from tdpkit.tdx.kvm_tdx import KvmTdx
+from tdpkit.tdx.module import TdxModule
+from tdpkit.tdx.tdx_pages import HostPages
+from tests.oracles import brute
+from tests.oracles.tds import (
+    ACCEPTED,
+    BLOCKED,
+    BUSY,
+    FREE,
+    INVALID,
+    METADATA,
+    NO_WALK,
+    OK,
+    PENDING,
+    PRESENT,
+    TOY,
+    X86_TD,
+    state_of,
+    status,
+)
+from tests.oracles.whole_td import (
+    PRIVATE_PFN,
+    SEPT_PFN,
+    WholeTd,
+    check_in_step,
+    check_pages,
+    check_pamt,
+    leaves,
+    rows,
+)
+from tests.oracles.worlds import run
+
+
+def a_split(td: WholeTd, gfn: int = 0):
+    """The 2M block at `gfn` is split to 4K."""
+    size = td.kvm.geometry.pages(2)
+    return td.locked(kvm_tdp_mmu_mirrors_split_huge_pages(td.kvm, gfn, gfn + size, 1))
+
+
+def a_boundary_split(td: WholeTd, start: int, end: int, **how):
+    return td.locked(kvm_split_cross_boundary_leafs(td.kvm, td.range(start, end), shared=False, **how))
+
+
+def enters(*vcpus: int) -> list[str]:
+    return [f"VP.ENTER(vcpu={vcpu}) = SUCCESS" for vcpu in vcpus]
+
+
+def two_huge(**options) -> WholeTd:
+    """16K leaves, accepted, on [0, 4) and [4, 8)."""
+    td = WholeTd(TOY, **options)
+    for gfn in (0, 4):
+        assert td.accept(gfn, 2) == 0
+    td.forget()
+    return td
+
+
+# ---- the calls of each hook ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vcpus", [1, 2, 3])
+def test_a_page_is_linked_and_added_while_the_vcpu_that_asks_is_outside(vcpus):
+    td = WholeTd(X86_TD, 1 << 10, vcpus=vcpus)
+    assert td.touch(0x234).outcome == "#VE"
+    top, below = (td.module.sept_page[rows(td.module.sept)[0, level]] for level in (4, 3))
+    assert td.calls == [
+        f"MEM.SEPT.ADD(gfn=0x0, level=4, pfn={top:#x}) = SUCCESS",
+        f"MEM.SEPT.ADD(gfn=0x0, level=3, pfn={below:#x}) = SUCCESS",
+        f"MEM.PAGE.AUG(gfn=0x200, level=2, pfn={PRIVATE_PFN + 0x200:#x}) = SUCCESS",
+        *enters(0),  # back from the exit; nobody was kicked: nothing was taken away
+    ]
+    assert td.leaves == {(0x200, 2): (PRIVATE_PFN + 0x200, PENDING)}
+    check_pages(td)
+
+
+@pytest.mark.parametrize("vcpus", [0, 1, 3])
+@pytest.mark.parametrize("geometry", [TOY, X86_TD], ids=["toy", "x86"])
+def test_a_split_blocks_tracks_kicks_and_demotes(geometry, vcpus):
+    td = WholeTd(geometry, 2 * geometry.pages(2), vcpus=1)
+    size = geometry.pages(2)
+    assert td.accept(size, 2) == 0
+    td.module.vp_exit(0)
+    for vcpu in range(vcpus):
+        td.module.vp_enter(vcpu)
+    td.forget()
+    assert a_split(td, size) == 0
+    page = td.module.sept_page[rows(td.module.sept)[size, 2]]
+    assert td.calls == [
+        f"MEM.RANGE.BLOCK(gfn={size:#x}, level=2) = SUCCESS",
+        "MEM.TRACK() = SUCCESS",
+        *enters(*range(vcpus)),
+        f"MEM.PAGE.DEMOTE(gfn={size:#x}, level=2, pfn={page:#x}) = SUCCESS",
+    ]
+    pfn = PRIVATE_PFN + size
+    assert td.leaves == {(size + i, 1): (pfn + i, PRESENT) for i in range(size)}
+    check_pages(td)
+
+
+@pytest.mark.parametrize("vcpus", [1, 2])
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_removal_blocks_tracks_kicks_removes_and_writes_back(level, vcpus):
+    td = two_huge(vcpus=vcpus)
+    size = 4 ** (level - 1)
+    if level == 1:
+        a_split(td, 4)
+        td.forget()
+    assert td.unmap(4, 4 + size) is True
+    assert td.calls == [
+        f"MEM.RANGE.BLOCK(gfn=0x4, level={level}) = SUCCESS",
+        "MEM.TRACK() = SUCCESS",
+        *enters(*range(vcpus)),
+        f"MEM.PAGE.REMOVE(gfn=0x4, level={level}) = SUCCESS",
+        f"PHYMEM.PAGE.WBINVD(level={level}, pfn={PRIVATE_PFN + 4:#x}) = SUCCESS",
+    ]
+    assert td.module.wbinvd == set(range(PRIVATE_PFN + 4, PRIVATE_PFN + 4 + size))
+    check_pages(td)
+
+
+def test_each_leaf_of_a_range_is_removed_by_itself():
+    td = two_huge()
+    td.unmap(0, 8)
+    assert [line.split("(")[0] for line in td.calls] == 2 * [
+        "MEM.RANGE.BLOCK",
+        "MEM.TRACK",
+        "VP.ENTER",
+        "MEM.PAGE.REMOVE",
+        "PHYMEM.PAGE.WBINVD",
+    ]
+
+
+def test_no_vcpu_uses_a_translation_of_before_once_a_split_or_a_removal_is_done():
+    td = two_huge(vcpus=2)
+    for vcpu in (0, 1):
+        assert td.touch(1, vcpu).outcome == "ok"
+        assert td.module.tlb[vcpu] == {(0, 2, PRIVATE_PFN)}
+    a_split(td)
+    assert td.module.tlb == {0: set(), 1: set()}
+    for vcpu in (0, 1):
+        assert td.touch(1, vcpu).pfn == PRIVATE_PFN + 1
+    td.unmap(1, 2)
+    assert td.module.tlb == {0: set(), 1: set()}
+
+
+def test_with_dynamic_pamt_a_pair_comes_before_the_first_4k_page_of_a_region_and_goes_after_the_last():
+    td = WholeTd(TOY, folio_level=1, dynamic_pamt=True)
+    assert [td.accept(gfn, 1) for gfn in (0, 1)] == [0, 0]
+    td.unmap(0, 2)
+    top, below = (td.module.sept_page[rows(td.module.sept)[0, level]] for level in (3, 2))
+    assert {top, below} <= set(range(SEPT_PFN, SEPT_PFN + 4))
+    of_host = [line for line in td.calls if not line.startswith(("TDG", "VP.ENTER"))]
+    assert [line.removesuffix(" = SUCCESS") for line in of_host] == [
+        f"PHYMEM.PAMT.ADD(pfn={SEPT_PFN:#x})",
+        f"MEM.SEPT.ADD(gfn=0x0, level=3, pfn={top:#x})",
+        f"MEM.SEPT.ADD(gfn=0x0, level=2, pfn={below:#x})",
+        f"PHYMEM.PAMT.ADD(pfn={PRIVATE_PFN:#x})",
+        f"MEM.PAGE.AUG(gfn=0x0, level=1, pfn={PRIVATE_PFN:#x})",
+        f"MEM.PAGE.AUG(gfn=0x1, level=1, pfn={PRIVATE_PFN + 1:#x})",
+        "MEM.RANGE.BLOCK(gfn=0x0, level=1)",
+        "MEM.TRACK()",
+        "MEM.PAGE.REMOVE(gfn=0x0, level=1)",
+        f"PHYMEM.PAGE.WBINVD(level=1, pfn={PRIVATE_PFN:#x})",
+        "MEM.RANGE.BLOCK(gfn=0x1, level=1)",
+        "MEM.TRACK()",
+        "MEM.PAGE.REMOVE(gfn=0x1, level=1)",
+        f"PHYMEM.PAGE.WBINVD(level=1, pfn={PRIVATE_PFN + 1:#x})",
+        f"PHYMEM.PAMT.REMOVE(pfn={PRIVATE_PFN:#x})",
+    ]
+
+
+# ---- BUSY and other failures ---------------------------------------------------------------------------
+
+
+class ZeroStep(TdxModule):
+    """vCPU `slow` is at one instruction for too long: it takes the tree lock whenever it enters (8.19)."""
+
+    slow: int | None = None
+
+    def vp_enter(self, vcpu):
+        entered = super().vp_enter(vcpu)
+        if vcpu == self.slow:
+            self.hold_sept_lock(vcpu)
+        return entered
+
+
+class Scripted(TdxModule):
+    """Answers to the next calls of a name, instead of what they would do."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.script: dict[str, list[str]] = {}
+
+
+def scripted(name):
+    def call(self, *args):
+        if answers := self.script.get(name):
+            return self._log(Seamcall[name.upper()], status(answers.pop(0)))
+        return getattr(TdxModule, name)(self, *args)
+
+    return call
+
+
+for each in ("sept_add", "page_aug", "range_block", "track", "page_demote", "page_remove"):
+    setattr(Scripted, f"mem_{each}", scripted(f"mem_{each}"))
+
+
+@pytest.mark.parametrize("what", ["DEMOTE", "REMOVE"])
+def test_a_busy_call_is_made_once_more_while_all_vcpus_are_kept_out(what):
+    td = two_huge(vcpus=3, make=ZeroStep)
+    td.module.slow = 1
+    td.module.hold_sept_lock(1)
+    act = a_split if what == "DEMOTE" else lambda td: td.unmap(0, 4)
+    act(td)
+    page = f", pfn={td.module.sept_page[rows(td.module.sept)[0, 2]]:#x}" if what == "DEMOTE" else ""
+    last = [] if page else [f"PHYMEM.PAGE.WBINVD(level=2, pfn={PRIVATE_PFN:#x}) = SUCCESS"]
+    assert td.calls == [
+        "MEM.RANGE.BLOCK(gfn=0x0, level=2) = OPERAND_BUSY",
+        "MEM.RANGE.BLOCK(gfn=0x0, level=2) = SUCCESS",
+        *enters(0, 1, 2),
+        "MEM.TRACK() = SUCCESS",
+        *enters(0, 1, 2),
+        f"MEM.PAGE.{what}(gfn=0x0, level=2{page}) = OPERAND_BUSY",
+        f"MEM.PAGE.{what}(gfn=0x0, level=2{page}) = SUCCESS",
+        *enters(0, 1, 2),
+        *last,
+    ]
+    assert not td.tdx.dead
+    check_pages(td)
+
+
+def test_a_track_that_finds_a_vcpu_of_the_previous_epoch_is_made_again_too():
+    td = two_huge(vcpus=2)
+    assert td.module.mem_track() == 0  # by hand, without a kick
+    td.forget()
+    td.unmap(0, 4)
+    assert [line for line in td.calls if "TRACK" in line] == [
+        "MEM.TRACK() = PREVIOUS_TLB_EPOCH_BUSY",
+        "MEM.TRACK() = SUCCESS",
+    ]
+
+
+@pytest.mark.parametrize("dynamic_pamt", [False, True])
+@pytest.mark.parametrize(
+    ("name", "answers", "what", "left"),
+    [
+        ("mem_range_block", [BUSY, BUSY], "split", PRESENT),
+        ("mem_range_block", [INVALID], "split", PRESENT),
+        ("mem_page_demote", [BUSY, BUSY], "split", BLOCKED),
+        ("mem_page_demote", [METADATA], "split", BLOCKED),
+        ("mem_track", [BUSY, BUSY], "split", BLOCKED),  # then DEMOTE is not tracked
+        ("mem_range_block", [BUSY, BUSY], "remove", PRESENT),
+        ("mem_page_remove", [BUSY, BUSY], "remove", BLOCKED),
+        ("mem_page_remove", [NO_WALK], "remove", BLOCKED),
+        ("mem_track", [BUSY, BUSY], "remove", BLOCKED),
+    ],
+)
+def test_under_the_write_lock_a_call_that_fails_is_a_kvm_bug_with_the_mirror_changed_already(
+    name, answers, what, left, dynamic_pamt
+):
+    """Of the S-EPT a leaf is blocked at most; the metadata is as before; the VM is dead (findings 6)."""
+    td = two_huge(vcpus=2, make=Scripted, dynamic_pamt=dynamic_pamt)
+    before, counts = leaves(td.kvm.mirror_root), dict(td.tdx.pamt_refcount)
+    td.module.script = {name: [*answers]}
+    with pytest.raises(KvmBug, match=r"\(-5\) after the mirror entry at 0x4 \(16K\) changed"):
+        a_split(td, 4) if what == "split" else td.unmap(4, 8)
+    assert td.module.script == {name: []}
+    assert len([line for line in td.calls if name.upper().replace("_", ".") in line]) == len(answers)
+    small = {(4 + i, 1): PRIVATE_PFN + 4 + i for i in range(4)} if what == "split" else {}
+    assert leaves(td.kvm.mirror_root) == {(0, 2): before[0, 2], **small}
+    assert td.leaves == {(0, 2): (PRIVATE_PFN, PRESENT), (4, 2): (PRIVATE_PFN + 4, left)}
+    assert rows(td.module.sept).keys() == {(0, 3)}
+    assert td.tdx.pamt_refcount == counts
+    check_pamt(td.tdx)
+    assert td.tdx.dead
+    assert td.module.vcpus_inside == frozenset()
+    with pytest.raises(InvalidValueError, match="vCPU 0 is outside"):
+        td.touch(0)
+
+
+@pytest.mark.parametrize("dynamic_pamt", [False, True])
+@pytest.mark.parametrize(("name", "frozen"), [("mem_sept_add", 0), ("mem_page_aug", 1)])
+@pytest.mark.parametrize(("answer", "result"), [(BUSY, RetPf.RET_PF_RETRY), (METADATA, -EIO)])
+def test_under_the_read_lock_the_entry_is_put_back_and_only_busy_is_tried_again(
+    name, frozen, answer, result, dynamic_pamt
+):
+    td = WholeTd(TOY, folio_level=1, vcpus=2, make=Scripted, dynamic_pamt=dynamic_pamt)
+    td.touch(4)  # tables for [4, 8)
+    gfn = 5 if name == "mem_page_aug" else 20
+    before, tree = td.leaves, td.mirror
+    td.forget()
+    td.module.script = {name: [answer]}
+    td.tdx.topup_pamt_cache(6)
+    errno = td.run(kvm_tdp_mmu_page_fault(td.kvm, gfn, is_private=True))
+    assert errno == RetPf.RET_PF_RETRY
+    assert (td.leaves, td.mirror) == (before, tree)
+    assert [line.split(" = ")[1] for line in td.calls if "PAMT" not in line] == [answer]
+    stores = [event for event in td.world.events if type(event) is SetSpte]
+    assert [store.new_spte for store in stores] == [brute.FROZEN, brute.HOLE]
+    assert td.tdx.dead == (answer != BUSY)
+    assert td.module.vcpus_inside == (frozenset() if td.tdx.dead else {0, 1})
+    check_pages(td)
+
+
+@pytest.mark.parametrize("dynamic_pamt", [False, True])
+def test_a_guest_whose_fault_finds_the_module_broken_is_stopped(dynamic_pamt):
+    td = WholeTd(TOY, make=Scripted, dynamic_pamt=dynamic_pamt)
+    td.module.script = {"mem_page_aug": [METADATA]}
+    assert td.touch(1) == -EIO
+    assert td.tdx.dead
+    check_in_step(td.tdx)
+    check_pages(td)
+
+
+def test_a_fault_waits_while_another_vcpu_keeps_the_tree_lock():
+    td = WholeTd(TOY, vcpus=2)
+    td.module.hold_sept_lock(1)
+    assert td.touch(1).outcome == "violation"
+    assert {line.split(" = ")[1] for line in td.calls if "SEPT.ADD" in line} == {BUSY}
+    assert td.leaves == {}
+    check_pages(td)
+    td.module.vp_exit(1)
+    assert td.touch(1).outcome == "#VE"
+
+
+# ---- what a hook refuses by itself ---------------------------------------------------------------------
+
+
+def test_a_split_under_the_read_lock_is_refused_without_a_call():
+    td = two_huge()
+    before = state_of(td.module)
+    event = External("split", 0, 2, brute.leaf(PRIVATE_PFN, 2), brute.LINK | 5 << 12, shared=True)
+    assert td.tdx.external(event) == -EOPNOTSUPP
+    assert (td.calls, state_of(td.module), td.tdx.dead) == ([], before, False)
+
+
+def test_a_split_of_a_leaf_above_2m_is_refused_without_a_call():
+    td = WholeTd(Geometry(2, 3, 3))
+    before = state_of(td.module)[:4]
+    event = External("split", 0, 3, brute.leaf(PRIVATE_PFN, 3), brute.LINK | 5 << 12)
+    assert td.tdx.external(event) == -EIO
+    assert (td.calls, state_of(td.module)[:4], td.tdx.dead) == ([], before, True)
+
+
+@pytest.mark.parametrize("in_hand", [0, 1, 2, 3])
+@pytest.mark.parametrize("op", ["link", "set", "split"])
+def test_a_hook_that_lacks_pamt_pages_is_a_kvm_bug_without_a_call(op, in_hand):
+    td = WholeTd(TOY, dynamic_pamt=True, sept_pfn=SEPT_PFN + 2)
+    assert td.accept(0, 2) == 0
+    td.tdx.external_spt[77] = SEPT_PFN + 100  # in a region without a pair
+    td.tdx.pamt_cache = in_hand
+    td.forget()
+    enough = in_hand >= (4 if op == "split" else 2)
+    leaf, link = brute.leaf(PRIVATE_PFN, 2), brute.LINK | 77 << 12
+    errno = td.tdx.external(
+        {
+            "link": External("link", 4, 2, brute.HOLE, link, shared=True),
+            "set": External("set", 16, 1, brute.HOLE, brute.leaf(PRIVATE_PFN + 16, 1), shared=True),
+            "split": External("split", 0, 2, leaf, link),
+        }[op]
+    )
+    if enough and op == "link":
+        assert errno == 0
+    elif not enough:
+        assert (errno, td.calls, td.tdx.dead, td.tdx.pamt_cache) == (-EIO, [], True, in_hand)
+    check_pamt(td.tdx)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        External("remove", 4, 2, brute.leaf(PRIVATE_PFN + 4, 2), brute.HOLE),
+        External("free", 0, 3, 0, brute.HOLE),
+    ],
+    ids=["remove after it", "free before it"],
+)
+def test_pages_are_removed_before_teardown_and_tables_freed_after_it(event):
+    td = two_huge()
+    if event.op == "remove":
+        td.module.vp_exit(0)
+        td.module.teardown()
+    else:
+        event.old_spte = brute.LINK | rows(td.kvm.mirror_root)[0, 3] << 12
+    before, spt = state_of(td.module)[:4], dict(td.tdx.external_spt)
+    assert td.tdx.external(event) == -EINVAL
+    assert (td.calls, state_of(td.module)[:4], td.tdx.external_spt, td.tdx.dead) == ([], before, spt, True)
+
+
+# ---- Dynamic PAMT --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("geometry", "sept_pfn", "takes"),
+    [
+        (TOY, SEPT_PFN + 1, 2),  # two tables' pages for the fault, then the split's: all in [0, 4)
+        (TOY, SEPT_PFN + 2, 4),  # the split's is the first one of [4, 8)
+        (X86_TD, SEPT_PFN + 508, 2),
+        (X86_TD, SEPT_PFN + 509, 4),
+    ],
+)
+def test_a_split_takes_two_pamt_pages_or_four_if_its_own_table_is_in_a_new_region(geometry, sept_pfn, takes):
+    """Kernel-facts C30."""
+    td = WholeTd(geometry, geometry.pages(2), dynamic_pamt=True, sept_pfn=sept_pfn)
+    assert td.accept(0, 2) == 0
+    had, in_hand = td.module.pamt_pages, td.tdx.pamt_cache
+    assert had == 2
+    td.forget()
+    assert a_split(td) == 0
+    assert td.module.pamt_pages == had + takes
+    assert td.tdx.pamt_cache == in_hand - takes
+    assert td.pages.requests == ["page table", "S-EPT page"]
+    assert td.tdx.pamt_refcount[PRIVATE_PFN] == geometry.entries
+    check_pages(td)
+
+
+def test_pamt_pages_in_hand_are_brought_to_four_before_each_split_and_to_all_a_fault_may_need():
+    td = WholeTd(TOY, dynamic_pamt=True)
+    for gfn in (0, 4, 8):
+        td.accept(gfn, 2)
+    assert td.tdx.pamt_cache == 6  # a pair per level: two tables and the page
+    td.tdx.pamt_cache = 3
+    td.forget()
+    for gfn in (0, 4):
+        a_split(td, gfn)
+    assert td.pages.requests == 2 * ["page table", "S-EPT page", "PAMT pages"]
+    td.forget()
+    td.tdx.pamt_cache = 5
+    td.touch(16)
+    assert "PAMT pages" in td.pages.requests
+    assert td.tdx.pamt_cache == 6
+
+
+def test_without_dynamic_pamt_nothing_is_counted_or_asked_for():
+    td = two_huge()
+    a_boundary_split(td, 1, 7)
+    td.unmap(1, 7)
+    assert "PAMT pages" not in td.pages.requests
+    assert (td.tdx.pamt_cache, td.tdx.pamt_refcount, td.module.pamt_pages) == (0, {}, 0)
+    assert not any("PAMT" in line for line in td.calls)
+
+
+# ---- refused pages -------------------------------------------------------------------------------------
+
+
+def touched(td: WholeTd) -> None:
+    td.touch(1)
+    td.touch(5)
+    if td.module.dynamic_pamt:
+        td.tdx.pamt_cache = 0
+
+
+def small(td: WholeTd) -> None:
+    td.accept(17, 1)
+    if td.module.dynamic_pamt:
+        td.tdx.pamt_cache = 0
+
+
+CALLS = {
+    "touch": (lambda td: None, lambda td: td.touch(1)),
+    "touch at 4K": (small, lambda td: td.touch(18)),
+    "accept before access": (lambda td: None, lambda td: td.accept(1, 1)),
+    "accept less than is mapped": (touched, lambda td: td.accept(1, 1)),
+    "boundary split": (touched, lambda td: a_boundary_split(td, 1, 7)),
+    "split": (touched, lambda td: a_split(td, 4)),
+}
+
+
+def by_frame(td: WholeTd) -> dict[int, tuple[int, int]]:
+    return {
+        gfn + i: (pfn + i, state)
+        for (gfn, level), (pfn, state) in td.leaves.items()
+        for i in range(4 ** (level - 1))
+    }
+
+
+@pytest.mark.parametrize("dynamic_pamt", [False, True])
+@pytest.mark.parametrize("call", CALLS)
+def test_whichever_page_is_refused_nothing_is_lost_and_another_try_completes(call, dynamic_pamt):
+    prepare, act = CALLS[call]
+    td = WholeTd(TOY, dynamic_pamt=dynamic_pamt)
+    prepare(td)
+    td.forget()
+    expected = act(td)
+    after, requests = by_frame(td), list(td.pages.requests)
+    assert set(requests) >= {"page table", "S-EPT page"}
+    assert ("PAMT pages" in requests) == dynamic_pamt
+    for k in range(1, len(requests) + 1):
+        td = WholeTd(TOY, dynamic_pamt=dynamic_pamt)
+        prepare(td)
+        td.forget()
+        before = by_frame(td)
+        td.refuse(k)
+        assert act(td) == -ENOMEM
+        assert td.pages.requests == requests[:k]
+        assert by_frame(td) == before
+        check_in_step(td.tdx)
+        check_pages(td)
+        assert not td.tdx.dead
+        if "split" not in call:
+            assert td.module.vcpus_inside == frozenset()  # the errno went to userspace
+            td.module.vp_enter(0)
+        assert act(td) == expected
+        assert by_frame(td) == after
+        check_in_step(td.tdx)
+        check_pages(td)
+
+
+@pytest.mark.parametrize("what", ["page table", "S-EPT page", "PAMT pages"])
+def test_as_long_as_a_kind_of_page_is_refused_a_split_fails_and_leaks_none(what):
+    td = WholeTd(TOY, dynamic_pamt=True)
+    touched(td)
+    td.pages.refuse = lambda number, asked: asked == what
+    before = td.mirror
+    for _ in range(5):
+        assert a_boundary_split(td, 1, 7) == -ENOMEM
+        check_pages(td)
+    assert td.mirror == before
+
+
+# ---- the end -------------------------------------------------------------------------------------------
+
+
+def lived_in(dynamic_pamt: bool) -> WholeTd:
+    """Leaves of both sizes, accepted and not, in both halves; pages are kept for the next fault."""
+    td = WholeTd(TOY, vcpus=2, dynamic_pamt=dynamic_pamt)
+    for gfn, level in ((0, 2), (4, 2), (9, 1), (12, 2)):
+        assert td.accept(gfn, level) == 0
+    td.touch(20)
+    assert td.run(kvm_vm_set_mem_attributes(td.kvm, 2, 6, 0)) == 0
+    for gfn in (2, 5):
+        assert td.run(kvm_tdp_mmu_page_fault(td.kvm, gfn, is_private=False)) == RetPf.RET_PF_FIXED
+    assert leaves(td.kvm.direct_root).keys() == {(32 + 2, 1), (32 + 5, 1)}
+    assert Counter(level for _, level in td.leaves) == {1: 5, 2: 2}
+    assert all(td.kvm.page_caches.values())
+    check_in_step(td.tdx)
+    td.forget()
+    return td
+
+
+@pytest.mark.parametrize("dynamic_pamt", [False, True])
+def test_at_the_end_of_a_td_every_page_has_come_back(dynamic_pamt):
+    td = lived_in(dynamic_pamt)
+    mapped, tables = td.leaves, set(td.module.sept_page.values())
+    for vcpu in (0, 1):
+        td.module.vp_exit(vcpu)
+    td.run(td.tdx.destroy())
+    assert (td.kvm.tdp_mmu_roots, td.kvm.pool.rows_in_use) == ([], 0)
+    assert td.kvm.page_caches == {False: [], True: []}
+    assert td.module.sept.pool.rows_in_use == 1  # the root's came with the TD
+    assert (td.tdx.external_spt, td.module.sept_page, td.module.owned, td.leaves) == ({}, {}, {}, {})
+    assert (td.tdx.pamt_refcount, td.module.pamt_pairs, td.tdx.pamt_cache) == ({}, set(), 0)
+    assert not td.tdx.dead
+    called = [call for call in td.module.log if "PAMT" not in call.name]
+    written = {frame for pfn, level in of_pages(mapped) for frame in range(pfn, pfn + 4 ** (level - 1))}
+    assert td.module.wbinvd >= written
+    assert all(call.status == 0 for call in called)
+    assert {call.name for call in called[-len(tables) :]} == {"TDH.PHYMEM.PAGE.RECLAIM"}
+    assert not any("RECLAIM" in call.name for call in called[: -len(tables)])
+    assert {call.pfn for call in called[-len(tables) :]} == tables
+    assert {(call.gfn, call.level) for call in called if "REMOVE" in call.name} == mapped.keys()
+
+
+def of_pages(mapped: dict[tuple[int, int], tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(pfn, level) for (_, level), (pfn, _) in mapped.items()]
+
+
+def test_a_td_ends_once_and_not_while_a_vcpu_is_inside():
+    td = lived_in(True)
+    td.module.vp_exit(0)
+    before = state_of(td.module), td.mirror, brute.memory(td.kvm.pool)
+    with pytest.raises(InvalidValueError, match="vCPU 1 is inside"):
+        td.tdx.destroy()
+    assert (state_of(td.module), td.mirror, brute.memory(td.kvm.pool)) == before
+    check_pages(td)
+    td.module.vp_exit(1)
+    td.run(td.tdx.destroy())
+    before = state_of(td.module), brute.memory(td.kvm.pool)
+    with pytest.raises(InvalidValueError, match="this one has ended"):
+        td.tdx.destroy()
+    assert (state_of(td.module), brute.memory(td.kvm.pool)) == before
+
+
+def test_a_td_that_was_killed_can_end_unless_its_trees_are_out_of_step():
+    td = two_huge(sept_ve_disable=True)
+    assert (td.touch(8), td.tdx.dead) == (-EIO, True)
+    td.run(td.tdx.destroy())
+    assert td.kvm.pool.rows_in_use == 0
+
+    td = two_huge(make=Scripted)
+    td.module.script = {"mem_page_demote": [METADATA]}
+    with pytest.raises(KvmBug):
+        a_split(td)
+    with pytest.raises(KvmBug):
+        td.run(td.tdx.destroy())
+
+
+def test_tables_are_not_freed_while_the_td_has_its_hkid():
+    """Roots that go without `destroy`: the TDX side keeps the pages, and the kernel has a KVM_BUG."""
+    td = two_huge()
+    tables = dict(td.tdx.external_spt)
+
+    def drop():
+        yield Lock(False)
+        kvm_tdp_mmu_invalidate_roots(td.kvm, KVM_VALID_ROOTS)
+        kvm_mmu_unload(td.kvm)
+        yield from kvm_tdp_mmu_zap_invalidated_roots(td.kvm)
+
+    with pytest.raises(KvmBug, match="is the TD torn down"):
+        run(drop(), td.world)
+    assert td.tdx.external_spt == tables
+    assert rows(td.module.sept).keys() == {(0, 3)}
+    assert not any("RECLAIM" in line for line in td.calls)
+
+
+# ---- bad input -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kvm", "module", "message"),
+    [
+        (Kvm(KVM_X86_DEFAULT_VM, TOY), TdxModule(TOY), "this is a plain VM"),
+        (Kvm(KVM_X86_TDX_VM, TOY), TdxModule(Geometry(2, 4, 2)), "its geometry and shared bit"),
+        (
+            Kvm(KVM_X86_TDX_VM, TOY),
+            TdxModule(TOY, gfn_direct_bits=16),
+            r"0x20 \(128K\); this one has .* 0x10 \(64K\)",
+        ),
+    ],
+)
+def test_a_td_and_its_module_are_of_one_shape(kvm, module, message):
+    with pytest.raises(InvalidValueError, match=message):
+        KvmTdx(kvm, module)
+
+
+def test_pages_come_from_above_all_guest_memory_unless_said_otherwise():
+    kvm = Kvm(KVM_X86_TDX_VM, TOY)
+    assert KvmTdx(kvm, TdxModule(TOY)).pages.next_pfn >= X86_TD.root_pages
+    assert HostPages(7).alloc("S-EPT page") == 7
+
+
+# ---- anything, in any order ----------------------------------------------------------------------------
+
+
+class Frames:
+    """What calls should do to private frames, by frame and by block; there is no tree.
+
+    A block is mapped whole until a table was made for it; a table stays, and no huge page takes its place.
+    """
+
+    def __init__(self, geometry: Geometry, frames: int, folio_level: int) -> None:
+        self.size = brute.pages(geometry, 2)
+        self.state = [FREE] * frames
+        self.tables: set[int] = set()
+        self.inhibited: set[int] = set()
+        self.huge_folios = folio_level > 1 and geometry.max_leaf_level > 1
+
+    def block(self, gfn: int) -> range:
+        return range(gfn - gfn % self.size, gfn - gfn % self.size + self.size)
+
+    def is_huge(self, gfn: int) -> bool:
+        return self.block(gfn)[0] not in self.tables and self.state[gfn] != FREE
+
+    def fault(self, gfn: int) -> None:
+        block = self.block(gfn)
+        if self.huge_folios and not {block[0]} & (self.tables | self.inhibited):
+            for frame in block:
+                self.state[frame] = PENDING
+        else:
+            self.tables.add(block[0])
+            self.state[gfn] = PENDING
+
+    def touch(self, gfn: int) -> str:
+        if self.state[gfn] == FREE:
+            self.fault(gfn)
+        return "ok" if self.state[gfn] == PRESENT else "#VE"
+
+    def accept(self, gfn: int, level: int) -> str:
+        block = self.block(gfn)
+        if level == 2 and gfn != block[0]:
+            return INVALID
+        if level == 1 and self.state[gfn] != PRESENT and (self.state[gfn] == FREE or self.is_huge(gfn)):
+            self.inhibited.add(block[0])
+            self.split(gfn)
+        if self.state[gfn] == FREE and not (level == 2 and block[0] in self.tables):
+            self.fault(gfn)
+        if level == 2 and block[0] in self.tables:
+            return "PAGE_SIZE_MISMATCH"
+        if self.state[gfn] == PRESENT:
+            return ACCEPTED
+        for frame in block if level == 2 else (gfn,):
+            self.state[frame] = PRESENT
+        return OK
+
+    def split(self, gfn: int) -> None:
+        if self.is_huge(gfn):
+            self.tables.add(self.block(gfn)[0])
+
+    def unmap(self, start: int, end: int) -> None:
+        for gfn in range(start, end):
+            for frame in self.block(gfn) if self.is_huge(gfn) else (gfn,):
+                self.state[frame] = FREE
+
+    def edges(self, start: int, end: int) -> None:
+        for edge in (start, end):
+            if edge % self.size:
+                self.split(edge)
+
+
+class Story:
+    """A TD and its frames, told the same."""
+
+    DOES = ("touch", "touch", "accept", "accept", "accept", "split", "edges", "unmap", "zap")
+
+    def __init__(self, geometry: Geometry, random: Random) -> None:
+        self.random = random
+        self.frames = min(6 * brute.pages(geometry, 2), geometry.root_pages // 2)
+        self.frames -= self.frames % brute.pages(geometry, 2)
+        folio_level = random.choice((1, 2, 2, 2)) if geometry.max_leaf_level > 1 else 1
+        self.td = WholeTd(
+            geometry,
+            self.frames,
+            vcpus=2,
+            folio_level=folio_level,
+            sept_pfn=SEPT_PFN + random.randrange(8),
+            dynamic_pamt=random.random() < 0.5,
+        )
+        self.model = Frames(geometry, self.frames, folio_level)
+        self.met: Counter[str] = Counter()
+
+    def step(self) -> None:
+        td, model, random = self.td, self.model, self.random
+        gfn, vcpu = random.randrange(self.frames), random.randrange(2)
+        start = random.randrange(self.frames)
+        end = random.randint(start, self.frames)
+        what = random.choice(self.DOES)
+        if what == "touch":
+            got, expected = td.touch(gfn, vcpu).outcome, model.touch(gfn)
+        elif what == "accept":
+            level = random.choice((1, 2, 2))
+            gfn = model.block(gfn)[0] if level == 2 and random.random() < 0.9 else gfn
+            got = status_name(td.accept(gfn, level, vcpu)).removeprefix("TDX_")
+            expected = model.accept(gfn, level)
+        else:
+            expected = None
+            if what == "split":
+                got = a_split(td, model.block(gfn)[0])
+                model.split(gfn)
+            if what in ("edges", "unmap"):
+                got = a_boundary_split(td, start, end)
+                model.edges(start, end)
+            if what in ("unmap", "zap") and start < end:
+                got = td.unmap(start, end) and 0
+                model.unmap(start, end)
+            got = got if what != "zap" else None
+            expected = 0 if what != "zap" else None
+        assert got == expected, what
+        self.met[f"{what} {got}"] += 1
+        self.check()
+
+    def check(self) -> None:
+        td, model = self.td, self.model
+        state, huge = [FREE] * self.frames, set()
+        for (gfn, level), (pfn, of) in td.leaves.items():
+            assert pfn == PRIVATE_PFN + gfn
+            for frame in range(gfn, gfn + brute.pages(td.kvm.geometry, level)):
+                state[frame] = of
+                huge |= {frame} if level > 1 else set()
+        assert state == model.state
+        assert huge == {gfn for gfn in range(self.frames) if model.is_huge(gfn)}
+        check_in_step(td.tdx)
+        check_pages(td)
+        for vcpu in (0, 1):
+            for gfn, level, pfn in td.module.tlb[vcpu]:  # kernel-facts 12.1, 12
+                assert td.leaves[gfn, level] == (pfn, PRESENT)
+
+
+@given(brute.geometries((2, 4)), brute.SEEDS)
+@settings(max_examples=120)
+def test_whatever_happens_both_sides_agree_and_are_as_the_frames_say(geometry, random):
+    story = Story(geometry, random)
+    for _ in range(25):
+        story.step()
+    for vcpu in (0, 1):
+        story.td.module.vp_exit(vcpu)
+    story.td.run(story.td.tdx.destroy())
+    assert (story.td.kvm.pool.rows_in_use, story.td.module.sept.pool.rows_in_use) == (0, 1)
+    assert (story.td.tdx.external_spt, story.td.tdx.pamt_refcount) == ({}, {})
+
+
+def test_the_stories_meet_every_answer_often():
+    met: Counter[str] = Counter()
+    for seed in range(60):
+        story = Story(TOY, Random(seed))
+        for _ in range(30):
+            story.step()
+        met += story.met
+    wanted = {"touch ok", "touch #VE", "split 0", "edges 0", "unmap 0", "zap None", f"accept {OK}"}
+    wanted |= {f"accept {answer}" for answer in (ACCEPTED, "PAGE_SIZE_MISMATCH", INVALID)}
+    assert {answer: met[answer] for answer in wanted if met[answer] < 10} == {}
