@@ -10,13 +10,20 @@ conversion (KVM_SET_MEMORY_ATTRIBUTES2), reservation of the attribute array.
 
 from __future__ import annotations
 
-from .attributes import KVM_MEMORY_ATTRIBUTE_PRIVATE, hugepage_allowed, kvm_arch_post_set_memory_attributes
 from .events import EINVAL, Coroutine, Flush, Lock, Unlock
 from .gfn import PG_LEVEL_2M, GfnRange, InvalidValueError, align_down, as_integer, name_gfn
-from .kvm import Kvm, KvmGfnRange, kvm_mmu_invalidate_begin, kvm_mmu_invalidate_end
-from .mmu import kvm_unmap_gfn_range
-from .roots import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED
+from .kvm import (
+    KVM_FILTER_PRIVATE,
+    KVM_FILTER_SHARED,
+    Kvm,
+    KvmGfnRange,
+    kvm_mmu_invalidate_begin,
+    kvm_mmu_invalidate_end,
+)
+from .mmu import hugepage_allowed, kvm_arch_post_set_memory_attributes, kvm_unmap_gfn_range
 from .splits import RangeSplit, split_v3
+
+KVM_MEMORY_ATTRIBUTE_PRIVATE = 1 << 3
 
 
 def kvm_vm_set_mem_attributes(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 import re
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, SupportsIndex
@@ -24,6 +25,10 @@ PT64_ROOT_4LEVEL = 4
 PT64_ROOT_MAX_LEVEL = 5
 KVM_MAX_HUGEPAGE_LEVEL = PG_LEVEL_1G
 SPTE_LEVEL_BITS = 9
+
+TDX_SHARED_BIT_PWL_4 = 1 << (47 - PAGE_SHIFT)
+TDX_SHARED_BIT_PWL_5 = 1 << (51 - PAGE_SHIFT)
+"""The shared bit of a TD as a GFN mask, by the level of its direct root (tdx.c)."""
 
 _GPA_GFN_BITS = 64 - PAGE_SHIFT
 _UNIT_SHIFT = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
@@ -223,6 +228,24 @@ class Geometry:
             )
         return start
 
+    def shared_bit(self, bit: SupportsIndex | None = None) -> int:
+        """The shared bit of a TD of this shape as a GFN mask: `bit`, or the one that TDX chooses.
+
+        The default is bit 47 of the address under a 4-level root, bit 51 under a 5-level one, and the
+        topmost index bit of a toy's root. Raises InvalidTypeError or InvalidValueError for a `bit` that is
+        not a single bit of the root's index.
+        """
+        if bit is None:
+            return min(TDX_SHARED_BIT_PWL_5, self.root_pages >> 1)
+        mask = check_gfn(bit, "a shared bit")
+        low, high = self.pages(self.root_level), self.root_pages
+        if mask.bit_count() != 1 or not low <= mask < high:
+            raise InvalidValueError(
+                f"the shared bit is one bit of the root's index, {name_gfn(low)} to {name_gfn(high >> 1)}; "
+                f"{name_gfn(mask)} is not"
+            )
+        return mask
+
 
 X86_4LEVEL = Geometry(SPTE_LEVEL_BITS, PT64_ROOT_4LEVEL, KVM_MAX_HUGEPAGE_LEVEL)
 X86_5LEVEL = Geometry(SPTE_LEVEL_BITS, PT64_ROOT_MAX_LEVEL, KVM_MAX_HUGEPAGE_LEVEL)
@@ -280,3 +303,36 @@ class GfnRange:
 
     def __str__(self) -> str:
         return f"[{format_gfn(self.start)}, {format_gfn(self.end)})"
+
+
+class FrameSet:
+    """A set of frames, kept as the frames at which membership changes: it costs what its runs cost."""
+
+    def __init__(self) -> None:
+        self._edges: list[int] = []
+
+    def __contains__(self, gfn: int) -> bool:
+        return bool(bisect_right(self._edges, gfn) % 2)
+
+    def uniform(self, span: GfnRange) -> bool:
+        """Whether the set holds all frames of `span` or none of them; `span` is not empty."""
+        return bisect_right(self._edges, span.start) == bisect_left(self._edges, span.end)
+
+    def has(self, span: GfnRange, member: bool) -> bool:
+        """Whether the set holds all frames of `span` (`member` True) or none (False); `span` is not empty."""
+        return self.uniform(span) and (span.start in self) == member
+
+    def store(self, span: GfnRange, member: bool) -> None:
+        """Add the frames of `span` (`member` True) or remove them (False); `span` is not empty."""
+        before, after = (span.start - 1) in self, span.end in self
+        edges = [span.start] * (before != member) + [span.end] * (after != member)
+        self._edges[bisect_left(self._edges, span.start) : bisect_right(self._edges, span.end)] = edges
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """The frames at which membership changes, in order: start and end of each run in turn."""
+        return tuple(self._edges)
+
+    def ranges(self) -> list[GfnRange]:
+        """The frames of the set, as ranges in order; no two of them touch."""
+        return [GfnRange(*pair) for pair in zip(self._edges[::2], self._edges[1::2], strict=True)]

@@ -28,9 +28,15 @@ from .gfn import (
     check_gfn,
     name_gfn,
 )
-from .kvm import Kvm, KvmGfnRange, KvmMemorySlot, kvm_mmu_invalidate_begin, kvm_mmu_invalidate_end
+from .kvm import (
+    KVM_FILTER_PRIVATE,
+    Kvm,
+    KvmGfnRange,
+    KvmMemorySlot,
+    kvm_mmu_invalidate_begin,
+    kvm_mmu_invalidate_end,
+)
 from .mmu import kvm_unmap_gfn_range
-from .roots import KVM_FILTER_PRIVATE
 from .splits import RangeSplit, no_split
 
 FALLOC_FL_KEEP_SIZE = 1

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from .attributes import MemAttributes
 from .gfn import (
-    PAGE_SHIFT,
     PG_LEVEL_2M,
     PG_LEVEL_4K,
+    FrameSet,
     Geometry,
     GfnRange,
     InvalidValueError,
@@ -24,19 +23,29 @@ from .gfn import (
     name_gfn,
 )
 from .pool import PageTablePool
-from .roots import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED, kvm_tdp_mmu_alloc_root
 from .tree import TdpMmuRoot
-
-if TYPE_CHECKING:
-    from .guest_memfd import GuestMemfd
 
 KVM_X86_DEFAULT_VM = 0
 KVM_X86_TDX_VM = 5
 VM_TYPE_NAMES = {KVM_X86_DEFAULT_VM: "plain VM", KVM_X86_TDX_VM: "TD"}
 
-TDX_SHARED_BIT_PWL_4 = 1 << (47 - PAGE_SHIFT)
-TDX_SHARED_BIT_PWL_5 = 1 << (51 - PAGE_SHIFT)
-"""The shared bit as a GFN mask, by the level of the root (kernel-facts 1.8)."""
+KVM_INVALID_ROOTS = 1 << 0
+KVM_DIRECT_ROOTS = 1 << 1
+KVM_MIRROR_ROOTS = 1 << 2
+KVM_VALID_ROOTS = KVM_DIRECT_ROOTS | KVM_MIRROR_ROOTS
+KVM_ALL_ROOTS = KVM_VALID_ROOTS | KVM_INVALID_ROOTS
+"""enum kvm_tdp_mmu_root_types (kernel-facts 3.4)."""
+
+KVM_FILTER_SHARED = 1 << 0
+KVM_FILTER_PRIVATE = 1 << 1
+"""enum kvm_gfn_range_filter (kernel-facts 3.6)."""
+
+
+class GmemFile(Protocol):
+    """The file behind a slot's private half, as a page fault sees it."""
+
+    def get_pfn(self, index: int) -> tuple[int, int]:
+        """Host frame of page `index` and the level that a mapping may have there, or (-errno, 0)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class KvmMemorySlot:
     as_id: int = 0
     host_pfn: int | None = None
     host_level: int = PG_LEVEL_4K
-    gmem: GuestMemfd | None = None
+    gmem: GmemFile | None = None
     gmem_pgoff: int = 0
 
     def __post_init__(self) -> None:
@@ -143,14 +152,12 @@ class Kvm:
             )
         self.gfn_direct_bits = 0
         if self.has_mirrored_tdp:
-            default = min(TDX_SHARED_BIT_PWL_5, geometry.root_pages >> 1)
-            self.gfn_direct_bits = self._checked_shared_bit(
-                default if gfn_direct_bits is None else check_gfn(gfn_direct_bits, "a shared bit")
-            )
+            self.gfn_direct_bits = geometry.shared_bit(gfn_direct_bits)
         elif gfn_direct_bits:
             raise InvalidValueError(f"only a TD has a shared bit; {gfn_direct_bits:#x} is set in a plain VM")
         self.memslots = self._checked_slots(memslots)
-        self.mem_attributes = MemAttributes()
+        self.mem_attributes = FrameSet()
+        """The private frames (kvm->mem_attr_array, of which PRIVATE is the one attribute)."""
         self.disallow_lpage: dict[tuple[int, int], int] = {}
         """lpage_info: flags by (level, first frame of the block), where there are any."""
         self.page_caches: dict[bool, list[int]] = {False: [], True: []}
@@ -165,15 +172,6 @@ class Kvm:
         """The vCPUs' root.hpa."""
         self.mirror_root = kvm_tdp_mmu_alloc_root(self, is_mirror=True) if self.has_mirrored_tdp else None
         """The vCPUs' mirror_root_hpa."""
-
-    def _checked_shared_bit(self, bit: int) -> int:
-        low, high = self.geometry.pages(self.geometry.root_level), self.geometry.root_pages
-        if bit.bit_count() != 1 or not low <= bit < high:
-            raise InvalidValueError(
-                f"the shared bit is one bit of the root's index, {name_gfn(low)} to {name_gfn(high >> 1)}; "
-                f"{name_gfn(bit)} is not"
-            )
-        return bit
 
     def _checked_slots(self, memslots: Sequence[KvmMemorySlot] | None) -> list[KvmMemorySlot]:
         if memslots is None:
@@ -213,6 +211,28 @@ class Kvm:
     def slot_of(self, gfn: int, as_id: int = 0) -> KvmMemorySlot | None:
         """The slot that holds `gfn`, or None (gfn_to_memslot)."""
         return next((slot for slot in self.memslots if slot.as_id == as_id and gfn in slot), None)
+
+
+# ---- roots -------------------------------------------------------------------------------------------------
+
+
+def kvm_tdp_mmu_alloc_root(kvm: Kvm, *, is_mirror: bool) -> TdpMmuRoot:
+    """A valid root of this kind for a vCPU: one that is there, with a reference more, or a new one.
+
+    A new root counts 2: the vCPU's reference and the TDP MMU's own, which lasts until the root is
+    invalidated. Raises InvalidValueError for a mirror root in a VM that has none. Source: tdp_mmu.c;
+    kernel-facts 3.9.
+    """
+    if is_mirror and not kvm.has_mirrored_tdp:
+        raise InvalidValueError("only a TD has a mirror root; this is a plain VM")
+    for root in kvm.tdp_mmu_roots:
+        if root.is_mirror == is_mirror and not root.invalid:
+            root.tdp_mmu_root_count += 1
+            return root
+    gfn_bits = 0 if is_mirror else kvm.gfn_direct_bits
+    root = TdpMmuRoot(kvm.pool, gfn_bits=gfn_bits, is_mirror=is_mirror)
+    kvm.tdp_mmu_roots.append(root)
+    return root
 
 
 # ---- invalidation ------------------------------------------------------------------------------------------

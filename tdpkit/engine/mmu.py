@@ -1,39 +1,76 @@
-"""What is done to a range of a VM: split in its roots, and unmap.
+"""A range of a VM in all its roots: the patch, upstream's dirty-log split, unmap; where huge pages may be.
 
-Every split here is one loop over roots (`_split_in_roots`) around `tdp_mmu_split_huge_pages_root`. They
-differ in which roots, to which level, and in what they do with an errno:
+Every split here is one loop over roots (:func:`split_in_roots`) around `tdp_mmu_split_huge_pages_root`. The
+callers differ in which roots they match, to which level they split, and what they do with an errno:
 
-* the patch, v3 11/24: `kvm_split_cross_boundary_leafs` (kernel-facts 6);
-* Kai Huang's proposal (M1): one helper, `__kvm_tdp_mmu_split_huge_pages`, and two wrappers;
-* dirty logging upstream: `kvm_tdp_mmu_try_split_huge_pages` and its two callers (5.6);
-* what followed: `kvm_tdp_mmu_mirrors_split_huge_pages` (R1), and the call of RFC v5 41 that it corrected,
-  `kvm_tdp_mmu_split_huge_pages`, which takes the vCPU's direct root (C43).
+* the patch, v3 11/24: `kvm_split_cross_boundary_leafs`;
+* dirty logging upstream: `kvm_tdp_mmu_try_split_huge_pages` and its two callers.
 
-mmu_lock is held as `shared` says and is held again on return.
+The other proposals of the thread are in `splits`. mmu_lock is held as `shared` says, and is held again on
+return.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from contextlib import closing
-from typing import SupportsIndex
+from functools import wraps
+from typing import ParamSpec, SupportsIndex, TypeVar
 
-from .events import EINVAL, EOPNOTSUPP, Coroutine, Lock, Trace, Unlock
-from .gfn import PG_LEVEL_4K, InvalidValueError, check_gfn, name_gfn
-from .kvm import Kvm, KvmGfnRange, KvmMemorySlot
-from .roots import (
-    KVM_INVALID_ROOTS,
-    KVM_MIRROR_ROOTS,
-    KVM_VALID_ROOTS,
-    each_tdp_mmu_root,
-    kvm_gfn_range_filter_to_root_types,
-    warn_unless_root_types,
-)
+from .events import EOPNOTSUPP, Coroutine, Lock, Trace, Unlock
+from .gfn import PG_LEVEL_2M, PG_LEVEL_4K, GfnRange, InvalidValueError, check_gfn, name_gfn
+from .kvm import KVM_INVALID_ROOTS, KVM_VALID_ROOTS, Kvm, KvmGfnRange, KvmMemorySlot
+from .roots import each_tdp_mmu_root, kvm_gfn_range_filter_to_root_types, warn_unless_root_types
 from .tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
+
+KVM_LPAGE_GUEST_INHIBIT_FLAG = 1 << 30
+KVM_LPAGE_MIXED_FLAG = 1 << 31
+"""Bits of lpage_info.disallow_lpage, per level and block (kernel-facts 8.14). Left out: the count of
+write-tracked pages, which shares that word, and dirty logging, which forbids huge pages too."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def checked_range(function: Callable[P, Coroutine[T]]) -> Callable[P, Coroutine[T]]:
+    """Check the range that `function` is called with at the call: a generator would check at its first step.
+
+    The range is `gfn_range`, or `start` and `end`, or all of `slot`, whichever of them `function` takes.
+    Raises InvalidTypeError or InvalidValueError for a start that is negative, beyond the root, or has the
+    shared bit, and for a negative end; an end beyond the root is what the kernel's walks accept.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> Coroutine[T]:
+        given = signature.bind(*args, **kwargs).arguments
+        span, slot = given.get("gfn_range"), given.get("slot")
+        if span is not None:
+            _check_range(given["kvm"], span.start, span.end)
+        elif "start" in given:
+            _check_range(given["kvm"], given["start"], given["end"])
+        elif slot is not None:
+            _check_range(given["kvm"], slot.base_gfn, slot.base_gfn + slot.npages)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def _check_range(kvm: Kvm, start: SupportsIndex, end: SupportsIndex) -> None:
+    first = kvm.geometry.check_start(start)
+    if first >= kvm.max_gfn_exclusive:
+        raise InvalidValueError(
+            f"a range of a TD is written without the shared bit {name_gfn(kvm.gfn_direct_bits)}; "
+            f"its start {name_gfn(first)} has it"
+        )
+    check_gfn(end, "the end")
+
 
 # ---- the loop over roots -------------------------------------------------------------------------------
 
 
-def _split_in_roots(
+def split_in_roots(
     kvm: Kvm,
     as_id: int,
     types: int,
@@ -44,10 +81,12 @@ def _split_in_roots(
     shared: bool,
     only_cross_boundary: bool = False,
 ) -> Coroutine[int]:
-    """0, or the first root's negative errno, after which no further root is looked at.
+    """Split the huge leaves of frames [start, end) to `target_level` in each root that matches `types`.
 
-    The TDX side splits under the write lock only: under the read lock it WARNs and refuses (kernel-facts
-    5.3, 6.7, 8.8; refused here before the walk, since the walk would retry the same entry for ever).
+    Returns 0, or the first root's negative errno, after which no further root is looked at. The TDX side
+    splits under the write lock only: under the read lock it WARNs and refuses with -EOPNOTSUPP (refused here
+    before the walk, since the walk would retry the same entry for ever).
+    Source: kvm_tdp_mmu_try_split_huge_pages, tdp_mmu.c.
     """
     yield from warn_unless_root_types(types)
     with closing(each_tdp_mmu_root(kvm, as_id, types)) as roots:
@@ -63,21 +102,36 @@ def _split_in_roots(
     return 0
 
 
+@checked_range
+def split_by_filter(
+    kvm: Kvm,
+    gfn_range: KvmGfnRange,
+    target_level: SupportsIndex,
+    *,
+    shared: bool,
+    only_cross_boundary: bool,
+) -> Coroutine[int]:
+    """:func:`split_in_roots` for the roots that the range's filter means; returns as it does."""
+    types = yield from _root_types(kvm, gfn_range.attr_filter)
+    return (
+        yield from split_in_roots(
+            kvm,
+            gfn_range.slot.as_id,
+            types,
+            gfn_range.start,
+            gfn_range.end,
+            target_level,
+            shared=shared,
+            only_cross_boundary=only_cross_boundary,
+        )
+    )
+
+
 def _root_types(kvm: Kvm, attr_filter: int) -> Coroutine[int]:
     types = kvm_gfn_range_filter_to_root_types(kvm, attr_filter)
     if not types:
         yield Trace("WARN_ON_ONCE(!(filter & (KVM_FILTER_SHARED | KVM_FILTER_PRIVATE)))")
     return types
-
-
-def _check_range(kvm: Kvm, start: SupportsIndex, end: SupportsIndex) -> None:
-    first = kvm.geometry.check_start(start)
-    if first >= kvm.max_gfn_exclusive:
-        raise InvalidValueError(
-            f"a range of a TD is written without the shared bit {name_gfn(kvm.gfn_direct_bits)}; "
-            f"its start {name_gfn(first)} has it"
-        )
-    check_gfn(end, "the end")
 
 
 # ---- the patch -----------------------------------------------------------------------------------------
@@ -92,9 +146,10 @@ def kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(
     mirror root under the read lock. Source: patch v3 11/24, tdp_mmu.c; kernel-facts 6.5. Raises as
     :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
     """
-    return _gfn_range_split(kvm, gfn_range, PG_LEVEL_4K, shared, True)
+    return split_by_filter(kvm, gfn_range, PG_LEVEL_4K, shared=shared, only_cross_boundary=True)
 
 
+@checked_range
 def kvm_split_cross_boundary_leafs(
     kvm: Kvm, gfn_range: KvmGfnRange, *, shared: bool, as_posted: bool = False
 ) -> Coroutine[int]:
@@ -106,13 +161,6 @@ def kvm_split_cross_boundary_leafs(
     its local ``bool ret`` turns any errno of the walk into 1, which callers take for success (kernel-facts
     6.12 D1). Raises as :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
     """
-    _check_range(kvm, gfn_range.start, gfn_range.end)
-    return _split_cross_boundary_leafs(kvm, gfn_range, shared, as_posted)
-
-
-def _split_cross_boundary_leafs(
-    kvm: Kvm, gfn_range: KvmGfnRange, shared: bool, as_posted: bool
-) -> Coroutine[int]:
     if not (kvm.mmu_invalidate_in_progress or kvm.slots_lock or kvm.srcu):
         yield Trace("WARN: lockdep: no invalidation in progress, neither slots_lock nor SRCU held")
     if not gfn_range.may_block:
@@ -124,96 +172,18 @@ def _split_cross_boundary_leafs(
 
 
 def weak_kvm_split_cross_boundary_leafs(kvm: Kvm, gfn_range: KvmGfnRange, *, shared: bool) -> Coroutine[int]:
-    """What an architecture without the function of its own gets: nothing is done, 0 is returned.
+    """Do nothing and return 0: what an architecture without an override of its own links.
 
-    Source: patch v3 11/24, the __weak definition in kvm_main.c; kernel-facts 6.6.
+    Source: patch v3 11/24, the __weak definition in kvm_main.c.
     """
     yield from ()
     return 0
 
 
-# ---- Kai's proposal ------------------------------------------------------------------------------------
-
-
-def __kvm_tdp_mmu_split_huge_pages(
-    kvm: Kvm,
-    gfn_range: KvmGfnRange,
-    target_level: SupportsIndex,
-    *,
-    shared: bool,
-    cross_boundary_only: bool,
-) -> Coroutine[int]:
-    """The helper under both wrappers; it also asks whether the caller may sleep.
-
-    Returns and raises as :func:`kvm_split_cross_boundary_leafs`. Source: Kai Huang, M1
-    (2906b4d3b789985917a063d095c4063ee6ab7b72.camel@intel.com); kernel-facts C9, C11.
-    """
-    _check_range(kvm, gfn_range.start, gfn_range.end)
-
-    def split() -> Coroutine[int]:
-        if not gfn_range.may_block:
-            return -EOPNOTSUPP
-        return (yield from _gfn_range_split(kvm, gfn_range, target_level, shared, cross_boundary_only))
-
-    return split()
-
-
-def kvm_tdp_mmu_split_huge_pages_log_dirty(
-    kvm: Kvm, slot: KvmMemorySlot, start: int, end: int, target_level: SupportsIndex, *, shared: bool
-) -> Coroutine[int]:
-    """Kai's wrapper for dirty logging: all huge leaves of [start, end), on VMs without a mirror.
-
-    On a TD it WARNs and returns -EINVAL; that is why its filter, 0, does not matter (kernel-facts C10).
-    """
-    gfn_range = KvmGfnRange(slot, start, end, attr_filter=0)
-    inner = __kvm_tdp_mmu_split_huge_pages(
-        kvm, gfn_range, target_level, shared=shared, cross_boundary_only=False
-    )
-
-    def split() -> Coroutine[int]:
-        if kvm.has_mirrored_tdp:
-            yield Trace("WARN_ON_ONCE(kvm_has_mirrored_tdp(kvm))")
-            return -EINVAL
-        return (yield from inner)
-
-    return split()
-
-
-def kvm_tdp_mmu_split_huge_pages_cross_boundary(
-    kvm: Kvm, gfn_range: KvmGfnRange, target_level: SupportsIndex, *, shared: bool
-) -> Coroutine[int]:
-    """Kai's wrapper for the patch's purpose: only what crosses an edge (kernel-facts C9)."""
-    return __kvm_tdp_mmu_split_huge_pages(
-        kvm, gfn_range, target_level, shared=shared, cross_boundary_only=True
-    )
-
-
-def _gfn_range_split(
-    kvm: Kvm, gfn_range: KvmGfnRange, target_level: SupportsIndex, shared: bool, only_cross_boundary: bool
-) -> Coroutine[int]:
-    _check_range(kvm, gfn_range.start, gfn_range.end)
-
-    def split() -> Coroutine[int]:
-        types = yield from _root_types(kvm, gfn_range.attr_filter)
-        return (
-            yield from _split_in_roots(
-                kvm,
-                gfn_range.slot.as_id,
-                types,
-                gfn_range.start,
-                gfn_range.end,
-                target_level,
-                shared=shared,
-                only_cross_boundary=only_cross_boundary,
-            )
-        )
-
-    return split()
-
-
 # ---- dirty logging upstream ------------------------------------------------------------------------------
 
 
+@checked_range
 def kvm_tdp_mmu_try_split_huge_pages(
     kvm: Kvm, slot: KvmMemorySlot, start: int, end: int, target_level: SupportsIndex, *, shared: bool
 ) -> Coroutine[None]:
@@ -221,84 +191,42 @@ def kvm_tdp_mmu_try_split_huge_pages(
 
     Source: tdp_mmu.c; kernel-facts 5.6, C10. Raises as :func:`kvm_split_cross_boundary_leafs`.
     """
-    _check_range(kvm, start, end)
-
-    def split() -> Coroutine[None]:
-        yield from _split_in_roots(kvm, slot.as_id, KVM_VALID_ROOTS, start, end, target_level, shared=shared)
-
-    return split()
+    yield from split_in_roots(kvm, slot.as_id, KVM_VALID_ROOTS, start, end, target_level, shared=shared)
 
 
+@checked_range
 def kvm_mmu_slot_try_split_huge_pages(kvm: Kvm, slot: KvmMemorySlot) -> Coroutine[None]:
-    """Dirty logging is switched on: split the whole slot to 4K, under the read lock, which it takes."""
-    end = slot.base_gfn + slot.npages
-    inner = kvm_tdp_mmu_try_split_huge_pages(kvm, slot, slot.base_gfn, end, PG_LEVEL_4K, shared=True)
+    """Split the whole slot to 4K as dirty logging is switched on; takes the read lock itself.
 
-    def split() -> Coroutine[None]:
-        if kvm.tdp_mmu_enabled:
-            yield Lock(True)
-            yield from inner
-            yield Unlock(True, "done")
-
-    return split()
+    Source: mmu.c. Raises as :func:`kvm_split_cross_boundary_leafs`.
+    """
+    if kvm.tdp_mmu_enabled:
+        end = slot.base_gfn + slot.npages
+        yield Lock(True)
+        yield from kvm_tdp_mmu_try_split_huge_pages(kvm, slot, slot.base_gfn, end, PG_LEVEL_4K, shared=True)
+        yield Unlock(True, "done")
 
 
+@checked_range
 def kvm_mmu_try_split_huge_pages(kvm: Kvm, slot: KvmMemorySlot, start: int, end: int) -> Coroutine[None]:
-    """KVM_CLEAR_DIRTY_LOG where all was dirty at first: split [start, end) to 4K; the caller holds the write
-    lock.
+    """Split [start, end) to 4K for KVM_CLEAR_DIRTY_LOG with all pages dirty at first; the write lock is held.
+
+    Source: mmu.c. Raises as :func:`kvm_split_cross_boundary_leafs`.
     """
-    inner = kvm_tdp_mmu_try_split_huge_pages(kvm, slot, start, end, PG_LEVEL_4K, shared=False)
-
-    def split() -> Coroutine[None]:
-        if kvm.tdp_mmu_enabled:
-            yield from inner
-
-    return split()
-
-
-# ---- after the review ------------------------------------------------------------------------------------
-
-
-def kvm_tdp_mmu_mirrors_split_huge_pages(
-    kvm: Kvm, start: int, end: int, target_level: SupportsIndex
-) -> Coroutine[int]:
-    """Split the huge leaves of [start, end) to `target_level` in the mirror roots, under the write lock.
-
-    Returns 0 or a negative errno; on a VM without a mirror there is nothing to do. Source: Sean
-    Christopherson, 2026-01-29 (aXt9pfN8uGLX2c-o@google.com); kernel-facts C43. Raises as
-    :func:`kvm_split_cross_boundary_leafs`.
-    """
-    _check_range(kvm, start, end)
-    return _split_in_roots(kvm, 0, KVM_MIRROR_ROOTS, start, end, target_level, shared=False)
-
-
-def kvm_tdp_mmu_split_huge_pages(
-    kvm: Kvm, start: int, end: int, target_level: SupportsIndex, *, shared: bool
-) -> Coroutine[int]:
-    """The same as RFC v5 41 posted it, a documented defect: it takes the vCPU's root.hpa, the *direct* root.
-
-    On a TD the private half is in the mirror root; so nothing private is split, 0 is returned, and a shared
-    huge leaf at the same frame is split for nothing. Source: 20260129011517.3545883-1-seanjc@google.com;
-    kernel-facts C43. Raises as :func:`kvm_split_cross_boundary_leafs`.
-    """
-    _check_range(kvm, start, end)
-    return tdp_mmu_split_huge_pages_root(kvm.direct_root, start, end, target_level, shared=shared)
+    if kvm.tdp_mmu_enabled:
+        yield from kvm_tdp_mmu_try_split_huge_pages(kvm, slot, start, end, PG_LEVEL_4K, shared=False)
 
 
 # ---- unmap -----------------------------------------------------------------------------------------------
 
 
+@checked_range
 def kvm_tdp_mmu_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange, *, flush: bool = False) -> Coroutine[bool]:
     """Zap the range in every root the filter means, invalid ones too; mmu_lock is held for write.
 
     Returns whether a TLB flush is owed. Source: tdp_mmu.c; kernel-facts 3.14. Raises as
     :func:`~.tdp_mmu.tdp_mmu_zap_leafs`, before anything changes.
     """
-    _check_range(kvm, gfn_range.start, gfn_range.end)
-    return _unmap_gfn_range(kvm, gfn_range, flush)
-
-
-def _unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange, flush: bool) -> Coroutine[bool]:
     types = yield from _root_types(kvm, gfn_range.attr_filter)
     yield from warn_unless_root_types(types | KVM_INVALID_ROOTS)
     with closing(each_tdp_mmu_root(kvm, gfn_range.slot.as_id, types | KVM_INVALID_ROOTS)) as roots:
@@ -309,19 +237,62 @@ def _unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange, flush: bool) -> Coroutine
     return flush
 
 
+@checked_range
 def kvm_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[bool]:
     """:func:`kvm_tdp_mmu_unmap_gfn_range` for callers outside the MMU, who protect the range.
 
     An invalidation in progress or slots_lock; SRCU alone is not enough here, and lockdep WARNs (kernel-facts
     6.2). Source: mmu.c.
     """
-    _check_range(kvm, gfn_range.start, gfn_range.end)
+    if not (kvm.mmu_invalidate_in_progress or kvm.slots_lock):
+        yield Trace("WARN: lockdep: no invalidation in progress, and slots_lock not held")
+    if not kvm.tdp_mmu_enabled:
+        return False
+    return (yield from kvm_tdp_mmu_unmap_gfn_range(kvm, gfn_range))
 
-    def unmap() -> Coroutine[bool]:
-        if not (kvm.mmu_invalidate_in_progress or kvm.slots_lock):
-            yield Trace("WARN: lockdep: no invalidation in progress, and slots_lock not held")
-        if not kvm.tdp_mmu_enabled:
-            return False
-        return (yield from kvm_tdp_mmu_unmap_gfn_range(kvm, gfn_range))
 
-    return unmap()
+# ---- where huge pages may be -------------------------------------------------------------------------------
+
+
+def hugepage_allowed(kvm: Kvm, slot: KvmMemorySlot, gfn: int, level: int) -> bool:
+    """Neither an edge of the slot nor a flag forbids a `level` leaf that holds `gfn` (kernel-facts 9.4)."""
+    first, pages = kvm.geometry.gfn_round_for_level(gfn, level), kvm.geometry.pages(level)
+    if not slot.base_gfn <= first <= first + pages <= slot.base_gfn + slot.npages:
+        return False
+    return not kvm.disallow_lpage.get((level, first))
+
+
+def kvm_max_mapping_level(kvm: Kvm, slot: KvmMemorySlot, gfn: int, max_level: int) -> int:
+    """The largest level, `max_level` at most, at which the slot may map `gfn` (source: mmu.c)."""
+    levels = range(max_level, PG_LEVEL_4K, -1)
+    return next((level for level in levels if hugepage_allowed(kvm, slot, gfn, level)), PG_LEVEL_4K)
+
+
+def set_disallow_lpage(kvm: Kvm, gfn: int, level: int, flag: int, on: bool) -> None:
+    """Set or clear one flag of the `level` block that holds `gfn`."""
+    key = (level, kvm.geometry.gfn_round_for_level(gfn, level))
+    flags = kvm.disallow_lpage.pop(key, 0)
+    flags = flags | flag if on else flags & ~flag
+    if flags:
+        kvm.disallow_lpage[key] = flags
+
+
+def hugepage_test_guest_inhibit(kvm: Kvm, gfn: int, level: int) -> bool:
+    """The guest accepted this `level` block in smaller pieces (kernel-facts 8.14)."""
+    key = (level, kvm.geometry.gfn_round_for_level(gfn, level))
+    return bool(kvm.disallow_lpage.get(key, 0) & KVM_LPAGE_GUEST_INHIBIT_FLAG)
+
+
+def kvm_arch_post_set_memory_attributes(kvm: Kvm, span: GfnRange) -> None:
+    """Compute anew which blocks hold both halves, now that the attributes of `span` were stored.
+
+    Only the first and the last block of a level can: what lies between has one half. Source: mmu.c;
+    kernel-facts 9.7.
+    """
+    for level in range(PG_LEVEL_2M, kvm.max_leaf_level + 1):
+        pages = kvm.geometry.pages(level)
+        inside = [gfn for of, gfn in kvm.disallow_lpage if of == level and span.start <= gfn < span.end]
+        ends = (kvm.geometry.gfn_round_for_level(gfn, level) for gfn in (span.start, span.end - 1))
+        for gfn in {*inside, *ends}:
+            mixed = not kvm.mem_attributes.uniform(GfnRange(gfn, gfn + pages))
+            set_disallow_lpage(kvm, gfn, level, KVM_LPAGE_MIXED_FLAG, mixed)

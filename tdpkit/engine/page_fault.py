@@ -14,10 +14,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import SupportsIndex
 
-from .attributes import kvm_max_mapping_level
 from .events import EFAULT, ENOMEM, AllocTable, Coroutine, FreeTable, Lock, Unlock
 from .gfn import PG_LEVEL_4K, InvalidValueError, check_gfn
 from .kvm import Kvm, KvmMemorySlot, mmu_invalidate_retry_gfn
+from .mmu import kvm_max_mapping_level
 from .spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte, make_leaf_spte, make_nonleaf_spte
 from .tdp_iter import TdpIter
 from .tdp_mmu import tdp_mmu_link_sp, tdp_mmu_set_spte_atomic, tdp_mmu_split_huge_page

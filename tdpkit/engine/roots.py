@@ -12,28 +12,22 @@ Left out: roots of nested guests and of the shadow MMU.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
 
 from .events import Coroutine, External, Trace
-from .gfn import InvalidValueError
+from .kvm import (
+    KVM_DIRECT_ROOTS,
+    KVM_FILTER_PRIVATE,
+    KVM_FILTER_SHARED,
+    KVM_INVALID_ROOTS,
+    KVM_MIRROR_ROOTS,
+    KVM_VALID_ROOTS,
+    Kvm,
+    kvm_tdp_mmu_alloc_root,
+)
 from .pool import ROLE_INVALID
 from .spte import SHADOW_NONPRESENT_VALUE, make_nonleaf_spte
 from .tdp_mmu import KvmBug, tdp_mmu_zap_leafs
 from .tree import TdpMmuRoot, table_rows
-
-if TYPE_CHECKING:
-    from .kvm import Kvm
-
-KVM_INVALID_ROOTS = 1 << 0
-KVM_DIRECT_ROOTS = 1 << 1
-KVM_MIRROR_ROOTS = 1 << 2
-KVM_VALID_ROOTS = KVM_DIRECT_ROOTS | KVM_MIRROR_ROOTS
-KVM_ALL_ROOTS = KVM_VALID_ROOTS | KVM_INVALID_ROOTS
-"""enum kvm_tdp_mmu_root_types (kernel-facts 3.4)."""
-
-KVM_FILTER_SHARED = 1 << 0
-KVM_FILTER_PRIVATE = 1 << 1
-"""enum kvm_gfn_range_filter (kernel-facts 3.6)."""
 
 # ---- which -----------------------------------------------------------------------------------------------
 
@@ -98,25 +92,6 @@ def each_tdp_mmu_root(kvm: Kvm, as_id: int, types: int) -> Generator[TdpMmuRoot]
 
 
 # ---- how long --------------------------------------------------------------------------------------------
-
-
-def kvm_tdp_mmu_alloc_root(kvm: Kvm, *, is_mirror: bool) -> TdpMmuRoot:
-    """A valid root of this kind for a vCPU: one that is there, with a reference more, or a new one.
-
-    A new root counts 2: the vCPU's reference and the TDP MMU's own, which lasts until the root is
-    invalidated. Raises InvalidValueError for a mirror root in a VM that has none. Source: tdp_mmu.c;
-    kernel-facts 3.9.
-    """
-    if is_mirror and not kvm.has_mirrored_tdp:
-        raise InvalidValueError("only a TD has a mirror root; this is a plain VM")
-    for root in kvm.tdp_mmu_roots:
-        if root.is_mirror == is_mirror and not root.invalid:
-            root.tdp_mmu_root_count += 1
-            return root
-    gfn_bits = 0 if is_mirror else kvm.gfn_direct_bits
-    root = TdpMmuRoot(kvm.pool, gfn_bits=gfn_bits, is_mirror=is_mirror)
-    kvm.tdp_mmu_roots.append(root)
-    return root
 
 
 def kvm_tdp_mmu_put_root(kvm: Kvm, root: TdpMmuRoot) -> None:

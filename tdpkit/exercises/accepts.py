@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from tdpkit.engine.events import Coroutine, External, record
 from tdpkit.engine.gfn import PG_LEVEL_1G, PG_LEVEL_2M, PG_LEVEL_4K
 from tdpkit.engine.kvm import Kvm
+from tdpkit.engine.splits import AcceptSplit, accept_split_mirrors
 from tdpkit.lab.td import TD_4LEVEL, Td
 from tdpkit.lab.words import count_of
 from tdpkit.tdx.abi import STATUS_NAMES, status_name
 from tdpkit.tdx.guest import td_accept
-from tdpkit.tdx.tdx_accept import AcceptSplit, accept_split_mirrors
 
 from .submission import answer_to, items, shown, whole
 from .verdict import Verdict, waiting

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tdpkit.engine.attributes import KVM_LPAGE_GUEST_INHIBIT_FLAG
 from tdpkit.engine.events import (
     AllocTable,
     Event,
@@ -25,14 +24,14 @@ from tdpkit.engine.events import (
     run,
 )
 from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, GfnRange
-from tdpkit.engine.mmu import kvm_tdp_mmu_split_huge_pages
+from tdpkit.engine.mmu import KVM_LPAGE_GUEST_INHIBIT_FLAG
+from tdpkit.engine.splits import AcceptSplit, kvm_tdp_mmu_split_huge_pages
 from tdpkit.engine.spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte
 from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, map_leaf
 from tdpkit.lab.td import TD_4LEVEL, Td
 from tdpkit.lab.words import group_digits
 from tdpkit.tdx.guest import td_accept
 from tdpkit.tdx.kvm_tdx import KvmTdx, TdxWorld
-from tdpkit.tdx.tdx_accept import AcceptSplit
 
 from .submission import shown
 from .suspects import ACCEPT_SPLITS, SUSPECTS

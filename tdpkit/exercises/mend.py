@@ -17,7 +17,7 @@ from tdpkit.lab.td import TD_4LEVEL, TOY, Td
 from tdpkit.lab.words import count_of
 from tdpkit.tdx.abi import TDX_SUCCESS, status_name
 from tdpkit.tdx.guest import td_accept
-from tdpkit.tdx.sept import SeptState
+from tdpkit.tdx.module import SeptState
 
 from .submission import shown, told, whole
 from .verdict import Verdict, waiting

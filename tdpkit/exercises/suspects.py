@@ -1,4 +1,4 @@
-"""The suspects of the hunt: the split functions of tdpkit.engine.mmu, each called as its authors call it."""
+"""The suspects of the hunt: the split functions of `mmu` and `splits`, each called as its authors call it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 from tdpkit.engine.events import Coroutine
-from tdpkit.engine.kvm import Kvm, KvmGfnRange
+from tdpkit.engine.kvm import KVM_FILTER_PRIVATE, Kvm, KvmGfnRange
 from tdpkit.engine.mmu import (
     kvm_mmu_slot_try_split_huge_pages,
     kvm_mmu_try_split_huge_pages,
     kvm_split_cross_boundary_leafs,
     kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs,
+    kvm_tdp_mmu_try_split_huge_pages,
+    weak_kvm_split_cross_boundary_leafs,
+)
+from tdpkit.engine.splits import (
+    AcceptSplit,
     kvm_tdp_mmu_mirrors_split_huge_pages,
     kvm_tdp_mmu_split_huge_pages,
     kvm_tdp_mmu_split_huge_pages_cross_boundary,
     kvm_tdp_mmu_split_huge_pages_log_dirty,
-    kvm_tdp_mmu_try_split_huge_pages,
-    weak_kvm_split_cross_boundary_leafs,
 )
-from tdpkit.engine.roots import KVM_FILTER_PRIVATE
-from tdpkit.tdx.tdx_accept import AcceptSplit
 
 Function = Callable[..., Coroutine[Any]]
 _Suspect = tuple[Function, Callable[[Kvm, KvmGfnRange, int], Coroutine[Any]]]
@@ -72,7 +73,7 @@ _CALLS: tuple[_Suspect, ...] = (
     ),
 )
 SUSPECTS: dict[str, Function] = {function.__name__: function for function, _ in _CALLS}
-"""The split functions of tdpkit.engine.mmu, by name."""
+"""The split functions of tdpkit.engine.mmu and tdpkit.engine.splits, by name."""
 
 
 def _as_accept_split(call: Callable[[Kvm, KvmGfnRange, int], Coroutine[Any]]) -> AcceptSplit:

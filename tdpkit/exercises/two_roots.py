@@ -13,10 +13,8 @@ from typing import Any
 
 from tdpkit.engine.events import Coroutine, record
 from tdpkit.engine.gfn import PG_LEVEL_2M
-from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm
+from tdpkit.engine.kvm import KVM_ALL_ROOTS, KVM_VALID_ROOTS, KVM_X86_TDX_VM, Kvm
 from tdpkit.engine.roots import (
-    KVM_ALL_ROOTS,
-    KVM_VALID_ROOTS,
     each_tdp_mmu_root,
     kvm_mmu_reload,
     kvm_tdp_mmu_invalidate_roots,

@@ -14,7 +14,6 @@ from tdpkit.engine.gfn import (
     name_gfn,
     parse_gfn,
 )
-from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm
 
 from .entries import check_index
 
@@ -67,7 +66,7 @@ def address_path(
     bit, beyond the half that the bit leaves.
     """
     frame = parse_gfn(gfn) if isinstance(gfn, str) else check_gfn(gfn)
-    bits = shared_gfn_bit(geometry) if shared else 0
+    bits = geometry.shared_bit() if shared else 0
     end = bits or geometry.root_pages
     if frame >= end:
         what = "each half of a TD of this shape" if shared else "this root"
@@ -83,11 +82,6 @@ def address_path(
         for level in range(geometry.root_level, 0, -1)
     )
     return AddressPath(frame | bits, geometry, steps, bits.bit_length() - 1 + PAGE_SHIFT if shared else None)
-
-
-def shared_gfn_bit(geometry: Geometry) -> int:
-    """The shared bit of a TD of this shape, as a mask of its frame numbers."""
-    return Kvm(KVM_X86_TDX_VM, geometry).gfn_direct_bits
 
 
 def join_indices(indices: tuple[int, ...] | list[int], geometry: Geometry = X86_4LEVEL) -> int:

@@ -29,9 +29,8 @@ from tdpkit.engine.gfn import (
     name_gfn,
     parse_gfn,
 )
-from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmGfnRange
+from tdpkit.engine.kvm import KVM_FILTER_PRIVATE, KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmGfnRange
 from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs, kvm_tdp_mmu_unmap_gfn_range
-from tdpkit.engine.roots import KVM_FILTER_PRIVATE
 from tdpkit.engine.tree import Leaf, LeafRun, TdpMmuRoot, leaf_runs, map_leaf, map_run, translate
 
 from .cost import visits_again

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tdpkit.engine.attributes import hugepage_test_guest_inhibit
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
 from tdpkit.engine.events import Coroutine
 from tdpkit.engine.gfn import PAGE_SHIFT, PG_LEVEL_2M, PG_LEVEL_4K, GfnRange
@@ -19,10 +18,10 @@ from tdpkit.engine.guest_memfd import (
     kvm_gmem_error_folio,
     kvm_gmem_fallocate,
 )
-from tdpkit.engine.splits import SPLITS
+from tdpkit.engine.mmu import hugepage_test_guest_inhibit
+from tdpkit.engine.splits import SPLITS, accept_split_v3, accept_split_v3_as_posted
 from tdpkit.tdx.guest import td_accept
-from tdpkit.tdx.sept import SeptState
-from tdpkit.tdx.tdx_accept import accept_split_v3, accept_split_v3_as_posted
+from tdpkit.tdx.module import SeptState
 
 from .td import Td
 

@@ -10,8 +10,7 @@ from collections.abc import Container
 from itertools import groupby
 from typing import Any, NamedTuple, SupportsIndex
 
-from tdpkit.engine.attributes import KVM_MEMORY_ATTRIBUTE_PRIVATE
-from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
+from tdpkit.engine.conversion import KVM_MEMORY_ATTRIBUTE_PRIVATE, kvm_vm_set_mem_attributes
 from tdpkit.engine.events import Coroutine, Event, Visit, run
 from tdpkit.engine.gfn import (
     PAGE_SHIFT,
@@ -32,34 +31,20 @@ from tdpkit.engine.guest_memfd import (
 )
 from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm, KvmMemorySlot
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
-from tdpkit.engine.splits import SPLITS
+from tdpkit.engine.splits import (
+    ACCEPT_SPLITS,
+    SPLITS,
+)
 from tdpkit.engine.tree import translate
 from tdpkit.tdx.abi import Access, Call
 from tdpkit.tdx.guest import td_accept, td_access
-from tdpkit.tdx.kvm_tdx import KvmTdx, TdxWorld
-from tdpkit.tdx.module import TdxModule
-from tdpkit.tdx.sept import SeptState, sept_state
-from tdpkit.tdx.tdx_accept import (
-    AcceptSplit,
-    accept_split_mirrors,
-    accept_split_root_hpa,
-    accept_split_v3,
-    accept_split_v3_as_posted,
-)
-from tdpkit.tdx.tdx_pages import HostPages
+from tdpkit.tdx.kvm_tdx import HostPages, KvmTdx, TdxWorld
+from tdpkit.tdx.module import SeptState, TdxModule, sept_state
 
 TOY = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
 """32 private frames under four leaves of eight: small enough to show every byte."""
 TD_4LEVEL = Geometry(index_bits=9, root_level=4, max_leaf_level=2)
 """A TD as the series maps it: 2M at most."""
-
-ACCEPT_SPLITS: dict[str, AcceptSplit] = {
-    "v3": accept_split_v3,
-    "v3 as posted": accept_split_v3_as_posted,
-    "root.hpa (RFC v5 41 as posted)": accept_split_root_hpa,
-    "mirror roots": accept_split_mirrors,
-}
-"""How KVM splits what an ACCEPT finds too large, by name."""
 
 FIRST_BYTE = 0x10
 SHARED_BYTE = 0xA0

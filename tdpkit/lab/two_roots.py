@@ -40,13 +40,8 @@ from tdpkit.engine.gfn import (
     parse_gfn,
     tdp_mmu_max_gfn_exclusive,
 )
-from tdpkit.engine.kvm import Kvm, KvmGfnRange
-from tdpkit.engine.roots import (
-    KVM_DIRECT_ROOTS,
-    kvm_mmu_reload,
-    kvm_tdp_mmu_invalidate_roots,
-    tdp_mmu_root_match,
-)
+from tdpkit.engine.kvm import KVM_DIRECT_ROOTS, Kvm, KvmGfnRange
+from tdpkit.engine.roots import kvm_mmu_reload, kvm_tdp_mmu_invalidate_roots, tdp_mmu_root_match
 from tdpkit.engine.spte import SHADOW_NONPRESENT_VALUE, is_last_spte, is_shadow_present_pte
 from tdpkit.engine.tree import TdpMmuRoot, map_run, way_down
 

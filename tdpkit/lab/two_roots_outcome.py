@@ -11,23 +11,25 @@ from typing import Any, NamedTuple
 
 from tdpkit.engine.events import Coroutine
 from tdpkit.engine.gfn import PG_LEVEL_4K
-from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmGfnRange
-from tdpkit.engine.mmu import (
-    kvm_split_cross_boundary_leafs,
-    kvm_tdp_mmu_mirrors_split_huge_pages,
-    kvm_tdp_mmu_split_huge_pages,
-    kvm_tdp_mmu_try_split_huge_pages,
-    kvm_tdp_mmu_unmap_gfn_range,
-)
-from tdpkit.engine.roots import (
+from tdpkit.engine.kvm import (
     KVM_DIRECT_ROOTS,
     KVM_FILTER_PRIVATE,
     KVM_FILTER_SHARED,
     KVM_INVALID_ROOTS,
     KVM_MIRROR_ROOTS,
     KVM_VALID_ROOTS,
-    kvm_gfn_range_filter_to_root_types,
+    KVM_X86_DEFAULT_VM,
+    KVM_X86_TDX_VM,
+    Kvm,
+    KvmGfnRange,
 )
+from tdpkit.engine.mmu import (
+    kvm_split_cross_boundary_leafs,
+    kvm_tdp_mmu_try_split_huge_pages,
+    kvm_tdp_mmu_unmap_gfn_range,
+)
+from tdpkit.engine.roots import kvm_gfn_range_filter_to_root_types
+from tdpkit.engine.splits import kvm_tdp_mmu_mirrors_split_huge_pages, kvm_tdp_mmu_split_huge_pages
 
 VM_TYPES = {"TD": KVM_X86_TDX_VM, "plain": KVM_X86_DEFAULT_VM}
 FILTERS = {

@@ -1,1 +1,23 @@
-"""The TDX module, KVM's TDX side and the guest of a TD."""
+"""The TDX module, KVM's TDX side, and the guest of a TD. Standard library only.
+
+In reading order: `abi` (statuses, calls, exits), `module` (the TDX module's side of one TD), `kvm_tdx` (KVM's
+hooks and its answers to exits), `guest` (touches and accepts).
+"""
+
+from tdpkit.door import lazy
+
+DOOR = {
+    "abi": ("TDX_PAGE_SIZE_MISMATCH", "TDX_SUCCESS", "Seamcall", "is_error", "status_name"),
+    "module": ("SeptState", "TdxModule", "sept_state"),
+    "kvm_tdx": (
+        "HostPages",
+        "KvmTdx",
+        "TdxWorld",
+        "tdx_handle_ept_violation",
+        "tdx_honor_guest_accept_level",
+    ),
+    "guest": ("td_accept", "td_access"),
+}
+"""The names that notebooks use, by module, in reading order."""
+
+__all__, __getattr__, __dir__ = lazy(__name__, DOOR)

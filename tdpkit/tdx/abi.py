@@ -108,22 +108,3 @@ class Access(NamedTuple):
     outcome: str
     pfn: int | None = None
     exit: EptViolation | None = None
-
-
-class CallLog:
-    """Every SEAMCALL and ACCEPT, in the order they were made."""
-
-    def __init__(self) -> None:
-        self.log: list[Call] = []
-
-    def _log(
-        self,
-        call: Seamcall,
-        status: int,
-        gfn: int | None = None,
-        level: int | None = None,
-        pfn: int | None = None,
-        vcpu: int | None = None,
-    ) -> int:
-        self.log.append(Call(str(call), gfn, level, status, pfn, vcpu))
-        return status

@@ -10,10 +10,10 @@ from typing import SupportsIndex
 
 from tdpkit.engine.events import Coroutine
 from tdpkit.engine.gfn import InvalidValueError, as_integer
+from tdpkit.engine.splits import AcceptSplit, accept_split_mirrors
 
 from .abi import Access, EptViolation
-from .kvm_tdx import KvmTdx
-from .tdx_accept import AcceptSplit, accept_split_mirrors, tdx_handle_ept_violation
+from .kvm_tdx import KvmTdx, tdx_handle_ept_violation
 
 TRIES = 8
 """How often the guest runs into the same exit before this model calls it for ever."""

@@ -1,11 +1,16 @@
-"""KVM's TDX side: the external table follows the mirror.
+"""KVM's TDX side: the external table follows the mirror, and exits of the guest get an answer.
 
 KVM keeps a TD's private half in the mirror root and passes each change on by hooks, which call the TDX
 module: link (SEPT.ADD), set (PAGE.AUG), split (BLOCK, TRACK, kick, DEMOTE), remove (BLOCK, TRACK, kick,
 REMOVE, WBINVD) and free (RECLAIM, when the HKID is gone). A hook answers the engine's `External` event:
-:class:`TdxWorld` is a world in which it does. Sources: tdx.c of 6.16 and of the v3 series; kernel-facts 8.
+:class:`TdxWorld` is a world in which it does.
+
+Host memory for the TDX side (a page for each S-EPT table, pages for Dynamic PAMT) is asked for before a lock
+is taken, and counted here. At an exit for a private address KVM first honours the level that the guest
+accepts: if it mapped 2M and the guest accepts 4K, the leaf is split and never mapped so large again.
 
 Left out: building the TD (PAGE.ADD), the shared half's TLB, interrupted SEAMCALLs, device passthrough.
+Sources: tdx.c of 6.16 and of the v3 series; kernel-facts 8.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from tdpkit.engine.events import (
     EBUSY,
     EINVAL,
     EIO,
+    ENOMEM,
     EOPNOTSUPP,
     AllocTable,
     Coroutine,
@@ -27,23 +33,58 @@ from tdpkit.engine.events import (
     World,
 )
 from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, InvalidValueError, name_gfn
-from tdpkit.engine.kvm import Kvm, KvmGfnRange
-from tdpkit.engine.mmu import kvm_tdp_mmu_unmap_gfn_range
+from tdpkit.engine.kvm import KVM_FILTER_PRIVATE, KVM_VALID_ROOTS, Kvm, KvmGfnRange
+from tdpkit.engine.mmu import (
+    KVM_LPAGE_GUEST_INHIBIT_FLAG,
+    hugepage_test_guest_inhibit,
+    kvm_tdp_mmu_unmap_gfn_range,
+    set_disallow_lpage,
+)
+from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.roots import (
-    KVM_FILTER_PRIVATE,
-    KVM_VALID_ROOTS,
     kvm_mmu_unload,
     kvm_tdp_mmu_invalidate_roots,
     kvm_tdp_mmu_zap_invalidated_roots,
 )
+from tdpkit.engine.splits import AcceptSplit, accept_split_mirrors
 from tdpkit.engine.spte import spte_to_pfn
 
-from .abi import PAMT_ENTRY_PAGES, TDX_OPERAND_BUSY, TDX_PREVIOUS_TLB_EPOCH_BUSY, TDX_SUCCESS
+from .abi import PAMT_ENTRY_PAGES, TDX_OPERAND_BUSY, TDX_PREVIOUS_TLB_EPOCH_BUSY, TDX_SUCCESS, EptViolation
 from .module import TdxModule
-from .tdx_pages import HostPages, TdxPages
+
+TDX_MIN_SPLIT_CACHE_SZ = 2 * PAMT_ENTRY_PAGES
+"""PAMT pages in hand before a split: a pair for the region of the new S-EPT page, one for the guest's
+(tdx_min_split_cache_sz; kernel-facts C30)."""
 
 
-class KvmTdx(TdxPages):
+class HostPages:
+    """The host's page allocator as the TDX side sees it: 4K pages from frame `first_pfn` on.
+
+    refuse: asked at each request, with its number (from 1) and what the page is for; True refuses it.
+    """
+
+    def __init__(
+        self, first_pfn: int, refuse: Callable[[int, str], bool] = lambda number, what: False
+    ) -> None:
+        self.next_pfn = first_pfn
+        self.refuse = refuse
+        self.requests: list[str] = []
+        """What each request was for, in order: "page table", "S-EPT page" or "PAMT pages"."""
+
+    def grants(self, what: str) -> bool:
+        """One request, for memory that the model counts and does not place."""
+        self.requests.append(what)
+        return not self.refuse(len(self.requests), what)
+
+    def alloc(self, what: str) -> int | None:
+        """One request for a page: its host frame, or None."""
+        if not self.grants(what):
+            return None
+        self.next_pfn += 1
+        return self.next_pfn - 1
+
+
+class KvmTdx:
     """struct kvm_tdx: a TD's `kvm` and the `module` behind it, in step.
 
     pages: where S-EPT and PAMT pages come from; by default frames above all that guest memory may use.
@@ -59,8 +100,15 @@ class KvmTdx(TdxPages):
                 f"{name_gfn(kvm.gfn_direct_bits)}; this one has {module.geometry} and "
                 f"{name_gfn(module.gfn_direct_bits)}"
             )
-        super().__init__(module, pages or HostPages(1 << 36))
         self.kvm = kvm
+        self.module = module
+        self.pages = pages or HostPages(1 << 36)
+        self.external_spt: dict[int, int] = {}
+        """sp->external_spt: row of a mirror table -> host frame of the page for the S-EPT."""
+        self.pamt_refcount: dict[int, int] = {}
+        """4K pages of the TD in each 2M region of host memory, by the region's first frame."""
+        self.pamt_cache = 0
+        """PAMT pages in hand, for faults and splits alike."""
         self.dead = False
         """kvm_vm_dead: the VM was killed."""
 
@@ -193,6 +241,51 @@ class KvmTdx(TdxPages):
             self._vcpus_in(inside)
         return status
 
+    # ---- host memory ---------------------------------------------------------------------------------------
+
+    def alloc_external(self, row: int) -> bool:
+        """The S-EPT page beside the mirror table in `row`, and with Dynamic PAMT the pages in hand that a
+        split may need; False if a request is refused.
+        """
+        page = self.pages.alloc("S-EPT page")
+        if page is None:
+            return False
+        self.external_spt[row] = page
+        return self.topup_pamt_cache(TDX_MIN_SPLIT_CACHE_SZ)
+
+    def topup_pamt_cache(self, pages: int) -> bool:
+        """Bring the PAMT pages in hand to `pages` at least, where the module has Dynamic PAMT."""
+        if self.module.dynamic_pamt and self.pamt_cache < pages:
+            if not self.pages.grants("PAMT pages"):
+                return False
+            self.pamt_cache = pages
+        return True
+
+    def _region(self, pfn: int) -> int:
+        return self.module.geometry.gfn_round_for_level(pfn, PG_LEVEL_2M)
+
+    def _pamt_get(self, pfn: int) -> bool:
+        """One 4K page more in its region; the first one brings the pair. False: no pages in hand."""
+        if not self.module.dynamic_pamt:
+            return True
+        region = self._region(pfn)
+        if not self.pamt_refcount.get(region):
+            if self.pamt_cache < PAMT_ENTRY_PAGES:
+                return False
+            self.pamt_cache -= PAMT_ENTRY_PAGES
+            self.module.phymem_pamt_add(pfn)
+        self.pamt_refcount[region] = self.pamt_refcount.get(region, 0) + 1
+        return True
+
+    def _pamt_put(self, pfn: int) -> None:
+        """One 4K page less; the last one of a region gives the pair back."""
+        if self.module.dynamic_pamt:
+            region = self._region(pfn)
+            self.pamt_refcount[region] -= 1
+            if not self.pamt_refcount[region]:
+                del self.pamt_refcount[region]
+                self.module.phymem_pamt_remove(pfn)
+
     # ---- the end ---------------------------------------------------------------------------------------
 
     def destroy(self) -> Coroutine[None]:
@@ -252,3 +345,52 @@ class TdxWorld(World):
     def external(self, event: External) -> int:
         """The hook's errno."""
         return self.tdx.external(event)
+
+
+# ---- exits of the guest ----------------------------------------------------------------------------------
+
+
+def tdx_honor_guest_accept_level(
+    kvm: Kvm, gfn: int, level: int, split: AcceptSplit = accept_split_mirrors
+) -> Coroutine[int]:
+    """No page above `level` is mapped at `gfn` after this, nor ever: split first, then set the inhibit bit.
+
+    The bit, never cleared, is asked for without the lock; it is set only after the split, so who sees it may
+    rely on it. Takes the write lock; the caller's vCPU holds SRCU. Returns 0 or what `split` returned.
+    Source: v3 13/24, v5 41; kernel-facts 8.14.
+    """
+    above = level + 1
+    if level > PG_LEVEL_4K or not kvm.slot_of(gfn) or hugepage_test_guest_inhibit(kvm, gfn, above):
+        return 0  # a TD's leaf is 2M at most: only an ACCEPT of 4K can find a larger one
+    yield Lock(False)
+    with kvm.srcu:
+        ret = yield from split(kvm, gfn, level)
+    if ret == 0:
+        set_disallow_lpage(kvm, gfn, above, KVM_LPAGE_GUEST_INHIBIT_FLAG, True)
+        if above < kvm.geometry.root_level:
+            set_disallow_lpage(kvm, gfn, above + 1, KVM_LPAGE_GUEST_INHIBIT_FLAG, True)
+    yield Unlock(False, "done")
+    return ret
+
+
+def tdx_handle_ept_violation(
+    tdx: KvmTdx, violation: EptViolation, split: AcceptSplit = accept_split_mirrors
+) -> Coroutine[int]:
+    """KVM's answer to an exit of a TD at a private address: 1 resumes the guest, negative goes to userspace.
+
+    Honours the accept level, then maps the page. A touch of a PENDING page kills the VM (-EIO; kernel-facts
+    8.12). The kernel retries a private fault by itself; here the guest runs into it again, which a reader
+    sees. Source: tdx_handle_ept_violation, tdx.c.
+    """
+    if violation.kind == "pending":
+        tdx.kvm_vm_dead()
+        return -EIO
+    if violation.kind == "accept" and violation.level is not None:
+        ret = yield from tdx_honor_guest_accept_level(tdx.kvm, violation.gfn, violation.level, split)
+        if ret:
+            return ret  # v3's 1 comes out here as "resume the guest"
+    # A pair for each table on the way and one for the page, at most.
+    if not tdx.topup_pamt_cache(PAMT_ENTRY_PAGES * tdx.kvm.geometry.root_level):
+        return -ENOMEM
+    ret = yield from kvm_tdp_mmu_page_fault(tdx.kvm, violation.gfn, is_private=True)
+    return -EIO if tdx.dead else min(ret, 1)

@@ -1,10 +1,17 @@
-"""The TDX module's side of one trust domain: the S-EPT, TLB tracking and the calls that change them.
+"""The TDX module's side of one trust domain: the S-EPT, TLB epochs, PAMT, and the calls that change them.
 
 KVM asks by SEAMCALL and gets a status; a call that does not return TDX_SUCCESS changes nothing but the log.
 The guest asks by TDCALL, or touches a page. Levels are KVM's, 1 = 4K; the module's own count is one lower
 (kernel-facts 1.2). A status is the module's answer to a call that is well formed; an argument that no caller
 could mean (a frame beyond the private half, an unaligned one, an unknown level) raises InvalidValueError or
 InvalidTypeError, with nothing changed and nothing logged.
+
+The module cannot see a TLB. It counts epochs, and which vCPUs entered in which one: a vCPU flushes as it
+enters. What it knows of a page of host memory is the page's metadata (PAMT): a page has one use at a time,
+and with Dynamic PAMT the host brings the pages that hold this knowledge, for memory that is used at 4K.
+
+The encoding of an S-EPT entry is this kit's, the real one being the module's secret: KVM's bits for "in use",
+page size and frame, so that the functions of `tree` read it; the state in bits 58:56, which nobody tests.
 
 Left out on purpose: build time (PAGE.ADD), promotion and UNBLOCK (KVM uses neither), blocked tables, calls
 interrupted half-way, the key itself. Unverified, hence choices of this model: the order in which rules are
@@ -14,6 +21,7 @@ checked, and every status whose docstring says so. Source: kernel-facts 8.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from enum import IntEnum
 from typing import SupportsIndex
 
 from tdpkit.engine.gfn import (
@@ -25,9 +33,22 @@ from tdpkit.engine.gfn import (
     check_gfn,
     name_gfn,
 )
-from tdpkit.engine.pool import ROLE_LEVEL_MASK
-from tdpkit.engine.spte import SHADOW_NONPRESENT_VALUE, is_shadow_present_pte, make_nonleaf_spte, spte_to_pfn
-from tdpkit.engine.tree import Passed, leaves, way_down
+from tdpkit.engine.pool import ROLE_LEVEL_MASK, PageTablePool
+from tdpkit.engine.spte import (
+    PT_PAGE_SIZE_MASK,
+    SHADOW_NONPRESENT_VALUE,
+    SPTE_BASE_ADDR_MASK,
+    SPTE_MMU_PRESENT_MASK,
+    VMX_EPT_MT_MASK,
+    VMX_EPT_RWX_MASK,
+    VMX_EPT_SUPPRESS_VE_BIT,
+    is_last_spte,
+    is_shadow_present_pte,
+    make_leaf_spte,
+    make_nonleaf_spte,
+    spte_to_pfn,
+)
+from tdpkit.engine.tree import Passed, TdpMmuRoot, leaves, way_down
 
 from .abi import (
     PAMT_ENTRY_PAGES,
@@ -39,16 +60,75 @@ from .abi import (
     TDX_GPA_RANGE_NOT_BLOCKED,
     TDX_OPERAND_BUSY,
     TDX_OPERAND_INVALID,
+    TDX_PAGE_ALREADY_ACCEPTED,
     TDX_PAGE_METADATA_INCORRECT,
+    TDX_PAGE_SIZE_MISMATCH,
+    TDX_PREVIOUS_TLB_EPOCH_BUSY,
     TDX_SUCCESS,
     TDX_TLB_TRACKING_NOT_DONE,
+    Accept,
+    Access,
+    Call,
+    EptViolation,
     Seamcall,
 )
-from .secure_ept import SecureEpt
-from .sept import BLOCKED_FROM, UNBLOCKED_FROM, SeptState, is_sept_table, make_sept_leaf, sept_state
+
+# ---- one entry -------------------------------------------------------------------------------------------
 
 
-class TdxModule(SecureEpt):
+class SeptState(IntEnum):
+    """State of an S-EPT entry (enum tdx_sept_entry_state, tdx_arch.h; kernel-facts 8.5)."""
+
+    FREE = 0
+    BLOCKED = 1
+    PENDING = 2
+    PENDING_BLOCKED = 3
+    PRESENT = 4
+
+
+_STATE_SHIFT = 56
+_STATE_MASK = 7 << _STATE_SHIFT
+_LEAF_BITS = (
+    SPTE_MMU_PRESENT_MASK
+    | VMX_EPT_SUPPRESS_VE_BIT
+    | VMX_EPT_MT_MASK
+    | PT_PAGE_SIZE_MASK
+    | SPTE_BASE_ADDR_MASK
+)
+"""What an S-EPT leaf shares with one of KVM's in every state."""
+
+BLOCKED_FROM = {SeptState.PRESENT: SeptState.BLOCKED, SeptState.PENDING: SeptState.PENDING_BLOCKED}
+UNBLOCKED_FROM = {blocked: state for state, blocked in BLOCKED_FROM.items()}
+"""What RANGE.BLOCK makes of a leaf's state, and DEMOTE of a blocked one's."""
+
+
+def make_sept_leaf(pfn: int, level: int, state: SeptState) -> int:
+    """A leaf of `level` on host frame `pfn`: in use, writeback, RWX only where PRESENT.
+
+    Raises InvalidValueError for a FREE leaf, and as :func:`~.spte.make_leaf_spte`.
+    """
+    if state == SeptState.FREE:
+        raise InvalidValueError(f"a leaf is in use; one on host frame {pfn:#x} in state FREE (0) is none")
+    kept = _LEAF_BITS | (VMX_EPT_RWX_MASK if state == SeptState.PRESENT else 0)
+    return make_leaf_spte(pfn, level) & kept | state << _STATE_SHIFT
+
+
+def sept_state(entry: int) -> SeptState:
+    """State of an S-EPT entry: FREE if nothing is there, PRESENT for a table, else what the leaf says."""
+    if not is_shadow_present_pte(entry):
+        return SeptState.FREE
+    return SeptState((entry & _STATE_MASK) >> _STATE_SHIFT or SeptState.PRESENT)
+
+
+def is_sept_table(at: Passed) -> bool:
+    """The entry links to a table."""
+    return is_shadow_present_pte(at.spte) and not is_last_spte(at.spte, at.level)
+
+
+# ---- the module ------------------------------------------------------------------------------------------
+
+
+class TdxModule:
     """The module, and in it one TD whose S-EPT has a pool of its own.
 
     max_level: of the largest leaf, capped by the geometry's; gfn_direct_bits: the shared bit in frames, where
@@ -69,23 +149,161 @@ class TdxModule(SecureEpt):
         capacity: int = 8,
         shuffle: int | None = None,
     ) -> None:
-        super().__init__(
-            geometry,
-            gfn_direct_bits=gfn_direct_bits,
-            dynamic_pamt=dynamic_pamt,
-            sept_ve_disable=sept_ve_disable,
-            memory=memory,
-            capacity=capacity,
-            shuffle=shuffle,
-        )
+        self.geometry = geometry
+        self.gfn_direct_bits = geometry.shared_bit(gfn_direct_bits)
         if as_integer(max_level, "a level") < PG_LEVEL_4K:
             raise InvalidValueError(f"the largest leaf is of level 1 (4K) or above; {max_level} is not")
         self.max_level = min(as_integer(max_level, "a level"), geometry.max_leaf_level)
+        self.dynamic_pamt = dynamic_pamt
+        self.sept_ve_disable = sept_ve_disable
+        self.memory: MutableMapping[int, int] = {} if memory is None else memory
+        self.log: list[Call] = []
+        """Every SEAMCALL and ACCEPT, in the order they were made."""
+
+        self.sept = TdpMmuRoot(PageTablePool(geometry, capacity=capacity, shuffle=shuffle))
+        self.sept_page: dict[int, int] = {}
+        """Row -> host frame of the page that KVM gave for that table (the root's came with the TD)."""
+        self.sept_lock_holder: int | None = None
+        """The vCPU that holds the S-EPT tree lock, if one does."""
+
+        self.td_epoch = 1
+        """Counts TRACKs. That it starts at 1 is unverified; no rule looks at more than differences."""
+        self.refcount = [0, 0]
+        """vCPUs inside the TD, by parity of the epoch they entered in (kernel-facts 8.6)."""
+        self.entered: dict[int, int] = {}
+        """vCPU inside the TD -> the epoch it entered in."""
+        self.tlb: dict[int, set[tuple[int, int, int]]] = {}
+        """vCPU -> leaves (gfn, level, pfn) that its TLB may hold since its last entry."""
+
+        self.owned: dict[int, int] = {}
+        """PAMT: first host frame of each page in the TD's hands, leaf or S-EPT page -> its level."""
+        self.bepoch: dict[tuple[int, int], int] = {}
+        """PAMT.BEPOCH: (pfn, level) of a blocked leaf -> the epoch of its BLOCK."""
+        self.pamt_pairs: set[int] = set()
+        """First frames of the 2M regions of host memory that have their pair of metadata pages."""
+        self.wbinvd: set[int] = set()
+        """Host frames written back since they were last mapped."""
+
+        self.torn_down = False
         self._places: dict[int, tuple[int, int, int | None]] = {}
         """Once torn down: first frame of a page -> gfn and level of its entry, and its row if a table."""
 
     def __repr__(self) -> str:
         return f"<TDX module: epoch {self.td_epoch}, vCPUs inside: {sorted(self.entered) or 'none'}>"
+
+    # ---- vCPUs and epochs --------------------------------------------------------------------------------
+
+    @property
+    def vcpus_inside(self) -> frozenset[int]:
+        """The vCPUs that are in the TD now."""
+        return frozenset(self.entered)
+
+    def vp_enter(self, vcpu: SupportsIndex) -> int:
+        """TDH.VP.ENTER as far as the TD's first instruction: the TLB is flushed, the epoch noted.
+
+        The real call returns with the next exit, here :meth:`vp_exit`. Raises InvalidValueError if inside.
+        """
+        self._check_alive()
+        number = check_gfn(vcpu, "a vCPU's number")
+        if number in self.entered:
+            raise InvalidValueError(
+                f"a vCPU enters from outside; vCPU {number} ({number:#x}) is inside the TD"
+            )
+        self.tlb[number] = set()
+        self.entered[number] = self.td_epoch
+        self.refcount[self.td_epoch & 1] += 1
+        return self._log(Seamcall.VP_ENTER, TDX_SUCCESS, vcpu=number)
+
+    def vp_exit(self, vcpu: SupportsIndex) -> None:
+        """A TD exit: `vcpu` leaves, and the S-EPT tree lock with it. Raises InvalidValueError if outside."""
+        number = self._check_inside_td(vcpu)
+        self.refcount[self.entered.pop(number) & 1] -= 1
+        if self.sept_lock_holder == number:
+            self.sept_lock_holder = None
+
+    def hold_sept_lock(self, vcpu: SupportsIndex) -> None:
+        """`vcpu`, at one instruction for too long, took the S-EPT tree lock on entry (kernel-facts 8.19).
+
+        Until it leaves, calls that need the lock are BUSY. Raises InvalidValueError if it is outside or
+        another holds the lock.
+        """
+        number = self._check_inside_td(vcpu)
+        if self.sept_lock_holder not in (None, number):
+            raise InvalidValueError(
+                f"one vCPU holds the S-EPT tree lock; {number} ({number:#x}) cannot, "
+                f"vCPU {self.sept_lock_holder} does"
+            )
+        self.sept_lock_holder = number
+
+    def mem_track(self) -> int:
+        """TDH.MEM.TRACK: a new epoch; PREVIOUS_TLB_EPOCH_BUSY while a vCPU is inside since the one before."""
+        self._check_alive()
+        busy = self.refcount[self.td_epoch - 1 & 1]
+        if not busy:
+            self.td_epoch += 1
+        return self._log(Seamcall.MEM_TRACK, TDX_PREVIOUS_TLB_EPOCH_BUSY if busy else TDX_SUCCESS)
+
+    def is_tlb_tracked(self, pfn: int, level: int) -> bool:
+        """No TLB may still hold the blocked leaf on `pfn` (is_tlb_tracked, kernel-facts 8.6)."""
+        bepoch = self.bepoch[pfn, level]
+        last = self.td_epoch - 1
+        return bepoch < last or (bepoch == last and not self.refcount[bepoch & 1])
+
+    # ---- the guest -----------------------------------------------------------------------------------------
+
+    def accept(self, gfn: SupportsIndex, level: SupportsIndex) -> Accept:
+        """TDG.MEM.PAGE.ACCEPT of the page of `level` at `gfn` (the TDCALL itself has level - 1).
+
+        A PENDING leaf of that level is zeroed and PRESENT. OPERAND_INVALID above 2M, and for a level the root
+        does not have and an unaligned `gfn` (both unverified). Source: the table of kernel-facts 8.10.
+        """
+        self._check_alive()
+        frame, number = self._private(gfn), as_integer(level, "a level")
+        if number < PG_LEVEL_4K:
+            raise InvalidValueError(f"a level is 1 (4K) or above; {number} is not")
+        got = self._accept(frame, number)
+        self.log.append(Call("TDG.MEM.PAGE.ACCEPT", frame, number, got.status))
+        return got
+
+    def _accept(self, gfn: int, level: int) -> Accept:
+        if level > min(PG_LEVEL_2M, self.geometry.root_level) or gfn % self.geometry.pages(level):
+            return Accept(TDX_OPERAND_INVALID)
+        at = way_down(self.sept, gfn, level)[-1]
+        state = sept_state(at.spte)
+        if is_sept_table(at):
+            return Accept(TDX_PAGE_SIZE_MISMATCH)
+        if state == SeptState.PRESENT:
+            return Accept(TDX_PAGE_ALREADY_ACCEPTED)
+        if state != SeptState.PENDING or at.level > level:
+            return Accept(None, EptViolation(gfn, "accept", level))
+        pfn = spte_to_pfn(at.spte)
+        for frame in range(pfn, pfn + self.geometry.pages(level)):
+            if frame in self.memory:
+                self.memory[frame] = 0
+        self._store(at, make_sept_leaf(pfn, level, SeptState.PRESENT))
+        return Accept(TDX_SUCCESS)
+
+    def access(self, vcpu: SupportsIndex, gfn: SupportsIndex) -> Access:
+        """`vcpu` touches `gfn`: through its TLB if that may hold a translation, stale or not; else by a walk.
+
+        PRESENT is ok and enters the TLB, PENDING is a #VE (or an exit, see `sept_ve_disable`), all else an
+        exit. Raises InvalidValueError for a vCPU outside the TD. Source: kernel-facts 8.12.
+        """
+        number, frame = self._check_inside_td(vcpu), self._private(gfn)
+        for first, level, pfn in self.tlb[number]:
+            if first <= frame < first + self.geometry.pages(level):
+                return Access("ok", pfn + frame - first)
+        at = way_down(self.sept, frame)[-1]
+        state = sept_state(at.spte)
+        if state == SeptState.PRESENT:
+            first, pfn = self.geometry.gfn_round_for_level(frame, at.level), spte_to_pfn(at.spte)
+            self.tlb[number].add((first, at.level, pfn))
+            return Access("ok", pfn + frame - first)
+        if state != SeptState.PENDING:
+            return Access("violation", None, EptViolation(frame, "access"))
+        if self.sept_ve_disable:
+            return Access("violation", None, EptViolation(frame, "pending"))
+        return Access("#VE")
 
     # ---- changing the S-EPT ----------------------------------------------------------------------------
 
@@ -187,6 +405,50 @@ class TdxModule(SecureEpt):
             self._link(frame, at, page, row)
         return self._log(Seamcall.MEM_PAGE_DEMOTE, status, frame, number, page)
 
+    # ---- host memory ---------------------------------------------------------------------------------------
+
+    @property
+    def pamt_pages(self) -> int:
+        """Pages that the module has for Dynamic PAMT, by PAMT.ADD and by DEMOTE."""
+        return PAMT_ENTRY_PAGES * len(self.pamt_pairs)
+
+    def phymem_page_wbinvd(self, pfn: SupportsIndex, level: SupportsIndex = PG_LEVEL_4K) -> int:
+        """TDH.PHYMEM.PAGE.WBINVD: cache lines of the page are written back; succeeds whoever has it.
+
+        The real call takes 4K at a time; here those of a leaf of `level` are one call, and one line.
+        """
+        number, pages, _ = self.geometry.level(level)
+        host = self._host_frame(pfn, number)
+        self.wbinvd.update(range(host, host + pages))
+        return self._log(Seamcall.PHYMEM_PAGE_WBINVD, TDX_SUCCESS, None, number, host)
+
+    def phymem_pamt_add(self, pfn: SupportsIndex) -> int:
+        """TDH.PHYMEM.PAMT.ADD: a pair of pages for the 2M region that holds `pfn`.
+
+        Statuses (unverified): OPERAND_INVALID without Dynamic PAMT, PAGE_METADATA_INCORRECT if it has one.
+        """
+        region = self._region(self._host_frame(pfn, PG_LEVEL_4K))
+        wrong = TDX_PAGE_METADATA_INCORRECT if region in self.pamt_pairs else TDX_SUCCESS
+        status = wrong if self.dynamic_pamt else TDX_OPERAND_INVALID
+        if status == TDX_SUCCESS:
+            self.pamt_pairs.add(region)
+        return self._log(Seamcall.PHYMEM_PAMT_ADD, status, pfn=region)
+
+    def phymem_pamt_remove(self, pfn: SupportsIndex) -> int:
+        """TDH.PHYMEM.PAMT.REMOVE: the pair of the 2M region that holds `pfn` goes back to the host.
+
+        Statuses (unverified): OPERAND_INVALID without Dynamic PAMT, PAGE_METADATA_INCORRECT if the region has
+        no pair or the TD has a 4K page in it.
+        """
+        region = self._region(self._host_frame(pfn, PG_LEVEL_4K))
+        frames = range(region, region + self.geometry.pages(PG_LEVEL_2M))
+        wrong = region not in self.pamt_pairs or any(self.owned.get(frame) == PG_LEVEL_4K for frame in frames)
+        status = TDX_PAGE_METADATA_INCORRECT if wrong else TDX_SUCCESS
+        status = status if self.dynamic_pamt else TDX_OPERAND_INVALID
+        if status == TDX_SUCCESS:
+            self.pamt_pairs.remove(region)
+        return self._log(Seamcall.PHYMEM_PAMT_REMOVE, status, pfn=region)
+
     # ---- the end ---------------------------------------------------------------------------------------
 
     def teardown(self) -> None:
@@ -225,6 +487,25 @@ class TdxModule(SecureEpt):
 
     # ---- rules -----------------------------------------------------------------------------------------
 
+    def _check_alive(self) -> None:
+        if self.torn_down:
+            raise InvalidValueError("the TD is torn down, its HKID (key) free; no call can use it")
+
+    def _check_inside_td(self, vcpu: SupportsIndex) -> int:
+        number = check_gfn(vcpu, "a vCPU's number")
+        if number not in self.entered:
+            raise InvalidValueError(f"only a vCPU inside the TD does this; {number} ({number:#x}) is outside")
+        return number
+
+    def _private(self, gfn: SupportsIndex) -> int:
+        frame = check_gfn(gfn)
+        if frame >= self.gfn_direct_bits:
+            raise InvalidValueError(
+                f"the S-EPT holds private frames, below {name_gfn(self.gfn_direct_bits)}; "
+                f"{name_gfn(frame)} is beyond them"
+            )
+        return frame
+
     def _operands(self, gfn: SupportsIndex, level: SupportsIndex) -> tuple[int, int]:
         """The frame and the level of a call on the S-EPT, checked."""
         self._check_alive()
@@ -262,6 +543,39 @@ class TdxModule(SecureEpt):
     def _disown(self, at: Passed) -> None:
         pfn = spte_to_pfn(at.spte)
         del self.owned[pfn], self.bepoch[pfn, at.level]
+
+    def _host_frame(self, pfn: SupportsIndex, level: int) -> int:
+        frame, (_, pages, label) = check_gfn(pfn, "a PFN"), self.geometry.level(level)
+        if frame % pages:
+            raise InvalidValueError(f"a PFN of {label} is a multiple of {label}; {name_gfn(frame)} is not")
+        make_leaf_spte(frame + pages - 1, PG_LEVEL_4K)
+        return frame
+
+    def _unfit(self, pfn: int, level: int) -> int:
+        """Why the host's page of `level` at `pfn` cannot become the TD's (a page has one use at a time)."""
+        above = range(level, self.geometry.root_level + 1)
+        held = any(self.owned.get(self.geometry.gfn_round_for_level(pfn, at), 0) >= at for at in above)
+        held = held or any(frame in self.owned for frame in range(pfn, pfn + self.geometry.pages(level)))
+        bare = self.dynamic_pamt and level == PG_LEVEL_4K and self._region(pfn) not in self.pamt_pairs
+        return TDX_PAGE_METADATA_INCORRECT if held or bare else TDX_SUCCESS
+
+    def _region(self, pfn: int) -> int:
+        return self.geometry.gfn_round_for_level(pfn, PG_LEVEL_2M)
+
+    def _store(self, at: Passed, entry: int) -> None:
+        self.sept.pool.table(at.row)[at.index] = entry
+
+    def _log(
+        self,
+        call: Seamcall,
+        status: int,
+        gfn: int | None = None,
+        level: int | None = None,
+        pfn: int | None = None,
+        vcpu: int | None = None,
+    ) -> int:
+        self.log.append(Call(str(call), gfn, level, status, pfn, vcpu))
+        return status
 
 
 def _free(at: Passed) -> int:

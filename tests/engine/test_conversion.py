@@ -33,7 +33,7 @@ def everything(guest: Guest) -> tuple:
     return (
         brute.memory(kvm.pool),
         brute.memory(guest.module.sept.pool) if guest.module else None,
-        kvm.mem_attributes.private_ranges(),
+        kvm.mem_attributes.ranges(),
         dict(kvm.disallow_lpage),
         (kvm.mmu_invalidate_in_progress, kvm.mmu_invalidate_seq),
         dict(guest.memory),
@@ -42,7 +42,7 @@ def everything(guest: Guest) -> tuple:
 
 
 def private_frames(guest: Guest) -> set[int]:
-    ranges = guest.kvm.mem_attributes.private_ranges()
+    ranges = guest.kvm.mem_attributes.ranges()
     return {gfn for span in ranges for gfn in range(span.start, span.end)}
 
 

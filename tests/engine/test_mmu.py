@@ -30,19 +30,21 @@ from tdpkit.engine.kvm import (
     kvm_mmu_invalidate_begin,
 )
 from tdpkit.engine.mmu import (
-    __kvm_tdp_mmu_split_huge_pages,
     kvm_mmu_slot_try_split_huge_pages,
     kvm_mmu_try_split_huge_pages,
     kvm_split_cross_boundary_leafs,
     kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs,
-    kvm_tdp_mmu_mirrors_split_huge_pages,
-    kvm_tdp_mmu_split_huge_pages,
-    kvm_tdp_mmu_split_huge_pages_cross_boundary,
-    kvm_tdp_mmu_split_huge_pages_log_dirty,
     kvm_tdp_mmu_try_split_huge_pages,
     kvm_tdp_mmu_unmap_gfn_range,
     kvm_unmap_gfn_range,
     weak_kvm_split_cross_boundary_leafs,
+)
+from tdpkit.engine.splits import (
+    __kvm_tdp_mmu_split_huge_pages,
+    kvm_tdp_mmu_mirrors_split_huge_pages,
+    kvm_tdp_mmu_split_huge_pages,
+    kvm_tdp_mmu_split_huge_pages_cross_boundary,
+    kvm_tdp_mmu_split_huge_pages_log_dirty,
 )
 from tdpkit.engine.tdp_mmu import KvmBug
 from tdpkit.engine.tree import leaf_runs, map_run

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdpkit.engine.attributes import kvm_arch_post_set_memory_attributes, set_disallow_lpage
 from tdpkit.engine.events import (
     EBUSY,
     EFAULT,
@@ -37,6 +36,7 @@ from tdpkit.engine.kvm import (
     kvm_mmu_invalidate_begin,
     kvm_mmu_invalidate_end,
 )
+from tdpkit.engine.mmu import kvm_arch_post_set_memory_attributes, set_disallow_lpage
 from tdpkit.engine.page_fault import RetPf, kvm_tdp_mmu_page_fault
 from tdpkit.engine.roots import (
     kvm_mmu_reload,

@@ -6,15 +6,14 @@ import pytest
 
 from tdpkit.engine.events import External, Flush, SetSpte
 from tdpkit.engine.gfn import InvalidValueError
-from tdpkit.engine.kvm import Kvm
-from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs, kvm_tdp_mmu_split_huge_pages
+from tdpkit.engine.kvm import Kvm, kvm_tdp_mmu_alloc_root
+from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.roots import (
     each_tdp_mmu_root,
     kvm_gfn_range_filter_to_root_types,
     kvm_mmu_reload,
     kvm_mmu_unload,
-    kvm_tdp_mmu_alloc_root,
     kvm_tdp_mmu_invalidate_roots,
     kvm_tdp_mmu_put_root,
     kvm_tdp_mmu_zap_invalidated_roots,
@@ -22,6 +21,7 @@ from tdpkit.engine.roots import (
     tdp_mmu_root_match,
     warn_unless_root_types,
 )
+from tdpkit.engine.splits import kvm_tdp_mmu_split_huge_pages
 from tdpkit.engine.tdp_mmu import KvmBug, tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
 from tdpkit.engine.tree import TdpMmuRoot, map_run
 from tests.oracles import brute

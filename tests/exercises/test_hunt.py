@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tdpkit.engine import mmu
+from tdpkit.engine import mmu, splits
 from tdpkit.engine.events import record
+from tdpkit.engine.splits import accept_split_mirrors, accept_split_root_hpa
 from tdpkit.exercises.hunt import PAGE, TRIES, check_hunt, hunt
 from tdpkit.exercises.suspects import ACCEPT_SPLITS, SUSPECTS
 from tdpkit.lab.td import TD_4LEVEL, Td
 from tdpkit.tdx.guest import td_accept
-from tdpkit.tdx.tdx_accept import accept_split_mirrors, accept_split_root_hpa
 from tests.oracles.junk_values import EACH_JUNK, answered_in_words
 
 ANSWER = "kvm_tdp_mmu_split_huge_pages"
@@ -83,17 +83,24 @@ def test_reading_it_names_no_suspect_and_is_the_same_each_time() -> None:
 
 
 def test_every_split_function_of_the_module_is_a_suspect() -> None:
-    functions = inspect.getmembers(mmu, inspect.isfunction)
-    there = {name for name, function in functions if function.__module__ == mmu.__name__ and "split" in name}
-    assert {*SUSPECTS} == {*ACCEPT_SPLITS} == {name for name in there if not name.startswith("_")}
-    assert all(getattr(mmu, name) is function for name, function in SUSPECTS.items())
+    there = {
+        name: function
+        for module in (mmu, splits)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+        and name.startswith(("kvm_", "weak_kvm_"))
+        and "split" in name
+    }
+    assert there == SUSPECTS
+    assert {*SUSPECTS} == {*ACCEPT_SPLITS}
 
 
 # ---- the answer ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "call", [ANSWER, f" {ANSWER}()", f"mmu.{ANSWER}", f"tdpkit.engine.mmu.{ANSWER}", SUSPECTS[ANSWER]]
+    "call",
+    [ANSWER, f" {ANSWER}()", f"splits.{ANSWER}", f"tdpkit.engine.splits.{ANSWER}", SUSPECTS[ANSWER]],
 )
 @pytest.mark.parametrize("root", ["direct", "direct root", "root.hpa"])
 def test_the_call_and_the_root_are_right_by_any_of_their_names(call: Any, root: str) -> None:

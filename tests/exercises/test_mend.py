@@ -8,22 +8,21 @@ from typing import Any
 import pytest
 
 from tdpkit.engine.events import Flush, Lock, Unlock
-from tdpkit.engine.kvm import KvmGfnRange
+from tdpkit.engine.kvm import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED, KvmGfnRange
 from tdpkit.engine.mmu import (
     kvm_split_cross_boundary_leafs,
-    kvm_tdp_mmu_mirrors_split_huge_pages,
-    kvm_tdp_mmu_split_huge_pages,
     kvm_tdp_mmu_try_split_huge_pages,
     kvm_unmap_gfn_range,
 )
-from tdpkit.engine.roots import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED
-from tdpkit.exercises.mend import CASES, check_mend
-from tdpkit.tdx.tdx_accept import (
+from tdpkit.engine.splits import (
     accept_split_mirrors,
     accept_split_root_hpa,
     accept_split_v3,
     accept_split_v3_as_posted,
+    kvm_tdp_mmu_mirrors_split_huge_pages,
+    kvm_tdp_mmu_split_huge_pages,
 )
+from tdpkit.exercises.mend import CASES, check_mend
 from tests.oracles.junk import HostileError, breaking, endless
 from tests.oracles.junk_values import EACH_JUNK, answered_in_words
 

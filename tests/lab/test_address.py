@@ -10,7 +10,7 @@ from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, InvalidTypeError
 from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
 from tdpkit.engine.spte import is_shadow_present_pte, spte_to_pfn
 from tdpkit.engine.tree import map_leaf
-from tdpkit.lab.address import address_path, join_indices, shared_gfn_bit
+from tdpkit.lab.address import address_path, join_indices
 
 TOYS = st.builds(lambda bits, root: Geometry(bits, root, root), st.integers(1, 9), st.integers(1, 5))
 
@@ -86,7 +86,7 @@ def test_a_leaf_lies_in_real_tables_where_the_path_says(gfn, geometry):
     st.integers(0, 2**35 - 1), st.sampled_from([X86_4LEVEL, X86_5LEVEL, Geometry(3, 2, 2), Geometry(2, 3, 3)])
 )
 def test_a_td_holds_a_shared_frame_where_the_path_with_the_shared_bit_says(drawn, geometry):
-    gfn = drawn % shared_gfn_bit(geometry)
+    gfn = drawn % geometry.shared_bit()
     kvm = Kvm(KVM_X86_TDX_VM, geometry)
     for root in kvm.tdp_mmu_roots:
         map_leaf(root, gfn, 1, 0)
@@ -99,7 +99,7 @@ def test_the_shared_bit_is_bit_47_or_51_and_changes_the_roots_index_alone(geomet
     """Kernel-facts 1.8."""
     private, shared = address_path(0x40203, geometry), address_path(0x40203, geometry, shared=True)
     assert (private.shared_bit, shared.shared_bit) == (None, bit)
-    assert shared_gfn_bit(geometry) == 1 << bit - 12
+    assert geometry.shared_bit() == 1 << bit - 12
     assert shared.gfn == 0x40203 | 1 << bit - 12
     assert private.indices[1:] == shared.indices[1:]
     assert shared.indices[0] - private.indices[0] == 1 << bit - (39 if geometry is X86_4LEVEL else 48)

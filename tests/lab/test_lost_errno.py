@@ -10,7 +10,7 @@ import pytest
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
 from tdpkit.lab.lost_errno import CALLERS, MOST_REQUESTS, VERDICTS, Shortage, run_short
 from tdpkit.lab.td import Td
-from tdpkit.tdx.sept import SeptState
+from tdpkit.tdx.module import SeptState
 
 ENOMEM, MF_DELAYED, FOR_EVER = -12, 2, None
 ALREADY_ACCEPTED = 0x00000B0A << 32  # kernel-facts 8.20

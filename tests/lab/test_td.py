@@ -7,7 +7,8 @@ import pytest
 
 from tdpkit.engine.events import External, Flush, Visit
 from tdpkit.engine.gfn import Geometry, InvalidTypeError, InvalidValueError
-from tdpkit.lab.td import ACCEPT_SPLITS, TD_4LEVEL, TOY, PageRun, Td
+from tdpkit.engine.splits import ACCEPT_SPLITS
+from tdpkit.lab.td import TD_4LEVEL, TOY, PageRun, Td
 from tests.oracles.invariants import check
 
 FREE, PENDING, PRESENT = 0, 2, 4  # kernel-facts 8.5

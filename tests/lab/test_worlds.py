@@ -18,10 +18,9 @@ from tdpkit.engine.events import (
     run,
 )
 from tdpkit.engine.gfn import Geometry
-from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm, KvmGfnRange
+from tdpkit.engine.kvm import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED, KVM_X86_TDX_VM, Kvm, KvmGfnRange
 from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs, kvm_tdp_mmu_unmap_gfn_range
 from tdpkit.engine.pool import PageTablePool
-from tdpkit.engine.roots import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
 from tdpkit.engine.tree import LeafRun, map_leaf, map_run
 from tdpkit.lab.guest import VM_KINDS, Layout

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from tdpkit.engine.attributes import KVM_MEMORY_ATTRIBUTE_PRIVATE
-from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
+from tdpkit.engine.conversion import KVM_MEMORY_ATTRIBUTE_PRIVATE, kvm_vm_set_mem_attributes
 from tdpkit.engine.events import Coroutine, Event, Lock, Unlock, Visit
 from tdpkit.engine.gfn import Geometry
 from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm, KvmGfnRange, KvmMemorySlot
@@ -16,9 +15,8 @@ from tdpkit.engine.mmu import kvm_tdp_mmu_unmap_gfn_range
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import TdpMmuRoot
 from tdpkit.tdx.guest import td_accept, td_access
-from tdpkit.tdx.kvm_tdx import KvmTdx, TdxWorld
+from tdpkit.tdx.kvm_tdx import HostPages, KvmTdx, TdxWorld
 from tdpkit.tdx.module import TdxModule
-from tdpkit.tdx.tdx_pages import HostPages
 from tests.oracles import brute
 from tests.oracles.tds import TOY, entries
 from tests.oracles.vms import PRIVATE, Gmem

@@ -4,7 +4,7 @@ import pytest
 
 from tdpkit.tdx import abi as tdx_abi
 from tdpkit.tdx.abi import Seamcall, is_error, status_name
-from tdpkit.tdx.sept import SeptState
+from tdpkit.tdx.module import SeptState
 from tests.oracles.tds import BLOCKED, FREE, PENDING, PENDING_BLOCKED, PRESENT, STATUS
 
 

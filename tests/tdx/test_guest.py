@@ -6,9 +6,9 @@ import pytest
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
 from tdpkit.engine.events import EFAULT, EIO, ENOMEM
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
+from tdpkit.engine.splits import accept_split_root_hpa
 from tdpkit.tdx.abi import Access, EptViolation
 from tdpkit.tdx.guest import TRIES, td_accept, td_access
-from tdpkit.tdx.tdx_accept import accept_split_root_hpa
 from tests.oracles import brute
 from tests.oracles.tds import ACCEPTED, INVALID, PENDING, PRESENT, TOY, state_of, status
 from tests.oracles.whole_td import PRIVATE_PFN, WholeTd, check_pages

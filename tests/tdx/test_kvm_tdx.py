@@ -13,20 +13,19 @@ from hypothesis import given, settings
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
 from tdpkit.engine.events import EINVAL, EIO, ENOMEM, EOPNOTSUPP, External, Lock, SetSpte
 from tdpkit.engine.gfn import Geometry, InvalidValueError
-from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
-from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs, kvm_tdp_mmu_mirrors_split_huge_pages
+from tdpkit.engine.kvm import KVM_VALID_ROOTS, KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
+from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs
 from tdpkit.engine.page_fault import RetPf, kvm_tdp_mmu_page_fault
 from tdpkit.engine.roots import (
-    KVM_VALID_ROOTS,
     kvm_mmu_unload,
     kvm_tdp_mmu_invalidate_roots,
     kvm_tdp_mmu_zap_invalidated_roots,
 )
+from tdpkit.engine.splits import kvm_tdp_mmu_mirrors_split_huge_pages
 from tdpkit.engine.tdp_mmu import KvmBug
 from tdpkit.tdx.abi import Seamcall, status_name
-from tdpkit.tdx.kvm_tdx import KvmTdx
+from tdpkit.tdx.kvm_tdx import HostPages, KvmTdx
 from tdpkit.tdx.module import TdxModule
-from tdpkit.tdx.tdx_pages import HostPages
 from tests.oracles import brute
 from tests.oracles.tds import (
     ACCEPTED,

@@ -3,7 +3,7 @@
 import pytest
 
 from tdpkit.engine.gfn import InvalidValueError
-from tdpkit.tdx.sept import SeptState, make_sept_leaf, sept_state
+from tdpkit.tdx.module import SeptState, make_sept_leaf, sept_state
 from tests.oracles import brute
 from tests.oracles.tds import BLOCKED, FREE, PENDING, PENDING_BLOCKED, PRESENT
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tdpkit.engine import mmu
+from tdpkit.engine import mmu, splits
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
 from tdpkit.engine.events import External, Flush
 from tdpkit.engine.gfn import PAGE_SHIFT, Geometry
@@ -28,14 +28,14 @@ from tdpkit.engine.roots import (
     kvm_tdp_mmu_invalidate_roots,
     kvm_tdp_mmu_zap_invalidated_roots,
 )
-from tdpkit.engine.splits import SPLITS
-from tdpkit.tdx.guest import td_accept, td_access
-from tdpkit.tdx.tdx_accept import (
+from tdpkit.engine.splits import (
+    SPLITS,
     accept_split_mirrors,
     accept_split_root_hpa,
     accept_split_v3,
     accept_split_v3_as_posted,
 )
+from tdpkit.tdx.guest import td_accept, td_access
 from tests.oracles import invariants
 from tests.oracles.guests import PRIVATE, Guest
 from tests.oracles.invariants import PENDING, PRESENT, assert_only_edges_were_split, assert_untouched, state
@@ -245,7 +245,7 @@ class Td(Machine):
             assert guest.memory[guest.private(gfn)] == byte, f"the private byte of {gfn:#x}"
         for gfn, byte in self.shared_bytes.items():
             assert guest.memory[guest.shared(gfn)] == byte, f"the shared byte of {gfn:#x}"
-        ranges = self.kvm.mem_attributes.private_ranges()
+        ranges = self.kvm.mem_attributes.ranges()
         assert {gfn for span in ranges for gfn in range(span.start, span.end)} == self.private
         if mirror_was:
             assert_untouched(mirror_was, seen.mirror)
@@ -680,17 +680,17 @@ class Td(Machine):
         calls: list[tuple[Callable, int]] = [  # with the halves it may reach: 1 shared, 2 private
             (lambda: mmu.kvm_split_cross_boundary_leafs(kvm, gfn_range, shared=False), attr_filter),
             (
-                lambda: mmu.kvm_tdp_mmu_split_huge_pages_cross_boundary(kvm, gfn_range, 1, shared=False),
+                lambda: splits.kvm_tdp_mmu_split_huge_pages_cross_boundary(kvm, gfn_range, 1, shared=False),
                 attr_filter,
             ),
             (
-                lambda: mmu.kvm_tdp_mmu_split_huge_pages_log_dirty(
+                lambda: splits.kvm_tdp_mmu_split_huge_pages_log_dirty(
                     kvm, gfn_range.slot, start, end, 1, shared=False
                 ),
                 0,
             ),
-            (lambda: mmu.kvm_tdp_mmu_mirrors_split_huge_pages(kvm, start, end, 1), 2),
-            (lambda: mmu.kvm_tdp_mmu_split_huge_pages(kvm, start, end, 1, shared=False), 1),
+            (lambda: splits.kvm_tdp_mmu_mirrors_split_huge_pages(kvm, start, end, 1), 2),
+            (lambda: splits.kvm_tdp_mmu_split_huge_pages(kvm, start, end, 1, shared=False), 1),
         ]
         call, reached = calls[how]
         with kvm.srcu:
@@ -818,12 +818,12 @@ class Plain(Machine):
         calls: list[Callable] = [
             lambda: mmu.kvm_split_cross_boundary_leafs(kvm, gfn_range, shared=shared),
             lambda: mmu.kvm_split_cross_boundary_leafs(kvm, gfn_range, shared=shared, as_posted=True),
-            lambda: mmu.kvm_tdp_mmu_split_huge_pages_cross_boundary(kvm, gfn_range, 1, shared=shared),
-            lambda: mmu.kvm_tdp_mmu_split_huge_pages_log_dirty(
+            lambda: splits.kvm_tdp_mmu_split_huge_pages_cross_boundary(kvm, gfn_range, 1, shared=shared),
+            lambda: splits.kvm_tdp_mmu_split_huge_pages_log_dirty(
                 kvm, gfn_range.slot, start, end, 1, shared=shared
             ),
-            lambda: mmu.kvm_tdp_mmu_split_huge_pages(kvm, start, end, target, shared=shared),
-            lambda: mmu.kvm_tdp_mmu_mirrors_split_huge_pages(kvm, start, end, 1),
+            lambda: splits.kvm_tdp_mmu_split_huge_pages(kvm, start, end, target, shared=shared),
+            lambda: splits.kvm_tdp_mmu_mirrors_split_huge_pages(kvm, start, end, 1),
         ]
         self.disturb(random, range(start, end), False)
         with kvm.srcu:

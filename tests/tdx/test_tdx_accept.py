@@ -5,7 +5,6 @@ And the call that took the wrong root (C43).
 
 import pytest
 
-from tdpkit.engine.attributes import KVM_LPAGE_GUEST_INHIBIT_FLAG, hugepage_test_guest_inhibit
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
 from tdpkit.engine.events import (
     EFAULT,
@@ -20,17 +19,17 @@ from tdpkit.engine.events import (
     Unlock,
 )
 from tdpkit.engine.gfn import Geometry
-from tdpkit.engine.tree import map_leaf
-from tdpkit.tdx.abi import EptViolation
-from tdpkit.tdx.guest import TRIES
-from tdpkit.tdx.tdx_accept import (
+from tdpkit.engine.mmu import KVM_LPAGE_GUEST_INHIBIT_FLAG, hugepage_test_guest_inhibit
+from tdpkit.engine.splits import (
     accept_split_mirrors,
     accept_split_root_hpa,
     accept_split_v3,
     accept_split_v3_as_posted,
-    tdx_handle_ept_violation,
-    tdx_honor_guest_accept_level,
 )
+from tdpkit.engine.tree import map_leaf
+from tdpkit.tdx.abi import EptViolation
+from tdpkit.tdx.guest import TRIES
+from tdpkit.tdx.kvm_tdx import tdx_handle_ept_violation, tdx_honor_guest_accept_level
 from tests.oracles import brute
 from tests.oracles.tds import PENDING, PRESENT, TOY, X86_TD, status
 from tests.oracles.whole_td import PRIVATE_PFN, SHARED_PFN, WholeTd, check_pages, leaves

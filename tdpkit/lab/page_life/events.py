@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tdpkit.engine.attributes import KVM_LPAGE_GUEST_INHIBIT_FLAG, KVM_LPAGE_MIXED_FLAG
 from tdpkit.engine.events import AllocTable, External, Trace
 from tdpkit.engine.gfn import PG_LEVEL_2M, GfnRange
+from tdpkit.engine.mmu import KVM_LPAGE_GUEST_INHIBIT_FLAG, KVM_LPAGE_MIXED_FLAG
 from tdpkit.engine.spte import is_shadow_present_pte
 
 from .fold import IN_HAND

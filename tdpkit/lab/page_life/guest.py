@@ -9,7 +9,7 @@ from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, GfnRange
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.tree import translate, way_down
 from tdpkit.tdx.abi import TDX_PAGE_SIZE_MISMATCH, TDX_SUCCESS, Access
-from tdpkit.tdx.sept import SeptState
+from tdpkit.tdx.module import SeptState
 
 from ..td import FIRST_BYTE
 from .record import Recorder, ToldTd

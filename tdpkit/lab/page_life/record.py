@@ -26,7 +26,7 @@ from tdpkit.engine.pool import ROLE_IS_MIRROR
 from tdpkit.engine.spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte
 from tdpkit.engine.tree import way_down
 from tdpkit.tdx.abi import TDX_SUCCESS, Call
-from tdpkit.tdx.sept import sept_state
+from tdpkit.tdx.module import sept_state
 
 from ..td import Td
 from . import events

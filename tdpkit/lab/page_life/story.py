@@ -252,7 +252,7 @@ class PageLife:
         block = self.geometry.pages(PG_LEVEL_2M)
         low, high = self.span.start // block * block, min(-(-self.span.end // block) * block, self.frames)
         hole = self.then == "punch hole"
-        for part in self.td.kvm.mem_attributes.private_ranges():
+        for part in self.td.kvm.mem_attributes.ranges():
             pieces = self.span.outside(part.start, part.pages) if hole else [part]
             for piece in pieces:
                 frames = range(max(piece.start, low), min(piece.end, high))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from tdpkit.engine.attributes import MemAttributes
+from tdpkit.engine.gfn import FrameSet as FrameSet
 from tdpkit.engine.gfn import GfnRange
 from tdpkit.engine.spte import (
     FROZEN_SPTE,
@@ -19,7 +19,7 @@ from tdpkit.engine.spte import (
     spte_to_pfn,
 )
 from tdpkit.engine.tree import TdpMmuRoot
-from tdpkit.tdx.sept import sept_state
+from tdpkit.tdx.module import sept_state
 
 from ..td import Td
 
@@ -131,8 +131,8 @@ class Watch:
         self.span = span
         self.vcpus = vcpus
         # Sets of frames; kept as attributes are kept.
-        self.written = MemAttributes()
-        self.lost = MemAttributes()
+        self.written = FrameSet()
+        self.lost = FrameSet()
         self.lock = ""
         self.seamcalls = 0
         self.saved = 0
@@ -146,7 +146,7 @@ class Watch:
         """A page went: its bytes, if they were the guest's. How many frames that loses outside the range."""
         lost = 0
         for part in self.span.outside(gfn, pages):
-            for own in self.written.private_ranges():
+            for own in self.written.ranges():
                 low, high = max(own.start, part.start), min(own.end, part.end)
                 if low < high:
                     self.lost.store(GfnRange(low, high), True)
@@ -158,7 +158,7 @@ class Watch:
         """A leaf was split: the guest's bytes in it, outside the range, will not go with the range."""
         if self.span.overlap(gfn, pages):
             outside = self.span.outside(gfn, pages)
-            own = self.written.private_ranges()
+            own = self.written.ranges()
             self.saved += sum(part.overlap(one.start, one.pages) for part in outside for one in own)
 
     def view(self) -> View:
@@ -181,7 +181,7 @@ class Watch:
             seamcalls=self.seamcalls,
             tables=mirror_tables + direct_tables,
             sept_pages=len(module.sept_page),
-            lost=sum(part.pages for part in self.lost.private_ranges()),
+            lost=sum(part.pages for part in self.lost.ranges()),
             saved=self.saved,
         )
 
@@ -189,7 +189,7 @@ class Watch:
         """Read anew what changed since the last view."""
         kvm, module = self.td.kvm, self.td.module
         assert kvm.mirror_root is not None
-        private = tuple((part.start, part.end) for part in kvm.mem_attributes.private_ranges())
+        private = tuple((part.start, part.end) for part in kvm.mem_attributes.ranges())
         if not self.stale and private == self._private:
             return
         for name, root in (("mirror", kvm.mirror_root), ("direct", kvm.direct_root), ("sept", module.sept)):

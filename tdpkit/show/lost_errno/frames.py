@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from tdpkit.lab.lost_errno import FRAMES, Row
-from tdpkit.tdx.sept import SeptState
+from tdpkit.tdx.module import SeptState
 
 from ..drawing import Drawing
 from ..strips import draw_legend

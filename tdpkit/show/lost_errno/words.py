@@ -8,7 +8,7 @@ from itertools import groupby
 from tdpkit.engine.gfn import GfnRange
 from tdpkit.lab.lost_errno import VERDICTS, Attempt, Row, Shortage
 from tdpkit.lab.words import count_of
-from tdpkit.tdx.sept import SeptState
+from tdpkit.tdx.module import SeptState
 
 TITLE = "The lost -12: what four callers make of it"
 CALLS = {

@@ -12,7 +12,7 @@ from tdpkit.show.lost_errno.frames import kind_of
 from tdpkit.show.lost_errno.picture import lost_errno_svg
 from tdpkit.show.lost_errno.words import TITLE, answer, came_out, lost_errno_table, lost_errno_text, values
 from tdpkit.show.theme import DARK, LIGHT, LIVE
-from tdpkit.tdx.sept import SeptState
+from tdpkit.tdx.module import SeptState
 from tests.oracles.svgs import (
     SVG,
     check_alone,

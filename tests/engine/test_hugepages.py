@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdpkit.engine.attributes import (
-    MemAttributes,
+from tdpkit.engine.gfn import FrameSet as FrameSet
+from tdpkit.engine.gfn import Geometry, GfnRange
+from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmMemorySlot
+from tdpkit.engine.mmu import (
     hugepage_allowed,
     hugepage_test_guest_inhibit,
     kvm_arch_post_set_memory_attributes,
     kvm_max_mapping_level,
     set_disallow_lpage,
 )
-from tdpkit.engine.gfn import Geometry, GfnRange
-from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmMemorySlot
 from tests.oracles import brute
 
 MIXED, INHIBIT, OTHER = 1 << 31, 1 << 30, 1 << 3
@@ -31,7 +31,7 @@ def frames(span: GfnRange) -> set[int]:
     return set(range(span.start, span.end))
 
 
-def stored(attributes: MemAttributes, stores) -> set[int]:
+def stored(attributes: FrameSet, stores) -> set[int]:
     """Make the stores; the private frames, as a set."""
     private: set[int] = set()
     for span, to_private in stores:
@@ -43,7 +43,7 @@ def stored(attributes: MemAttributes, stores) -> set[int]:
 @settings(max_examples=300)
 @given(STORES, SPANS)
 def test_stores_in_any_order_leave_what_a_set_of_frames_has(stores, span):
-    attributes = MemAttributes()
+    attributes = FrameSet()
     private = stored(attributes, stores)
     assert {gfn for gfn in range(FRAMES + 5) if gfn in attributes} == private
     inside = private & frames(span)
@@ -54,19 +54,19 @@ def test_stores_in_any_order_leave_what_a_set_of_frames_has(stores, span):
 
 @settings(max_examples=200)
 @given(STORES)
-def test_private_ranges_are_in_order_apart_and_hold_the_private_frames(stores):
-    attributes = MemAttributes()
+def test_ranges_are_in_order_apart_and_hold_the_private_frames(stores):
+    attributes = FrameSet()
     private = stored(attributes, stores)
-    spans = attributes.private_ranges()
+    spans = attributes.ranges()
     assert [gfn for span in spans for gfn in range(span.start, span.end)] == sorted(private)
     assert all(span.pages for span in spans)
     assert all(one.end < other.start for one, other in pairwise(spans))
 
 
 def test_at_first_every_frame_is_shared():
-    attributes = MemAttributes()
+    attributes = FrameSet()
     assert attributes.has(GfnRange(0, 1 << 40), False)
-    assert attributes.private_ranges() == []
+    assert attributes.ranges() == []
 
 
 # ---- blocks that hold both halves ------------------------------------------------------------------------
