@@ -1,4 +1,11 @@
-"""Numbers in sentences."""
+"""Numbers, lists and names in sentences, and one form of table for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from tdpkit.engine.gfn import InvalidValueError
 
 
 def group_digits(number: int) -> str:
@@ -9,3 +16,59 @@ def group_digits(number: int) -> str:
 def count_of(number: int, noun: str, plural: str = "") -> str:
     """``1 frame``, ``2 frames``, ``6 303 771 frames``; `plural` where it is not the noun with an s."""
     return f"{group_digits(number)} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``; `last` is the word before the last of them."""
+    *before, final = [*words] or [""]
+    return f"{', '.join(before)} {last} {final}" if before else final
+
+
+def capital(text: str) -> str:
+    """`text` with its first letter in upper case, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def known_name(name: str, names: Iterable[str], what: str) -> str:
+    """`name`, if it is one of `names`; `what` is its kind with an article, such as "a layout".
+
+    Raises InvalidValueError for any other value, of whatever type, and lists the names.
+    """
+    if name in (known := [*names]):
+        return name
+    raise InvalidValueError(f"{what} is one of {', '.join(known)}; {name!r} is none")
+
+
+Cell = str | Sequence[str]
+"""A cell of a table: a text, or lines below each other."""
+
+
+def html_table(
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    current: int | None = None,
+) -> str:
+    """A table with a caption, column heads (none if `head` is empty) and rows, each with its name first.
+
+    caption, head, cells: plain text, escaped here. current: the number of the row that is marked as the
+    present step. A screen reader is told which head a cell belongs to (scope).
+    """
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join(_row(row, number == current) for number, row in enumerate(rows))
+    return (
+        f"<table><caption>{escape(caption)}</caption>"
+        f"{f'<thead><tr>{heads}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
+    )
+
+
+def _row(cells: Sequence[Cell], current: bool) -> str:
+    mark = ' aria-current="step" style="font-weight:bold"' if current else ""
+    first, *others = map(_cell, cells)
+    data = "".join(f'<td style="text-align:left;padding-right:12px">{cell}</td>' for cell in others)
+    return f'<tr{mark}><th scope="row" style="text-align:left">{first}</th>{data}</tr>'
+
+
+def _cell(cell: Cell) -> str:
+    return escape(cell) if isinstance(cell, str) else "<br/>".join(map(escape, cell))

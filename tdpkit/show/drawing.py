@@ -1,14 +1,23 @@
 """SVG by string: integer coordinates, runs instead of single entries, ids unique per picture.
 
 A :class:`Drawing` collects shapes in the colours of one palette. Every text keeps its spaces; the picture
-scales with its container (viewBox, width 100 %) and carries its own paper.
+scales with its container (viewBox, width 100 %) and carries its own paper. All pictures are of one width and
+begin alike: a title, and below it the answer in as many lines as it needs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
+from math import ceil
+from zlib import crc32
 
 from .theme import Palette
+
+WIDTH, LEFT, RIGHT = 1000, 24, 976
+"""Units of every picture: JupyterLab's cell is about 1000 px wide beside the file browser at 1400 px."""
+LINE = 18
+"""From one line of text to the next: 13 units of text and a little air."""
 
 _SANS = "system-ui,Segoe UI,Helvetica,Arial,sans-serif"
 _MONO = "ui-monospace,Menlo,Consolas,monospace"
@@ -26,15 +35,75 @@ HATCHED = {
 """Kinds with a hatch: its marks in a cell of 6 by 6, and the angle the cell is turned by."""
 
 
-class Drawing:
-    """One picture: `width` by `height` units; `ids` prefixes every id in it (unique per instance)."""
+_EMS = {"wide": (0.60, 0.68), "narrow": (0.51, 0.55)}
+"""Width of a letter by its size: capitals, digits and plus; other letters. Regular and bold."""
+_MONO_EMS = 0.602
 
-    def __init__(self, width: int, height: int, palette: Palette, ids: str) -> None:
+
+def text_width(content: str, size: int = 12, *, weight: int = 400, mono: bool = False) -> int:
+    """Units that `content` takes at most, rounded up.
+
+    Letter widths are fitted to what Chromium measures on Debian (DejaVu Sans); tests/browser measures anew.
+    """
+    if mono:
+        return ceil(_MONO_EMS * len(content) * size)
+    wide = sum(letter.isupper() or letter.isdigit() or letter == "+" for letter in content)
+    bold = weight >= 600
+    ems = _EMS["wide"][bold] * wide + _EMS["narrow"][bold] * (len(content) - wide)
+    return ceil(ems * size)
+
+
+def wrap(
+    content: str, width: int = RIGHT - LEFT, size: int = 13, *, weight: int = 600, mono: bool = False
+) -> list[str]:
+    """`content` in lines of at most `width` units, broken at spaces; a longer word has a line of its own."""
+
+    def lines() -> Iterator[str]:
+        line = ""
+        for word in content.split():
+            longer = f"{line} {word}" if line else word
+            if line and text_width(longer, size, weight=weight, mono=mono) > width:
+                yield line
+                line = word
+            else:
+                line = longer
+        if line:
+            yield line
+
+    return [*lines()]
+
+
+_OWN_IDS = "\0"
+"""Stands for the prefix of a picture's ids until all of it is drawn; no text can hold it."""
+
+
+class Drawing:
+    """One picture: `width` by `height` units; `ids` prefixes every id in it (unique per instance).
+
+    Without `ids` they follow from what is drawn, after `prefix`: different pictures on one page share none,
+    and the two themes of one picture have the same.
+    """
+
+    def __init__(self, width: int, height: int, palette: Palette, ids: str = "", prefix: str = "x") -> None:
         self.width = width
         self.height = height
         self.palette = palette
-        self.ids = ids
+        self.ids = ids or _OWN_IDS
+        self.prefix = prefix
         self.parts: list[str] = []
+        self._drawn = crc32(f"{width} {height}".encode())
+
+    def headed(self, title: str, answer: str, role: str = "ink") -> int:
+        """Draw the title and, in the colour of `role`, the answer; the y of the last line of it."""
+        self.text(LEFT, 32, title, size=18, weight=700)
+        y = 56
+        for number, text in enumerate(wrap(answer)):
+            y = 56 + LINE * number
+            self.text(LEFT, y, text, role, size=13, weight=600)
+        return y
+
+    def _saw(self, *what: object) -> None:
+        self._drawn = crc32(repr(what).encode(), self._drawn)
 
     def fill(self, kind: str) -> str:
         """The fill of a kind of frame: its hatch where it has one, else its colour."""
@@ -44,6 +113,7 @@ class Drawing:
 
     def rect(self, x: int, y: int, width: int, height: int, fill: str, stroke: str = "") -> None:
         """A box; `fill` is a CSS value (see :meth:`fill`), `stroke` a role."""
+        self._saw(x, y, width, height, stroke, fill if fill.startswith("url") else "")
         line = f' stroke="{self.palette[stroke]}"' if stroke else ""
         self.parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{fill}"{line}/>')
 
@@ -58,6 +128,7 @@ class Drawing:
         dash: str = "",
     ) -> None:
         """A path; `stroke` and `fill` are roles (or "none"), `dash` lengths drawn and left out in turn."""
+        self._saw(d, stroke, fill)
         attributes = f' fill="{self.palette.get(fill, fill)}"'
         if stroke:
             attributes += f' stroke="{self.palette[stroke]}" stroke-width="{width}"'
@@ -69,6 +140,7 @@ class Drawing:
 
     def circle(self, x: int, y: int, radius: int, fill: str, stroke: str = "") -> None:
         """A disc around (x, y); `fill` and `stroke` are roles."""
+        self._saw(x, y, radius, fill, stroke)
         line = f' stroke="{self.palette[stroke]}"' if stroke else ""
         self.parts.append(f'<circle cx="{x}" cy="{y}" r="{radius}" fill="{self.palette[fill]}"{line}/>')
 
@@ -85,6 +157,7 @@ class Drawing:
         mono: bool = False,
     ) -> None:
         """A line of text in the colour of `role`."""
+        self._saw(x, y, content, role)
         self.parts.append(
             f'<text x="{x}" y="{y}" font-size="{size}" fill="{self.palette[role]}" text-anchor="{anchor}" '
             f'font-weight="{weight}" font-family="{_MONO if mono else _SANS}" style="white-space:pre">'
@@ -93,8 +166,9 @@ class Drawing:
 
     def svg(self, title: str, description: str) -> str:
         """The whole picture; title and description are read to those who do not see it."""
+        self._saw(title, description)
         used = [kind for kind in HATCHED if any(f"url(#{self.ids}-{kind})" in part for part in self.parts)]
-        return (
+        markup = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="100%" '
             f'role="img" aria-labelledby="{self.ids}-title {self.ids}-desc">'
             f'<title id="{self.ids}-title">{escape(title)}</title>'
@@ -103,6 +177,7 @@ class Drawing:
             f'<rect width="{self.width}" height="{self.height}" fill="{self.palette["paper"]}"/>'
             f"{''.join(self.parts)}</svg>"
         )
+        return markup.replace(_OWN_IDS, f"{self.prefix}-{self._drawn:08x}")
 
     def _hatch(self, kind: str) -> str:
         marks, angle = HATCHED[kind]
