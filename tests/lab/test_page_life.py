@@ -9,9 +9,10 @@ import pytest
 
 from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.engine.splits import SPLITS
+from tdpkit.lab.layouts import LIFE_TOY
 from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.fold import AGAIN, Teller
-from tdpkit.lab.page_life.story import FOLIOS, LIFE_TOY, MACHINES
+from tdpkit.lab.page_life.story import FOLIOS, MACHINES
 from tdpkit.lab.page_life.view import View, Watch
 from tdpkit.lab.page_life.words import ACTORS, Names, Said
 from tdpkit.lab.td import Td

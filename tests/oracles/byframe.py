@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tdpkit.engine.gfn import Geometry
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import LeafRun
-from tdpkit.lab.guest import ACTIONS, LAYOUTS, VM_KINDS, Layout
+from tdpkit.lab.guest import ACTIONS, VM_KINDS
+from tdpkit.lab.layouts import LAYOUTS, Layout
 
 Leaf = tuple[int, int]
 """(gfn, level)."""
@@ -94,6 +95,10 @@ class Frames:
             else:
                 found += sum(entry // self.width in self.reached[level + 1] for entry in entries)
         return found
+
+
+GUESTS = ("eight", "toy", "one-1G", "mixed", "16T")
+"""Layouts that a plain VM holds and a TD's private half too, one of each kind."""
 
 
 @cache

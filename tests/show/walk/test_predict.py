@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from tdpkit.engine.gfn import Geometry, InvalidValueError
-from tdpkit.lab.guest import layout_of
+from tdpkit.lab.layouts import layout_of
 from tdpkit.lab.split_call import SplitCall, Step
 from tdpkit.lab.worlds import RACES, Faults
 from tdpkit.show.walk import live as stepper
