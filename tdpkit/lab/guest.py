@@ -57,7 +57,7 @@ class Touch(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class Outcome:
+class GuestOutcome:
     """What one action on a range did. Visits are SPTEs; `outside` are frames zapped although outside."""
 
     kind: str
@@ -171,7 +171,7 @@ class Guest:
 
     # ---- step by step -----------------------------------------------------------------------------------
 
-    def look(self, start: SupportsIndex, end: SupportsIndex) -> Outcome:
+    def look(self, start: SupportsIndex, end: SupportsIndex) -> GuestOutcome:
         """What a zap of [start, end) would take, and what a split would visit; nothing stays changed.
 
         Raises InvalidTypeError or InvalidValueError for a range that is empty, reversed or not the guest's.
@@ -182,14 +182,14 @@ class Guest:
         at_stake = self._outside(span, would.crossing)
         return replace(would, action="look", splits=(), outside=at_stake)
 
-    def split(self, start: SupportsIndex, end: SupportsIndex) -> Outcome:
+    def split(self, start: SupportsIndex, end: SupportsIndex) -> GuestOutcome:
         """Split the leaves that cross an edge of [start, end), as patch v3 does.
 
         Raises InvalidTypeError or InvalidValueError for a range that is empty, reversed or not the guest's.
         """
         return self._stepwise(self.check_span(start, end), "split")
 
-    def zap(self, start: SupportsIndex, end: SupportsIndex) -> Outcome:
+    def zap(self, start: SupportsIndex, end: SupportsIndex) -> GuestOutcome:
         """Zap [start, end); a leaf that straddles an edge goes whole. Raises as :meth:`split`."""
         return self._stepwise(self.check_span(start, end), "zap")
 
@@ -239,7 +239,9 @@ class Guest:
     # ---- one action, whole ------------------------------------------------------------------------------
 
     @contextmanager
-    def after(self, start: SupportsIndex, end: SupportsIndex, action: str) -> Iterator[tuple[Guest, Outcome]]:
+    def after(
+        self, start: SupportsIndex, end: SupportsIndex, action: str
+    ) -> Iterator[tuple[Guest, GuestOutcome]]:
         """The guest of this layout as it is after `action` ("look", "zap", "split", "split+zap").
 
         It starts from the layout, whatever was done to this guest before, and this guest is the same
@@ -269,7 +271,7 @@ class Guest:
         found = ((edge, translate(self.root, edge)) for edge in edges)
         return tuple(sorted({leaf for edge, leaf in found if leaf and leaf.gfn < edge}))
 
-    def _stepwise(self, span: GfnRange, action: str) -> Outcome:
+    def _stepwise(self, span: GfnRange, action: str) -> GuestOutcome:
         self._changed = True
         return self._perform(span, action, [span], CountingWorld(), CountingWorld())
 
@@ -294,7 +296,7 @@ class Guest:
         pieces: list[GfnRange],
         split: CountingWorld,
         zap: CountingWorld,
-    ) -> Outcome:
+    ) -> GuestOutcome:
         crossing = self.crossing(span)
         with self.kvm.slots_lock:
             for piece in pieces if "split" in action else ():
@@ -310,7 +312,7 @@ class Guest:
             zap_visits = zap_visits if whole else self._visits(span, PG_LEVEL_4K)
             gone = zap.zapped if whole else self.layout.leaves
             inside = sum(span.overlap(gfn, n * self.geometry.pages(level)) for gfn, level, n, _ in gone)
-        return Outcome(
+        return GuestOutcome(
             kind=self.kind,
             action=action,
             span=span,

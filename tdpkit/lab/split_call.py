@@ -1,8 +1,8 @@
 """One split call, recorded event by event, so that one can go through it forward and back.
 
 A :class:`SplitCall` runs `tdp_mmu_split_huge_pages_root` once, on the engine's own coroutine, and keeps a
-:class:`Step` for each thing the call said or met, with every write to the tables. :meth:`SplitCall.go` then
-brings the tables to where they were at any step, by doing or undoing those writes.
+:class:`CallStep` for each event, with every write to the tables. :meth:`SplitCall.go` then brings the tables
+to where they were at any step, by doing or undoing those writes.
 
 The tree is a plain VM's, under its direct root. Left out: mirror roots (notebook 04), and the trace event
 that tells of the changed entry by itself; it comes with the split's.
@@ -38,7 +38,7 @@ class Write(NamedTuple):
 
 
 @dataclass(slots=True, repr=False)
-class Step:
+class CallStep:
     """One event of the call, and how things stood.
 
     kind: "start"; "visit"; "drop" (mmu_lock let go for a page), "resched" (let go since somebody waits);
@@ -155,7 +155,7 @@ class SplitCall:
         steps = self.steps if upto is None else self.steps[: upto + 1]
         return ((step.gfn, step.level) for step in steps if step.kind == "visit")
 
-    def go(self, at: SupportsIndex) -> Step:
+    def go(self, at: SupportsIndex) -> CallStep:
         """Bring the tables to step `at` (from 0), and return it.
 
         Raises InvalidValueError for a step that the call does not have, InvalidTypeError for what is no
@@ -191,7 +191,7 @@ class _Recorder(FaultWorld):
     def __init__(self, root: TdpMmuRoot, faults: Faults, span: GfnRange) -> None:
         super().__init__(root, faults)
         self.span = span
-        self.steps: list[Step] = []
+        self.steps: list[CallStep] = []
         self.held = True
         self.restarts = 0
         self._watched: tuple[int, int, int] | None = None
@@ -212,7 +212,7 @@ class _Recorder(FaultWorld):
             self.restarts += 1
             steps[-1].rcu, steps[-1].restarts = True, self.restarts
         steps.append(
-            Step(
+            CallStep(
                 kind,
                 it.level if it else 0,
                 it.gfn if it else 0,

@@ -205,6 +205,19 @@ def test_a_refused_page_leaves_splits_that_were_made_and_nothing_else():
             assert life.lost == 0
 
 
+@pytest.mark.parametrize(("split", "returned"), [("v3 as posted", "returns 0"), ("v3", "returns -12")])
+def test_only_the_bool_of_v3_as_posted_loses_the_errno_of_a_split(split, returned):
+    """[5, 12) of 8-frame leaves takes two splits, of a page table and an S-EPT page each: requests 1 to 4.
+
+    An ``int ret`` brings the errno to the caller (kernel-facts 6.12 D1): the call fails, and nothing is lost.
+    """
+    for refuse in range(1, 5):
+        steps = PageLife(5, 12, split=split, refuse=refuse).steps
+        assert returned in [step.said.title for step in steps], refuse
+        told = any("the errno of the split was lost" in step.said.sentence for step in steps)
+        assert told is (split == "v3 as posted"), refuse
+
+
 def test_v3_as_posted_returns_0_for_a_refused_page_and_leaves_the_private_pages_mapped():
     life = PageLife(5, 12, split="v3 as posted", refuse=3)
     view = at_end_of(life, "convert")

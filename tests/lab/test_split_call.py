@@ -24,7 +24,7 @@ from tdpkit.engine.tree import LeafRun, TdpMmuRoot, leaf_runs, map_run, tables_p
 from tdpkit.lab import split_call
 from tdpkit.lab.conformance import GEOMETRY, faults_of
 from tdpkit.lab.layouts import LAYOUTS, Layout
-from tdpkit.lab.split_call import SplitCall, Step
+from tdpkit.lab.split_call import CallStep, SplitCall
 from tdpkit.lab.worlds import RACES, Faults, FaultWorld
 from tdpkit.show.walk.state import walk_state
 from tests.oracles import brute
@@ -699,4 +699,4 @@ def test_every_step_and_call_is_one_line_without_an_objects_address():
         for thing in (call, *call.steps):
             assert re.fullmatch(r"[ -~]{8,160}", repr(thing))
             assert not re.search(r"object|<|>", repr(thing))
-            assert not isinstance(thing, Step) or repr(thing).startswith(thing.kind)
+            assert not isinstance(thing, CallStep) or repr(thing).startswith(thing.kind)
