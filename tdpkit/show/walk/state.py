@@ -108,7 +108,7 @@ def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
     return WalkState(
         at=at,
         title=words.title(call),
-        answer=f"CallStep {at + 1}{'' if hidden else f' of {len(call.steps)}'}: {said}",
+        answer=f"Step {at + 1}{'' if hidden else f' of {len(call.steps)}'}: {said}",
         role=role,
         whole=whole,
         strips=strips,

@@ -205,7 +205,7 @@ def _returned(call: SplitCall) -> str:
 
 
 def log_line(call: SplitCall, at: int) -> str:
-    """CallStep `at` in a few words."""
+    """Step `at` in a few words."""
     step = call.steps[at]
     entry = f"L{step.level} {name_frame(call, step.gfn)}"
     if step.kind == "visit":
