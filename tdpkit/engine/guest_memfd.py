@@ -96,7 +96,7 @@ class GuestMemfd:
         slots = [slot for slot in kvm.memslots if slot.gmem is self]
         for slot in slots:
             first, last = slot.gmem_pgoff, slot.gmem_pgoff + slot.npages
-            if first < 0 or last > self.npages:
+            if last > self.npages:
                 raise InvalidValueError(
                     f"a slot takes pages of the file, below {self.npages}; [{first}, {last}) is not"
                 )
