@@ -225,6 +225,7 @@ def test_the_nx_mitigation_decides_execution_at_4k_and_nothing_else(raw, exec_al
     inherited = small(raw) & ~execute
     got = small(raw, nx_huge_pages=True, exec_allowed=exec_allowed)
     assert got == inherited | (execute if exec_allowed else 0)
+    assert small(raw, nx_huge_pages=True) == inherited | execute, "a TDP MMU's table has all of role.access"
 
 
 @given(RAW.map(lambda raw: (raw | bits(7, 11, 60)) & ~bits(0, 1, 2, 10, *range(12, 30))), st.booleans())
