@@ -134,7 +134,7 @@ OPERATIONS = {
         lambda kvm, span: kvm_tdp_mmu_split_huge_pages(kvm, span.start, span.end, PG_LEVEL_4K, shared=False),
     ),
 }
-"""Operations by name; sources: patch v3 11/24, kernel-facts 3.14, 5.6, R1; the last is RFC v5 41 as posted (C43)."""
+"""By name; sources: patch v3 11/24, kernel-facts 3.14, 5.6, R1; the last is RFC v5 41 as posted (C43)."""
 
 
 class Question(NamedTuple):
