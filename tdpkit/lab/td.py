@@ -209,7 +209,7 @@ class Td:
         to: "shared" or "private"; split: a name in SPLITS. Raises InvalidValueError for another name and
         for a range that the TD does not have.
         """
-        attributes = _ATTRIBUTES[known_name(to, _ATTRIBUTES, "what memory is converted to")]
+        attributes = _ATTRIBUTES[known_name(to, _ATTRIBUTES, "a half")]
         how = _range_split(split)
         ret: int = self.run(kvm_vm_set_mem_attributes(self.kvm, start, end, attributes, split=how))
         return ret
