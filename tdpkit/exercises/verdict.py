@@ -38,7 +38,7 @@ class Verdict:
         elif isinstance(self.case, CaseState):
             bundle["image/svg+xml"] = case_svg(self.case._replace(answer=repr(self), role="bad"), LIGHT)
         elif self.case:
-            bundle["image/svg+xml"] = boundary_svg(self.case._replace(answer=repr(self), role="bad"), LIGHT)
+            bundle["image/svg+xml"] = boundary_svg(self.case, LIGHT, verdict=repr(self))
         return bundle
 
 

@@ -202,7 +202,9 @@ class Drawing:
         weight: int = 400,
         mono: bool = False,
     ) -> None:
-        """A line of text in the colour of `role`."""
+        """A line of text in the colour of `role`; nothing for no text."""
+        if not content:
+            return
         self._saw(x, y, content, role)
         self.parts.append(
             f'<text x="{x}" y="{y}" font-size="{size}" fill="{self.palette[role]}" text-anchor="{anchor}" '
@@ -237,7 +239,7 @@ class Drawing:
 
         Says whether there was room.
         """
-        width = text_width(content, size, weight=weight) + 6
+        width = text_width(content, size, weight=weight) + 10
         if not content or width > room:
             return False
         self.rect(x - width // 2, y - size // 2 - 3, width, size + 6, self.palette["paper"])

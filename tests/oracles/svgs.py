@@ -47,6 +47,18 @@ def texts(svg: ElementTree.Element) -> list[str]:
     return [text.text for text in svg.iter(f"{SVG}text") if text.text]
 
 
+def written(svg: ElementTree.Element, words: str) -> list[ElementTree.Element]:
+    """The texts that say `words`."""
+    return [text for text in svg.iter(f"{SVG}text") if text.text == words]
+
+
+def beside(svg: ElementTree.Element, name: ElementTree.Element) -> ElementTree.Element:
+    """The swatch of a legend that stands left of `name`."""
+    x, y = int(name.get("x")) - 22, int(name.get("y")) - 11
+    [swatch] = [rect for rect in drawn(svg, "rect") if (rect.get("x"), rect.get("y")) == (f"{x}", f"{y}")]
+    return swatch
+
+
 def extent(text: ElementTree.Element) -> tuple[float, float]:
     """Where a text begins and ends, about: letter widths fitted to what Chromium measured on Debian."""
     size, bold, words = int(text.get("font-size")), int(text.get("font-weight")) >= 600, text.text or ""
