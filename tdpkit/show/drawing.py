@@ -7,6 +7,7 @@ begin alike: a title, and below it the answer in as many lines as it needs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from math import ceil
@@ -54,14 +55,20 @@ def text_width(content: str, size: int = 12, *, weight: int = 400, mono: bool = 
     return ceil(ems * size)
 
 
+_WORDS = re.compile(r"\S*\[[\w+]+, [\w+]+\)\S*|\S+")
+
+
 def wrap(
     content: str, width: int = RIGHT - LEFT, size: int = 13, *, weight: int = 600, mono: bool = False
 ) -> list[str]:
-    """`content` in lines of at most `width` units, broken at spaces; a longer word has a line of its own."""
+    """`content` in lines of at most `width` units, broken at spaces; a longer word has a line of its own.
+
+    A range such as [4K, 8K) is one word.
+    """
 
     def lines() -> Iterator[str]:
         line = ""
-        for word in content.split():
+        for word in _WORDS.findall(content):
             longer = f"{line} {word}" if line else word
             if line and text_width(longer, size, weight=weight, mono=mono) > width:
                 yield line
