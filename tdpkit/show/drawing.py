@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
-from math import ceil
 from typing import NamedTuple
 from zlib import crc32
 
@@ -37,22 +36,37 @@ HATCHED = {
 """Kinds with a hatch: its marks in a cell of 6 by 6, and the angle the cell is turned by."""
 
 
-_EMS = {"wide": (0.60, 0.68), "narrow": (0.51, 0.55)}
-"""Width of a letter by its size: capitals, digits and plus; other letters. Regular and bold."""
-_MONO_EMS = 0.602
+_LETTERS = {
+    False: (
+        *((29, "'ijlIJ"), (32, " ,.·’"), (35, "/:;\\|f"), (39, "-()[]t"), (41, "r!⁴⁶⁸‹›"), (50, '"*_`–')),
+        *((53, "sz?"), (56, "cL"), (59, "Fkvxy"), (61, "TYaoP«»"), (64, "eESbdghnpqu$0123456789{}")),
+        *((69, "KAVBRXZ"), (75, "CUHN"), (79, "DG&OQ"), (84, "w#+<=>^~×→≠✗✓❄")),
+    ),
+    True: (
+        *((35, "'ijl "), (38, "/IJ\\|,.·’"), (42, ":;-‹›"), (46, "f!()[]⁴⁶⁸"), (50, "tr_`–"), (52, '"*')),
+        *((59, "?zcs"), (65, "Lvxy«»"), (69, "akoEFTe"), (72, "hnu{}SYbdgpq$0123456789"), (77, "BAKRVXCPZ")),
+        *((85, "#+<=>HN^~×→≠✗✓❄UGDOQ"), (92, "w&")),
+    ),
+}
+"""Letters by their width in hundredths of the size, regular and bold: DejaVu Sans, which is what browsers on
+Linux take; the system fonts of others are narrower."""
+_WIDEST = {False: 100, True: 110}
+"""Of every other letter."""
+_HUNDREDTHS = {
+    bold: {letter: width for width, letters in classes for letter in letters}
+    for bold, classes in _LETTERS.items()
+}
+_MONO_HUNDREDTHS = 61
 
 
 def text_width(content: str, size: int = 12, *, weight: int = 400, mono: bool = False) -> int:
-    """Units that `content` takes at most, rounded up.
-
-    Letter widths are fitted to what Chromium measures on Debian (DejaVu Sans); tests/browser measures anew.
-    """
-    if mono:
-        return ceil(_MONO_EMS * len(content) * size)
-    wide = sum(letter.isupper() or letter.isdigit() or letter == "+" for letter in content)
+    """Units that `content` takes at most, rounded up."""
     bold = weight >= 600
-    ems = _EMS["wide"][bold] * wide + _EMS["narrow"][bold] * (len(content) - wide)
-    return ceil(ems * size)
+    known, other = _HUNDREDTHS[bold], _WIDEST[bold]
+    hundredths = (
+        _MONO_HUNDREDTHS * len(content) if mono else sum(known.get(letter, other) for letter in content)
+    )
+    return -(-hundredths * size // 100)
 
 
 _WORDS = re.compile(r"\S*\[[\w+]+, [\w+]+\)\S*|\S+")
@@ -281,7 +295,7 @@ class Drawing:
                 x, y = left, y + 22
             draw(x, y)
             self.text(x + width + 6, y, name, "muted")
-            x += wide + 18
+            x += wide + 20
         return y
 
     def log(
