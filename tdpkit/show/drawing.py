@@ -95,6 +95,16 @@ def wrap(
     return [*lines()]
 
 
+def shorten(content: str, room: int, size: int = 12, *, weight: int = 400) -> str:
+    """`content`, or its beginning and "…" if it takes more than `room`."""
+    if text_width(content, size, weight=weight) <= room:
+        return content
+    at = len(content)
+    while at > 1 and text_width(f"{content[:at]}…", size, weight=weight) > room:
+        at -= 1
+    return f"{content[:at]}…"
+
+
 def box(low: int, top: int, high: int, bottom: int) -> str:
     """The path around a box, for an outline or a fill of its own."""
     return f"M{low} {top} H{high} V{bottom} H{low} Z"
@@ -194,7 +204,12 @@ class Drawing:
         opacity: str = "",
         dash: str = "",
     ) -> None:
-        """A path; `stroke` and `fill` are roles (or "none"), `dash` lengths drawn and left out in turn."""
+        """A path; `stroke` and `fill` are roles (or "none"), `dash` lengths drawn and left out in turn.
+
+        Nothing is drawn for an empty one.
+        """
+        if not d:
+            return
         self._saw(d, stroke, fill)
         attributes = f' fill="{self.palette.get(fill, fill)}"'
         if stroke:
