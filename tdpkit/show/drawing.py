@@ -36,37 +36,28 @@ HATCHED = {
 """Kinds with a hatch: its marks in a cell of 6 by 6, and the angle the cell is turned by."""
 
 
-_LETTERS = {
-    False: (
-        *((29, "'ijlIJ"), (32, " ,.·’"), (35, "/:;\\|f"), (39, "-()[]t"), (41, "r!⁴⁶⁸‹›"), (50, '"*_`–')),
-        *((53, "sz?"), (56, "cL"), (59, "Fkvxy"), (61, "TYaoP«»"), (64, "eESbdghnpqu$0123456789{}")),
-        *((69, "KAVBRXZ"), (75, "CUHN"), (79, "DG&OQ"), (84, "w#+<=>^~×→≠✗✓❄")),
-    ),
-    True: (
-        *((35, "'ijl "), (38, "/IJ\\|,.·’"), (42, ":;-‹›"), (46, "f!()[]⁴⁶⁸"), (50, "tr_`–"), (52, '"*')),
-        *((59, "?zcs"), (65, "Lvxy«»"), (69, "akoEFTe"), (72, "hnu{}SYbdgpq$0123456789"), (77, "BAKRVXCPZ")),
-        *((85, "#+<=>HN^~×→≠✗✓❄UGDOQ"), (92, "w&")),
-    ),
-}
-"""Letters by their width in hundredths of the size, regular and bold: DejaVu Sans, which is what browsers on
-Linux take; the system fonts of others are narrower."""
-_WIDEST = {False: 100, True: 110}
-"""Of every other letter."""
-_HUNDREDTHS = {
-    bold: {letter: width for width, letters in classes for letter in letters}
-    for bold, classes in _LETTERS.items()
-}
-_MONO_HUNDREDTHS = 61
+_ADVANCES = (
+    "32 40 46 84 64 95 78 28 39 39 50 84 32 36 32 34 64 64 64 64 64 64 64 64 64 64 34 34 84 84 84 53 "
+    "100 69 69 70 77 63 58 78 75 30 30 66 56 86 75 79 60 79 70 64 61 73 69 99 69 61 69 39 34 39 84 50 "
+    "50 61 64 55 64 62 35 64 63 28 28 58 28 98 63 61 64 64 41 52 39 63 59 82 59 59 53 64 34 64 84",
+    "35 46 52 84 70 100 87 31 46 46 52 84 38 42 38 37 70 70 70 70 70 70 70 70 70 70 40 40 84 84 84 58 "
+    "100 77 76 73 83 68 68 82 84 37 37 78 64 100 84 85 73 85 77 72 68 81 77 110 77 73 73 46 37 46 84 50 "
+    "50 68 72 59 72 68 44 72 71 34 34 67 34 104 71 69 72 72 49 60 48 71 65 92 65 65 58 71 37 71 84",
+)
+"""Widths of the letters from space to ~ in hundredths of their size, regular and bold: those of DejaVu Sans,
+which is what Debian has for system-ui and wider than other systems' fonts."""
+_EMS = tuple({chr(32 + at): int(width) for at, width in enumerate(row.split())} for row in _ADVANCES)
+_MONO_EMS = 61
+_OTHER = 100
+"""Arrows, ticks and signs beyond ASCII: the widest of those that occur is the ellipsis."""
 
 
 def text_width(content: str, size: int = 12, *, weight: int = 400, mono: bool = False) -> int:
-    """Units that `content` takes at most, rounded up."""
-    bold = weight >= 600
-    known, other = _HUNDREDTHS[bold], _WIDEST[bold]
-    hundredths = (
-        _MONO_HUNDREDTHS * len(content) if mono else sum(known.get(letter, other) for letter in content)
-    )
-    return -(-hundredths * size // 100)
+    """Units that `content` takes at most, rounded up, in the widest font that a system is known to use."""
+    if mono:
+        return -(-_MONO_EMS * len(content) * size // 100)
+    ems = _EMS[weight >= 600]
+    return -(-sum(ems.get(letter, _OTHER) for letter in content) * size // 100)
 
 
 _WORDS = re.compile(r"\S*\[[\w+]+, [\w+]+\)\S*|\S+")

@@ -1,7 +1,7 @@
 """The rules that every picture of the kit keeps, checked once over samples of every exhibit.
 
-A sample is a function of a palette and the ids' prefix. An exhibit's own tests say what its picture shows; here
-it is held to its form: it scales, is read out, stays inside its frame, and no two texts run into each other.
+A sample is a function of a palette and the ids' prefix. An exhibit's own tests say what its picture shows;
+here it is held to its form: it scales, is read out, stays inside its frame, and no two texts meet.
 """
 
 from __future__ import annotations
