@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
-from math import ceil
 from typing import NamedTuple
 from zlib import crc32
 
@@ -36,22 +35,28 @@ HATCHED = {
 """Kinds with a hatch: its marks in a cell of 6 by 6, and the angle the cell is turned by."""
 
 
-_EMS = {"wide": (0.60, 0.68), "narrow": (0.51, 0.55)}
-"""Width of a letter by its size: capitals, digits and plus; other letters. Regular and bold."""
-_MONO_EMS = 0.602
+_ADVANCES = (
+    "32 40 46 84 64 95 78 28 39 39 50 84 32 36 32 34 64 64 64 64 64 64 64 64 64 64 34 34 84 84 84 53 "
+    "100 69 69 70 77 63 58 78 75 30 30 66 56 86 75 79 60 79 70 64 61 73 69 99 69 61 69 39 34 39 84 50 "
+    "50 61 64 55 64 62 35 64 63 28 28 58 28 98 63 61 64 64 41 52 39 63 59 82 59 59 53 64 34 64 84",
+    "35 46 52 84 70 100 87 31 46 46 52 84 38 42 38 37 70 70 70 70 70 70 70 70 70 70 40 40 84 84 84 58 "
+    "100 77 76 73 83 68 68 82 84 37 37 78 64 100 84 85 73 85 77 72 68 81 77 110 77 73 73 46 37 46 84 50 "
+    "50 68 72 59 72 68 44 72 71 34 34 67 34 104 71 69 72 72 49 60 48 71 65 92 65 65 58 71 37 71 84",
+)
+"""Widths of the letters from space to ~ in hundredths of their size, regular and bold: those of DejaVu Sans,
+which is what Debian has for system-ui and wider than other systems' fonts."""
+_EMS = tuple({chr(32 + at): int(width) for at, width in enumerate(row.split())} for row in _ADVANCES)
+_MONO_EMS = 61
+_OTHER = 84
+"""Arrows, ticks and signs beyond ASCII; few that occur are wider."""
 
 
 def text_width(content: str, size: int = 12, *, weight: int = 400, mono: bool = False) -> int:
-    """Units that `content` takes at most, rounded up.
-
-    Letter widths are fitted to what Chromium measures on Debian (DejaVu Sans); tests/browser measures anew.
-    """
+    """Units that `content` takes at most, rounded up, in the widest font that a system is known to use."""
     if mono:
-        return ceil(_MONO_EMS * len(content) * size)
-    wide = sum(letter.isupper() or letter.isdigit() or letter == "+" for letter in content)
-    bold = weight >= 600
-    ems = _EMS["wide"][bold] * wide + _EMS["narrow"][bold] * (len(content) - wide)
-    return ceil(ems * size)
+        return -(-_MONO_EMS * len(content) * size // 100)
+    ems = _EMS[weight >= 600]
+    return -(-sum(ems.get(letter, _OTHER) for letter in content) * size // 100)
 
 
 def wrap(
