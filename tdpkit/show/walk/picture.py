@@ -42,9 +42,9 @@ from ..theme import Palette
 from .state import STANDING, EntrySpan, WalkState
 from .words import LOG_LINES, WalkWords, log_line, name_entry, walk_words
 
-_TREE_RIGHT, _SIDE = 664, 696
-"""The tree and the rail end at the one; code and log begin at the other: 280 units, for the longest line of
-code in a size of 11."""
+_TREE_RIGHT, _SIDE = 664, 688
+"""The tree and the rail end at the one; code and log begin at the other: 288 units, for the longest line of
+the log in a size of 11."""
 _TOP = 118
 """Where tree and code begin: an answer of three lines, a verdict in an exercise, has room above."""
 _ROW_STEP, _ROW_HEIGHT = 78, 44
