@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tdpkit.lab.entries import Child, bit_numbers
-from tdpkit.lab.entry_fields import Field
+from tdpkit.lab.entries import Child, Field, bit_numbers
 from tdpkit.lab.words import html_table
 
 from ..drawing import LEFT, LINE, RIGHT, WIDTH, Drawing, text_width

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, format_gfn, name_gfn
 from tdpkit.engine.spte import PT_PAGE_SIZE_MASK
-from tdpkit.lab.entries import Child, Entry, Found, bit_numbers, why_childless
-from tdpkit.lab.entry_fields import name_frames
+from tdpkit.lab.entries import Child, Entry, Found, bit_numbers, name_frames, why_childless
 from tdpkit.lab.words import listed
 
 from .state import EntryState

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tdpkit.engine.gfn import format_gfn
 from tdpkit.engine.spte import is_last_spte, is_shadow_present_pte
-from tdpkit.lab.split_call import SplitCall, Step
+from tdpkit.lab.split_call import CallStep, SplitCall
 from tdpkit.lab.words import count_of, group_digits
 
 from .state import WalkState, is_whole
@@ -95,7 +95,7 @@ def _title(call: SplitCall) -> str:
     return f"{what}: {_name_span(call)}, mmu_lock {'shared' if call.shared else 'exclusive'}"
 
 
-def _edges(call: SplitCall, step: Step) -> list[str]:
+def _edges(call: SplitCall, step: CallStep) -> list[str]:
     """Names of the edges that the entry crosses."""
     last = step.gfn + call.geometry.pages(step.level)
     edges = (("start", call.span.start), ("end", call.span.end))
@@ -110,7 +110,7 @@ class Finding(NamedTuple):
     line: str
 
 
-def _found(call: SplitCall, step: Step) -> Finding:
+def _found(call: SplitCall, step: CallStep) -> Finding:
     """What the visit `step` finds at its entry, the reschedule aside."""
     if not is_shadow_present_pte(step.old_spte):
         return Finding("nothing mapped", "maps nothing", "skip")
@@ -313,7 +313,7 @@ def _code_key(call: SplitCall, at: int) -> str:
     )
 
 
-def _pills(call: SplitCall, step: Step) -> tuple[tuple[str, str], ...]:
+def _pills(call: SplitCall, step: CallStep) -> tuple[tuple[str, str], ...]:
     """(text, role) of the locks and of the page in hand."""
     mode = "read" if call.shared else "write"
     return (
@@ -323,7 +323,7 @@ def _pills(call: SplitCall, step: Step) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _counters(step: Step) -> tuple[tuple[str, str], ...]:
+def _counters(step: CallStep) -> tuple[tuple[str, str], ...]:
     """(value, caption) of what happened so far."""
     return (
         (group_digits(step.visits), "visit" if step.visits == 1 else "visits"),
