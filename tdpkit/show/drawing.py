@@ -7,6 +7,7 @@ begin alike: a title, and below it the answer in as many lines as it needs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import NamedTuple
@@ -35,38 +36,53 @@ HATCHED = {
 """Kinds with a hatch: its marks in a cell of 6 by 6, and the angle the cell is turned by."""
 
 
-_ADVANCES = (
-    "32 40 46 84 64 95 78 28 39 39 50 84 32 36 32 34 64 64 64 64 64 64 64 64 64 64 34 34 84 84 84 53 "
-    "100 69 69 70 77 63 58 78 75 30 30 66 56 86 75 79 60 79 70 64 61 73 69 99 69 61 69 39 34 39 84 50 "
-    "50 61 64 55 64 62 35 64 63 28 28 58 28 98 63 61 64 64 41 52 39 63 59 82 59 59 53 64 34 64 84",
-    "35 46 52 84 70 100 87 31 46 46 52 84 38 42 38 37 70 70 70 70 70 70 70 70 70 70 40 40 84 84 84 58 "
-    "100 77 76 73 83 68 68 82 84 37 37 78 64 100 84 85 73 85 77 72 68 81 77 110 77 73 73 46 37 46 84 50 "
-    "50 68 72 59 72 68 44 72 71 34 34 67 34 104 71 69 72 72 49 60 48 71 65 92 65 65 58 71 37 71 84",
-)
-"""Widths of the letters from space to ~ in hundredths of their size, regular and bold: those of DejaVu Sans,
-which is what Debian has for system-ui and wider than other systems' fonts."""
-_EMS = tuple({chr(32 + at): int(width) for at, width in enumerate(row.split())} for row in _ADVANCES)
-_MONO_EMS = 61
-_OTHER = 84
-"""Arrows, ticks and signs beyond ASCII; few that occur are wider."""
+_LETTERS = {
+    False: (
+        *((29, "'ijlIJ"), (32, " ,.·’"), (35, "/:;\\|f"), (39, "-()[]t"), (41, "r!⁴⁶⁸‹›"), (50, '"*_`–')),
+        *((53, "sz?"), (56, "cL"), (59, "Fkvxy"), (61, "TYaoP«»"), (64, "eESbdghnpqu$0123456789{}")),
+        *((69, "KAVBRXZ"), (75, "CUHN"), (79, "DG&OQ"), (84, "w#+<=>^~×→≠✗✓❄")),
+    ),
+    True: (
+        *((35, "'ijl "), (38, "/IJ\\|,.·’"), (42, ":;-‹›"), (46, "f!()[]⁴⁶⁸"), (50, "tr_`–"), (52, '"*')),
+        *((59, "?zcs"), (65, "Lvxy«»"), (69, "akoEFTe"), (72, "hnu{}SYbdgpq$0123456789"), (77, "BAKRVXCPZ")),
+        *((85, "#+<=>HN^~×→≠✗✓❄UGDOQ"), (92, "w&")),
+    ),
+}
+"""Letters by their width in hundredths of the size, regular and bold: DejaVu Sans, which is what browsers on
+Linux take; the system fonts of others are narrower."""
+_WIDEST = {False: 100, True: 110}
+"""Of every other letter."""
+_HUNDREDTHS = {
+    bold: {letter: width for width, letters in classes for letter in letters}
+    for bold, classes in _LETTERS.items()
+}
+_MONO_HUNDREDTHS = 61
 
 
 def text_width(content: str, size: int = 12, *, weight: int = 400, mono: bool = False) -> int:
-    """Units that `content` takes at most, rounded up, in the widest font that a system is known to use."""
-    if mono:
-        return -(-_MONO_EMS * len(content) * size // 100)
-    ems = _EMS[weight >= 600]
-    return -(-sum(ems.get(letter, _OTHER) for letter in content) * size // 100)
+    """Units that `content` takes at most, rounded up."""
+    bold = weight >= 600
+    known, other = _HUNDREDTHS[bold], _WIDEST[bold]
+    hundredths = (
+        _MONO_HUNDREDTHS * len(content) if mono else sum(known.get(letter, other) for letter in content)
+    )
+    return -(-hundredths * size // 100)
+
+
+_WORDS = re.compile(r"\S*\[[\w+]+, [\w+]+\)\S*|\S+")
 
 
 def wrap(
     content: str, width: int = RIGHT - LEFT, size: int = 13, *, weight: int = 600, mono: bool = False
 ) -> list[str]:
-    """`content` in lines of at most `width` units, broken at spaces; a longer word has a line of its own."""
+    """`content` in lines of at most `width` units, broken at spaces; a longer word has a line of its own.
+
+    A range such as [4K, 8K) is one word.
+    """
 
     def lines() -> Iterator[str]:
         line = ""
-        for word in content.split():
+        for word in _WORDS.findall(content):
             longer = f"{line} {word}" if line else word
             if line and text_width(longer, size, weight=weight, mono=mono) > width:
                 yield line
@@ -207,7 +223,9 @@ class Drawing:
         weight: int = 400,
         mono: bool = False,
     ) -> None:
-        """A line of text in the colour of `role`."""
+        """A line of text in the colour of `role`; nothing for no text."""
+        if not content:
+            return
         self._saw(x, y, content, role)
         self.parts.append(
             f'<text x="{x}" y="{y}" font-size="{size}" fill="{self.palette[role]}" text-anchor="{anchor}" '
@@ -242,7 +260,7 @@ class Drawing:
 
         Says whether there was room.
         """
-        width = text_width(content, size, weight=weight) + 6
+        width = text_width(content, size, weight=weight) + 10
         if not content or width > room:
             return False
         self.rect(x - width // 2, y - size // 2 - 3, width, size + 6, self.palette["paper"])
@@ -277,7 +295,7 @@ class Drawing:
                 x, y = left, y + 22
             draw(x, y)
             self.text(x + width + 6, y, name, "muted")
-            x += wide + 18
+            x += wide + 20
         return y
 
     def log(

@@ -51,6 +51,18 @@ def texts(svg: ElementTree.Element) -> list[str]:
     return [text.text for text in svg.iter(f"{SVG}text") if text.text]
 
 
+def written(svg: ElementTree.Element, words: str) -> list[ElementTree.Element]:
+    """The texts that say `words`."""
+    return [text for text in svg.iter(f"{SVG}text") if text.text == words]
+
+
+def beside(svg: ElementTree.Element, name: ElementTree.Element) -> ElementTree.Element:
+    """The swatch of a legend that stands left of `name`."""
+    x, y = int(name.get("x")) - 22, int(name.get("y")) - 11
+    [swatch] = [rect for rect in drawn(svg, "rect") if (rect.get("x"), rect.get("y")) == (f"{x}", f"{y}")]
+    return swatch
+
+
 @cache
 def advance(letter: str, bold: bool, mono: bool) -> float:
     """The width of a letter by its size, read from DejaVu, which is what Chromium on Debian takes."""
