@@ -20,6 +20,9 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .gfn import format_gfn
+from .spte import decode
+
 if TYPE_CHECKING:
     from .pool import PageTablePool
     from .tdp_iter import TdpIter
@@ -34,7 +37,7 @@ EHWPOISON = 133
 
 
 class Event:
-    """One of the closed set below."""
+    """One of the closed set below; its str is a line of a log, a trace's is the kernel's own text."""
 
     __slots__ = ()
 
@@ -49,6 +52,10 @@ class Visit(Event):
 
     def __repr__(self) -> str:
         return f"Visit(gfn={self.iter.gfn:#x}, level={self.iter.level})"
+
+    def __str__(self) -> str:
+        it = self.iter
+        return f"visit {_place(it.level, it.index, it.gfn)}: {decode(it.old_spte, it.level).kind}"
 
     def __copy__(self) -> Visit:
         return Visit(self.iter.copy())
@@ -65,6 +72,9 @@ class AllocTable(Event):
     pool: PageTablePool
     is_mirror: bool = False
 
+    def __str__(self) -> str:
+        return f"allocate a page table{' and a page for the S-EPT' if self.is_mirror else ''}"
+
 
 @dataclass(slots=True)
 class External(Event):
@@ -80,13 +90,19 @@ class External(Event):
     new_spte: int
     shared: bool = False
 
+    def __str__(self) -> str:
+        return f"call the TDX side: {self.op}, level {self.level}, at {format_gfn(self.gfn)}"
+
 
 @dataclass(slots=True)
 class Unlock(Event):
-    """mmu_lock is about to be let go; `reason` is "alloc", "resched", or "done" by who took it."""
+    """mmu_lock is about to be dropped; `reason` is "alloc", "resched", or "done" when its taker returns."""
 
     shared: bool
     reason: str
+
+    def __str__(self) -> str:
+        return f"drop mmu_lock, held for {_mode(self.shared)} ({self.reason})"
 
 
 @dataclass(slots=True)
@@ -94,6 +110,9 @@ class Lock(Event):
     """mmu_lock is taken again before the coroutine goes on."""
 
     shared: bool
+
+    def __str__(self) -> str:
+        return f"take mmu_lock for {_mode(self.shared)}"
 
 
 @dataclass(slots=True)
@@ -107,6 +126,10 @@ class SetSpte(Event):
     old_spte: int
     new_spte: int
 
+    def __str__(self) -> str:
+        old, new = (decode(spte, self.level).kind for spte in (self.old_spte, self.new_spte))
+        return f"write {_place(self.level, self.index, self.gfn)}: {old} -> {new}"
+
 
 @dataclass(slots=True)
 class FreeTable(Event):
@@ -114,10 +137,16 @@ class FreeTable(Event):
 
     row: int
 
+    def __str__(self) -> str:
+        return "free a page table"
+
 
 @dataclass(slots=True)
 class Flush(Event):
     """All TLBs of the VM are flushed (kvm_flush_remote_tlbs)."""
+
+    def __str__(self) -> str:
+        return "flush all TLBs"
 
 
 @dataclass(slots=True)
@@ -135,6 +164,14 @@ class Trace(Event):
     def __str__(self) -> str:
         text = _TRACE_FORMAT.get(self.name)
         return f"{self.name}: {text.format(self)}" if text else self.name
+
+
+def _place(level: int, index: int, gfn: int) -> str:
+    return f"level {level}, index {index}, at {format_gfn(gfn)}"
+
+
+def _mode(shared: bool) -> str:
+    return "read" if shared else "write"
 
 
 _TRACE_FORMAT = {

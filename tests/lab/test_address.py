@@ -10,7 +10,7 @@ from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, InvalidTypeError
 from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
 from tdpkit.engine.spte import is_shadow_present_pte, spte_to_pfn
 from tdpkit.engine.tree import map_leaf
-from tdpkit.lab.address import address_path, join_indices
+from tdpkit.lab.entries import address_path, join_indices
 
 TOYS = st.builds(lambda bits, root: Geometry(bits, root, root), st.integers(1, 9), st.integers(1, 5))
 

@@ -14,7 +14,7 @@ from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.scan import scan
 from tdpkit.engine.tree import TdpMmuRoot, map_run
 from tdpkit.lab.cost import price_plain_split, visits_again, visits_in_new_tables, visits_when_mapped
-from tdpkit.lab.guest import LAYOUTS, layout_of
+from tdpkit.lab.layouts import LAYOUTS, layout_of
 from tdpkit.lab.split_call import SplitCall
 from tests.oracles import brute
 

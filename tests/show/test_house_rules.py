@@ -164,7 +164,7 @@ def test_it_scales_is_read_out_stays_inside_and_no_word_runs_into_another(
 def test_no_text_has_a_colour_whose_contrast_is_not_computed(
     pictures: dict[str, list[str]], name: str
 ) -> None:
-    """ "paper" is for words on dark ground, of which there are few."""
+    """The role paper is for words on dark ground, of which there are few."""
     roles = {LIGHT[role] for role in (*TEXT_ROLES, "paper")}
     for svg in pictures[name]:
         assert set(re.findall(r'<text [^>]*fill="([^"]*)"', svg)) <= roles

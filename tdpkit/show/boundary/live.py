@@ -21,7 +21,7 @@ from .words import BoundaryWords, boundary_words
 
 
 class Preset(NamedTuple):
-    """A guest to explore: its name in the menu, its layout (tdpkit.lab.guest.LAYOUTS), its opening state."""
+    """A guest to explore: its name in the menu, its layout (tdpkit.lab.layouts) and its opening state."""
 
     title: str
     layout: str

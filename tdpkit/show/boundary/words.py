@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tdpkit.engine.gfn import format_gfn
 from tdpkit.engine.tree import Leaf
-from tdpkit.lab.guest import Outcome
+from tdpkit.lab.guest import GuestOutcome
 from tdpkit.lab.words import count_of, group_digits
 
 from ..drawing import Counter
@@ -70,7 +70,7 @@ def _edge_names(leaf: Leaf, state: BoundaryState) -> str:
     return " and the ".join(name for name, edge in edges if leaf.gfn < edge < last)
 
 
-def _outside(outcome: Outcome) -> str:
+def _outside(outcome: GuestOutcome) -> str:
     """How many frames outside the range, and on which side."""
     before = sum(part.pages for part in outcome.outside if part.end <= outcome.span.start)
     after = outcome.outside_frames - before
@@ -116,7 +116,7 @@ def _at_stake(state: BoundaryState) -> tuple[str, str]:
     return said, "bad" if outcome.kind == "TD" else "ink"
 
 
-def _counters(outcome: Outcome) -> tuple[Counter, ...]:
+def _counters(outcome: GuestOutcome) -> tuple[Counter, ...]:
     visits = {
         "look": "SPTEs a split would visit",
         "zap": "SPTEs the zap visited",

@@ -8,12 +8,11 @@ from typing import Any
 import ipywidgets
 
 from tdpkit.engine.gfn import InvalidTypeError, format_gfn
-from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Outcome, Question, ask
+from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, RootsOutcome, ask
 
 from ..exhibit import Exhibit, address_field, line
 from ..theme import Palette
-from .picture import two_trees_svg
-from .words import two_trees_table, two_trees_text
+from .picture import two_trees_svg, two_trees_table, two_trees_text
 
 KIND_LABELS = {"TD": "TD", "plain": "plain VM"}
 OPERATION_LABELS = {
@@ -54,7 +53,7 @@ class TwoTrees(Exhibit):
             if name not in Question._fields:
                 raise InvalidTypeError(f"a question has {', '.join(Question._fields)}; it has no {name!r}")
         outcome = ask(self.question._replace(**change))
-        self.outcome: Outcome = outcome
+        self.outcome: RootsOutcome = outcome
         self.question = outcome.question
         self._sync()
 

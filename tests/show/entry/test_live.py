@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
 from tdpkit.lab.entries import read_entry
-from tdpkit.lab.guest import LAYOUTS
+from tdpkit.lab.layouts import LAYOUTS
 from tdpkit.show.entry import EntryDecoder
 from tdpkit.show.entry.live import EXAMPLES, MACHINES
 from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text
@@ -517,7 +517,7 @@ def test_the_bundle_has_the_live_view_a_picture_and_the_answer(name):
     assert bundle[VIEW]["model_id"] == decoder.box.model_id
     assert bundle["image/svg+xml"] == entry_svg(decoder.state, LIGHT)
     assert bundle["text/plain"] == entry_text(decoder.state)
-    assert bundle["text/plain"].startswith(f"{decoder.state.title}. {decoder.state.answer}\n")
+    assert bundle["text/plain"].startswith(f"{decoder.words.title}. {decoder.words.answer}\n")
 
 
 # ---- the controls --------------------------------------------------------------------------------------
