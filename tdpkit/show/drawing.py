@@ -123,6 +123,8 @@ def pointer(x: int, y: int, half: int = 6) -> str:
     return f"M{x} {y} L{x - half} {y + 9} H{x + half} Z"
 
 
+_TITLE_SIZES = (18, 16, 14)
+"""The first for all titles but those that name two long addresses."""
 _OWN_IDS = "\0"
 """Stands for the prefix of a picture's ids until all of it is drawn; no text can hold it."""
 
@@ -163,7 +165,8 @@ class Drawing:
 
     def headed(self, title: str, answer: str, role: str = "ink") -> int:
         """Draw the title and, in the colour of `role`, the answer; the y of the last line of it."""
-        self.text(LEFT, 32, title, size=18, weight=700)
+        fitting = (size for size in _TITLE_SIZES if text_width(title, size, weight=700) <= RIGHT - LEFT)
+        self.text(LEFT, 32, title, size=next(fitting, _TITLE_SIZES[-1]), weight=700)
         y = 56
         for number, text in enumerate(wrap(answer)):
             y = 56 + LINE * number
