@@ -21,7 +21,7 @@ LINE = 18
 """From one line of text to the next: 13 units of text and a little air."""
 
 _SANS = "system-ui,Segoe UI,Helvetica,Arial,sans-serif"
-_MONO = "ui-monospace,Menlo,Consolas,monospace"
+_MONO_FONT = "ui-monospace,Menlo,Consolas,monospace"
 
 HATCHED = {
     "crossing": ("M0 0 H3 V6 H0 Z", 45),
@@ -238,7 +238,7 @@ class Drawing:
         self._saw(x, y, content, role)
         self.parts.append(
             f'<text x="{x}" y="{y}" font-size="{size}" fill="{self.palette[role]}" text-anchor="{anchor}" '
-            f'font-weight="{weight}" font-family="{_MONO if mono else _SANS}" style="white-space:pre">'
+            f'font-weight="{weight}" font-family="{_MONO_FONT if mono else _SANS}" style="white-space:pre">'
             f"{escape(content)}</text>"
         )
 

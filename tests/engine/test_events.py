@@ -215,6 +215,26 @@ def test_a_change_is_traced_with_what_was_there_and_what_is_there_now():
     ]
 
 
+def test_the_errnos_are_those_of_linux():
+    """Written out, for Python's own module has those of the machine it runs on."""
+    linux = {
+        "EIO": 5,
+        "ENOMEM": 12,
+        "EFAULT": 14,
+        "EBUSY": 16,
+        "EINVAL": 22,
+        "EOPNOTSUPP": 95,
+        "EHWPOISON": 133,
+    }
+    assert {name: getattr(events_module, name) for name in linux} == linux
+
+
+def test_what_a_trace_event_does_not_have_is_0():
+    told = Trace("kvm_tdp_mmu_spte_changed")
+    assert str(told) == "kvm_tdp_mmu_spte_changed: as id 0 gfn 0 level 0 old_spte 0 new_spte 0"
+    assert str(Trace("kvm_mmu_split_huge_page")).endswith("spte 0 level 0 errno 0")
+
+
 def test_traces_read_like_the_kernels():
     """Event and text of kernel-facts 11, numbers in hex without 0x; a WARN has its own text."""
     split = Trace("kvm_mmu_split_huge_page", gfn=0x40000, level=3, spte=0x80A0000000000FB7, errno=-12)
