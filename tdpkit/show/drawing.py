@@ -24,17 +24,16 @@ _SANS = "system-ui,Segoe UI,Helvetica,Arial,sans-serif"
 _MONO_FONT = "ui-monospace,Menlo,Consolas,monospace"
 
 HATCHED = {
-    "crossing": ("M0 0 H3 V6 H0 Z", 45),
-    "split": ("M0 0 H1 V6 H0 Z", 0),
-    "zapped": ("M0 0 H6 V1 H0 Z M0 0 H1 V6 H0 Z", 45),
-    "lost": ("M0 0 H2 V6 H0 Z", -45),
-    "refaulted": ("M1 1 H4 V4 H1 Z", 0),
-    "pending": ("M2 2 H4 V4 H2 Z", 45),
-    "blocked": ("M0 0 H6 V2 H0 Z", 0),
-    "pending-blocked": ("M0 0 H6 V2 H0 Z M2 3 H4 V5 H2 Z", 0),
+    "crossing": ("M0 0 H3 V6 H0 Z", 45),  # broad stripes, as on a barrier
+    "split": ("M0 0 H1 V6 H0 Z", 0),  # upright lines, like the borders of many leaves
+    "zapped": ("M0 0 H6 V1 H0 Z M0 0 H1 V6 H0 Z", 45),  # crossed out
+    "lost": ("M0 0 H2 V6 H0 Z", -45),  # stripes the other way: crossing before, lost after
+    "refaulted": ("M1 1 H4 V4 H1 Z", 0),  # dots: single frames come back
+    "pending": ("M2 2 H4 V4 H2 Z", 45),  # small dots: not quite there
+    "blocked": ("M0 0 H6 V2 H0 Z", 0),  # bars across
+    "pending-blocked": ("M0 0 H6 V2 H0 Z M2 3 H4 V5 H2 Z", 0),  # bars, and dots between them
 }
 """Kinds with a hatch: its marks in a cell of 6 by 6, and the angle the cell is turned by."""
-
 
 _ADVANCES = (
     "32 40 46 84 64 95 78 28 39 39 50 84 32 36 32 34 64 64 64 64 64 64 64 64 64 64 34 34 84 84 84 53 "

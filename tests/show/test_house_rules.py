@@ -170,6 +170,11 @@ def test_no_text_has_a_colour_whose_contrast_is_not_computed(
         assert set(re.findall(r'<text [^>]*fill="([^"]*)"', svg)) <= roles
 
 
+def test_no_colour_is_without_use(samples: dict[str, list[Draw]]) -> None:
+    drawn = "".join(draw(LIVE, "x") for draws in samples.values() for draw in draws)
+    assert set(re.findall(r"var\(--tdp-([a-z0-9-]+),", drawn)) == set(LIGHT)
+
+
 @NAMES
 def test_its_themes_differ_in_colours_alone(samples: dict[str, list[Draw]], name: str) -> None:
     for draw in samples[name][::3]:
