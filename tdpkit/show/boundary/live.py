@@ -17,6 +17,7 @@ from ..exhibit import LABEL, WIDE, Exhibit, RangeControls, as_frame, check_unit,
 from ..theme import Palette
 from .picture import boundary_svg, boundary_table, boundary_text
 from .state import BoundaryState, boundary_state
+from .words import BoundaryWords, boundary_words
 
 
 class Preset(NamedTuple):
@@ -62,7 +63,7 @@ KIND_LABELS = {"TD": "TD", "plain": "plain VM"}
 
 
 class BoundaryExplorer(Exhibit):
-    """The exhibit. Display it; or read `state`, and change it with :meth:`show`.
+    """The exhibit. Display it; or read `state` and `words`, and change it with :meth:`show`.
 
     preset: a name in PRESETS. Raises InvalidValueError for what breaks a rule, as :meth:`show` does.
     """
@@ -109,6 +110,11 @@ class BoundaryExplorer(Exhibit):
         self.guest: Guest = guest
         self.state: BoundaryState = state
         self._sync()
+
+    @property
+    def words(self) -> BoundaryWords:
+        """Title, answer, captions and counters of the state, as the picture says them."""
+        return boundary_words(self.state)
 
     @property
     def preset(self) -> str:

@@ -19,7 +19,7 @@ from ..exhibit import Exhibit, address_field, as_frame, check_flag, line
 from ..theme import Palette
 from .picture import entry_svg, entry_table, entry_text
 from .state import EntryState, entry_state
-from .words import way_note
+from .words import EntryWords, entry_words, way_note
 
 _GEOMETRY = X86_5LEVEL
 """It has every level there is; a machine with fewer differs in its root alone."""
@@ -79,7 +79,7 @@ class Choice(NamedTuple):
 
 
 class EntryDecoder(Exhibit):
-    """The exhibit. Display it; or read `state`, and change it with :meth:`show`.
+    """The exhibit. Display it; or read `state` and `words`, and change it with :meth:`show`.
 
     entry: a name in EXAMPLES, or an entry as :meth:`show` takes it, found at `level` (1 to 5; an example has
     its own). Raises InvalidTypeError or InvalidValueError for what breaks a rule, as :meth:`show` does.
@@ -99,6 +99,11 @@ class EntryDecoder(Exhibit):
             self.show(entry=entry, level=level)
 
     # ---- the state --------------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> EntryWords:
+        """Title, answer, caption and rule of the state, as the picture says them."""
+        return entry_words(self.state)
 
     def show(  # type: ignore[override]  # the base class leaves the names open
         self,

@@ -12,8 +12,7 @@ from tdpkit.lab.lost_errno import MOST_REQUESTS, CallerRow, Shortage, run_short
 
 from ..exhibit import Exhibit, line
 from ..theme import Palette
-from .picture import lost_errno_svg
-from .words import lost_errno_table, lost_errno_text
+from .picture import lost_errno_svg, lost_errno_table, lost_errno_text
 
 _BOX = {"width": "auto", "margin": "2px 2px 2px 14px"}
 

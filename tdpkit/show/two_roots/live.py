@@ -12,8 +12,7 @@ from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, RootsOutcome, as
 
 from ..exhibit import Exhibit, address_field, line
 from ..theme import Palette
-from .picture import two_trees_svg
-from .words import two_trees_table, two_trees_text
+from .picture import two_trees_svg, two_trees_table, two_trees_text
 
 KIND_LABELS = {"TD": "TD", "plain": "plain VM"}
 OPERATION_LABELS = {

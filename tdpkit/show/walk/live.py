@@ -19,11 +19,11 @@ from tdpkit.lab.split_call import SplitCall
 from ..exhibit import LABEL, WIDE, RangeControls, check_unit, line
 from ..stepping import SteppedExhibit, from_0
 from ..theme import Palette
-from .picture import walk_svg, walk_text
+from .picture import walk_svg, walk_table, walk_text
 from .predict import MOST_ENTRIES, Quiz, options_at
 from .setup import OPENINGS, Setup, changed, opening_of, record_call
 from .state import WalkState, walk_state
-from .words import name_frame, walk_table
+from .words import WalkWords, name_frame, walk_words
 
 _LAYOUT_OPTIONS = [(opening.title, name) for name, opening in OPENINGS.items()]
 
@@ -42,7 +42,7 @@ _OPTIONS = MOST_ENTRIES + 1
 
 
 class WalkStepper(SteppedExhibit):
-    """The exhibit. Display it; or read `state` and `call`, and change it with :meth:`show`.
+    """The exhibit. Display it; or read `state`, `words` and `call`, and change it with :meth:`show`.
 
     layout: a name in OPENINGS, or a Layout of your own (lab.layouts.layout_of makes one), which opens on
     all of its frames; further arguments as :meth:`show` takes them. Raises as :meth:`show` does.
@@ -63,6 +63,11 @@ class WalkStepper(SteppedExhibit):
         self._stand(setup, call, at, Quiz(call, at) if predict else None)
 
     # ---- the state --------------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> WalkWords:
+        """Title, answer, code and log of the state, as the picture says them."""
+        return walk_words(self.state)
 
     def show(
         self,
@@ -318,4 +323,4 @@ class WalkStepper(SteppedExhibit):
         return walk_text(self.state)
 
     def _table(self) -> str:
-        return walk_table(self.call, self.state.at, hidden=self.quiz is not None)
+        return walk_table(self.state)

@@ -139,11 +139,11 @@ def test_the_preset_menu_opens_another_guest_in_its_own_state(toy):
 def test_the_kind_switch_flips_word_hatch_and_counter(toy):
     toy.action_buttons.value = "zap"
     td = toy.picture.value
-    assert ("lost" in toy.state.answer, "-lost)" in td, "frames lost outside" in td) == (True,) * 3
+    assert ("lost" in toy.words.answer, "-lost)" in td, "frames lost outside" in td) == (True,) * 3
     toy.kind_buttons.value = "plain"
     plain = toy.picture.value
     assert span(toy) == (5, 12)
-    assert ("lost" in toy.state.answer, "-lost)" in plain, "frames lost outside" in plain) == (False,) * 3
+    assert ("lost" in toy.words.answer, "-lost)" in plain, "frames lost outside" in plain) == (False,) * 3
     assert "-refaulted)" in plain
     assert "frames to re-fault outside" in plain
     toy.kind_buttons.value = "TD"
@@ -592,7 +592,7 @@ def test_the_bundle_has_the_live_view_a_picture_and_the_answer(preset):
     assert bundle[VIEW]["model_id"] == explorer.box.model_id
     assert bundle["image/svg+xml"] == boundary_svg(explorer.state, LIGHT)
     assert bundle["text/plain"] == boundary_text(explorer.state)
-    assert bundle["text/plain"].startswith(f"{explorer.state.title}. {explorer.state.answer}")
+    assert bundle["text/plain"].startswith(f"{explorer.words.title}. {explorer.words.answer}")
 
 
 def test_the_bundle_is_the_same_in_every_explorer_but_for_the_views_model():

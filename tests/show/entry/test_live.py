@@ -517,7 +517,7 @@ def test_the_bundle_has_the_live_view_a_picture_and_the_answer(name):
     assert bundle[VIEW]["model_id"] == decoder.box.model_id
     assert bundle["image/svg+xml"] == entry_svg(decoder.state, LIGHT)
     assert bundle["text/plain"] == entry_text(decoder.state)
-    assert bundle["text/plain"].startswith(f"{decoder.state.title}. {decoder.state.answer}\n")
+    assert bundle["text/plain"].startswith(f"{decoder.words.title}. {decoder.words.answer}\n")
 
 
 # ---- the controls --------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, ask
 from tdpkit.show.drawing import HATCHED
 from tdpkit.show.theme import DARK, LIGHT, LIVE, contrast
 from tdpkit.show.two_roots.live import OPERATION_LABELS
-from tdpkit.show.two_roots.picture import two_trees_svg
-from tdpkit.show.two_roots.words import TITLE, two_trees_table, two_trees_text
+from tdpkit.show.two_roots.picture import two_trees_svg, two_trees_table, two_trees_text
+from tdpkit.show.two_roots.words import TITLE
 from tests.oracles.svgs import (
     check_alone,
     check_form,
@@ -110,7 +110,7 @@ def test_ids_carry_their_prefix_and_two_instances_share_none(outcomes):
 
 
 def test_two_pictures_on_one_page_share_no_id_though_nobody_named_them(outcomes):
-    ids = ids_of(two_trees_svg(outcome, LIGHT) for outcome in outcomes)
+    ids = ids_of({two_trees_svg(outcome, LIGHT) for outcome in outcomes})
     assert [pair for pair in combinations(ids, 2) if not pair[0].isdisjoint(pair[1])] == []
 
 

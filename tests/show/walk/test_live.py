@@ -44,7 +44,7 @@ def shown(stepper) -> dict[str, object]:
     """All that a learner sees of a stepper, but for a refusal."""
     return {
         "setup": stepper.setup,
-        "state": stepper.state,
+        "state": stepper.state._replace(call=None),
         "picture": picture_of(stepper),
         "table": stepper.table.value,
         "slider": (stepper.step_slider.value, stepper.step_slider.max),
