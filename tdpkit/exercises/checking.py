@@ -82,13 +82,14 @@ def check(waiting: str = "") -> Callable[[Callable[P, str]], Callable[P, Verdict
 
         @wraps(problem)
         def checked(*submitted: P.args, **named: P.kwargs) -> Verdict:
-            arguments = parameters.bind(*submitted, **named).arguments
+            bound = parameters.bind(*submitted, **named)
+            bound.apply_defaults()
             try:
-                if waiting and any(map(unanswered, arguments.values())):
+                if waiting and any(map(unanswered, bound.arguments.values())):
                     raise Unanswered
                 return Verdict(True, problem(*submitted, **named))
             except Unanswered as missing:
-                return Verdict(None, str(missing) or waiting.format_map(arguments))
+                return Verdict(None, str(missing) or waiting.format_map(bound.arguments))
             except Wrong as wrong:
                 return Verdict(False, wrong.text, wrong.case)
             except Exception as error:  # whatever the submission does, the learner is told
@@ -151,9 +152,11 @@ def refused(rule: str, value: Any) -> Wrong:
 # ---- reading a submission ------------------------------------------------------------------------------
 
 
-def unanswered(value: Any) -> bool:
-    """Whether `value` is ``...``, or a list, tuple or set that holds it."""
-    return value is ... or (isinstance(value, list | tuple | set) and any(item is ... for item in value))
+def unanswered(value: Any, depth: int = 2) -> bool:
+    """Whether `value` is ``...``, or a list, tuple or set that holds it, as a list of pairs may."""
+    if not depth or not isinstance(value, list | tuple | set):
+        return value is ...
+    return any(unanswered(item, depth - 1) for item in value)
 
 
 def answered(

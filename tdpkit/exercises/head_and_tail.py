@@ -334,7 +334,7 @@ def check_overlap(remaining: Any, merged_splits: Any) -> str:
             f"{_hex(OVERLAPPING)} {len(once)} are different ones: {', '.join(map(str, once))}.",
             _looked_at(Guest(ONE_1G, "plain"), OVERLAPPING),
         )
-    report = run_strategy(Guest(ONE_1G, "plain").root, merged_blocks, SHORT)
+    report = _merged()
     if whole(merged_splits) != report.splits:
         made = ", ".join(map(str, report.calls))
         large = sum(level == X86_4LEVEL.max_leaf_level for _, level in report.made)
@@ -348,6 +348,12 @@ def check_overlap(remaining: Any, merged_splits: Any) -> str:
         f"equal blocks are split once, and {len(once)} remain; blocks of two sizes are not the same work: "
         f"merged, they make {report.splits} splits where {needed} do."
     )
+
+
+@cache
+def _merged() -> Report:
+    """What merged blocks do for SHORT."""
+    return run_strategy(Guest(ONE_1G, "plain").root, merged_blocks, SHORT)
 
 
 def _hex(span: GfnRange) -> str:
@@ -413,10 +419,11 @@ def check_ratio(guess: Any) -> str:
     )
     factor = number * zap / split
     if not 1 / _NEAR <= factor <= _NEAR:
-        off = factor if factor > 1 else 1 / factor
-        times = f"{off:.1f} times" if off < 10 else f"{group_digits(round(off))} times"
-        far = times if off < 1e9 else "far"
-        raise Wrong(f"{number:.4g} is {far} too {'large' if factor > 1 else 'small'}: {numbers}")
+        off = max(factor, 1 / factor)
+        times = "far"
+        if off < 1e9:
+            times = f"{off:.1f} times" if off < 10 else f"{group_digits(round(off))} times"
+        raise Wrong(f"{number:.4g} is {times} too {'large' if factor > 1 else 'small'}: {numbers}")
     return numbers
 
 
