@@ -145,7 +145,7 @@ def _in_words(error: Exception) -> str:
 
 
 def refused(rule: str, value: Any) -> Wrong:
-    """`value` breaks `rule`, a clause that says what is wanted: "an index is a number"."""
+    """The verdict on a `value` that breaks `rule`, a clause such as "an index is a number"."""
     return Wrong(f"{rule}, not {shown(value)}.")
 
 
@@ -219,7 +219,7 @@ def ordered(value: Any, count: int) -> list[Any] | None:
 
 
 class Raised:
-    """What a submitted function does instead of answering; equal to no answer."""
+    """Stands for the answer of a submitted function that raised; equal to no answer."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

@@ -146,13 +146,13 @@ def check_demote_order(calls: Any) -> str:
             raise Wrong(f"call {at + 1}, {name}: {status}; {why}.")
     if "DEMOTE" not in order:
         made = ", ".join(order) or "no call"
-        raise Wrong(f"after {made} the leaf is a huge leaf still: nothing was demoted.")
+        raise Wrong(f"after {made} the leaf is still huge: nothing was demoted.")
     for at, name in enumerate(order):
         if _demotes([*order[:at], *order[at + 1 :]]):
             raise Wrong(f"call {at + 1}, {name}, is one too many: without it DEMOTE succeeds as well.")
     return (
-        "BLOCK stops new translations, TRACK begins an epoch, KICK empties the TLBs of the old one, and only "
-        "then is the leaf nobody's, and may become a table."
+        "BLOCK stops new translations, TRACK begins an epoch, KICK empties the TLBs filled before it. Only "
+        "then can no vCPU use the leaf, and it may become a table."
     )
 
 
@@ -221,12 +221,12 @@ ACCEPTS: dict[str, _Situation] = {
 }
 """A question, and the situation that it is about."""
 SPLIT = ("nothing", "2M", "4K")
-"""What an ACCEPT may have to split."""
+"""The sizes of leaf that an ACCEPT may have to split."""
 _FRAME = 0x205
 
 
 class _Accepted(NamedTuple):
-    """What an ACCEPT came to."""
+    """The outcome of an ACCEPT."""
 
     split: str
     """The size of the leaf that was split, of SPLIT."""
@@ -275,8 +275,8 @@ def check_accept(answers: Any) -> str:
         with about(question):
             _hold_accept(ACCEPTS[question], said)
     return (
-        f"{len(ACCEPTS)} times. Only a page that is larger than what is accepted, and PENDING, has to be "
-        "split; one that is smaller cannot be mended, and the guest is told so."
+        f"all {len(ACCEPTS)}. Only a PENDING page larger than the accepted one has to be split; a smaller "
+        "one cannot be mended, and the guest is told so."
     )
 
 
@@ -312,7 +312,7 @@ def _after(came: _Accepted) -> str:
 
 
 def _why(case: _Situation, came: _Accepted) -> str:
-    """What happened, and, where a split was made, what happens without it."""
+    """Tell the outcome, and, where a split was made, the outcome without it."""
     if came.split == "nothing":
         return f"no leaf is, {_after(came)}"
     without = _accepted(case, _no_split).status
@@ -475,9 +475,9 @@ def check_callers(answers: Any) -> str:
         if fault := _refuted(caller, reason):
             raise Wrong(f"{caller}, “{reason}”: {fault}.")
     return (
-        "a conversion may begin and end anywhere, so its edges decide; an ACCEPT of less than is mapped is "
-        "about a leaf that is too large by definition; the other two take whole folios, and rely on it that "
-        "no mapping is larger."
+        "a conversion may begin and end anywhere, so its edges decide. An ACCEPT of less than is mapped "
+        "meets a leaf that is too large by definition. The other two take whole folios, and rely on no "
+        "mapping being larger."
     )
 
 
@@ -505,27 +505,27 @@ def _worst(calls: Sequence[CallerRun]) -> CallerRun:
 
 def _amiss(call: CallerRun) -> str:
     if call.stuck:
-        helped = ", with one it gets the page" if call.mended else ""
+        helped = "; with one it gets the page" if call.mended else ""
         return f"{call.words}: without a split it accepts for ever{helped}"
-    lost = f"{count_of(len(call.lost), 'frame')} besides, {frame_list(call.lost)}"
-    return f"{call.words}: without a split the guest loses {lost}{', with one none' if call.mended else ''}"
+    lost = f"{count_of(len(call.lost), 'frame')} outside, {frame_list(call.lost)}"
+    helped = "; with one, none" if call.mended else ""
+    return f"{call.words}: without a split the guest also loses {lost}{helped}"
 
 
 def _needless(call: CallerRun) -> str:
-    made = count_of(call.splits, "leaf is", "leaves are") if call.splits else "no leaf is"
-    return f"{call.words}: without a split nothing else is lost, and with one {made} split"
+    made = count_of(call.splits, "leaf", "leaves") if call.splits else "nothing"
+    return f"{call.words}: nothing else is lost without a split, which splits {made}"
 
 
 def _all_alike(made: Sequence[CallerRun], refused: int) -> str:
     """All calls need a split, or none of them does."""
     every = f"all {count_of(len(made), 'call')} on a TD of {_FRAMES} frames"
     if made[0].needs_split:
-        return (
-            f"{every} need one, at the edge of the leaf and inside it alike. One of them: {_amiss(made[0])}"
-        )
+        alike = "need a split, at the edge of the leaf and inside it alike"
+        return f"{every} {alike}. One of them: {_amiss(made[0])}"
     if refused:
         return (
             f"on a TD of {_FRAMES} frames {refused} calls, those with an edge inside a folio, are refused; "
-            f"the other {len(made)} lose nothing besides without a split"
+            f"the other {len(made)} lose nothing else without a split"
         )
-    return f"{every} lose nothing besides without a split. One of them: {_needless(made[0])}"
+    return f"{every} lose nothing else without a split. One of them: {_needless(made[0])}"

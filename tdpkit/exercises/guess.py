@@ -57,7 +57,7 @@ class Guess:
 
     @property
     def value(self) -> Any | EllipsisType:
-        """The guess; ... while there is none."""
+        """The guess, or ... before there is one."""
         return self.control.value if self._guessed and self.control.value is not None else ...
 
     def compare(self) -> None:

@@ -327,8 +327,8 @@ def check_overlap(remaining: Any, merged_splits: Any) -> str:
     everything, once = head_and_tail(X86_4LEVEL, OVERLAPPING), kai_two_step(X86_4LEVEL, OVERLAPPING)
     if whole(remaining) != len(once):
         raise Wrong(
-            f"you said {shown(remaining)}; of the {len(everything)} blocks of both edges of "
-            f"{_hex(OVERLAPPING)} {len(once)} are different ones: {', '.join(map(str, once))}.",
+            f"you said {shown(remaining)}; the edges of {_hex(OVERLAPPING)} have {len(everything)} blocks, "
+            f"{len(once)} of them different: {', '.join(map(str, once))}.",
             _looked_at(Guest(ONE_1G, "plain"), OVERLAPPING),
         )
     report = _merged()
@@ -336,8 +336,8 @@ def check_overlap(remaining: Any, merged_splits: Any) -> str:
         made = ", ".join(map(str, report.calls))
         large = sum(level == X86_4LEVEL.max_leaf_level for _, level in report.made)
         raise Wrong(
-            f"you said {shown(merged_splits)}; for {_hex(SHORT)} {made} remains. It splits the 1G leaf and "
-            f"then every 2M leaf of it: {large} + {report.splits - large} splits.",
+            f"you said {shown(merged_splits)}; the blocks of {_hex(SHORT)} become {made}. That splits the 1G "
+            f"leaf and then every 2M leaf in it: {large} + {report.splits - large} splits.",
             _left_by(report, SHORT, ONE_1G.frames),
         )
     needed = len(forced_in(Guest(ONE_1G, "plain").root, SHORT))
@@ -349,7 +349,7 @@ def check_overlap(remaining: Any, merged_splits: Any) -> str:
 
 @cache
 def _merged() -> Report:
-    """What merged blocks do for SHORT."""
+    """Make the merged blocks of SHORT, once."""
     return run_strategy(Guest(ONE_1G, "plain").root, merged_blocks, SHORT)
 
 

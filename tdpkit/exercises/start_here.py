@@ -151,7 +151,7 @@ def check_convert(convert: Any) -> str:
 
 
 def _convert_fault(convert: Callable[..., Any], guest: Guest, start: int, end: int) -> str:
-    """What the conversion does wrong; empty if nothing."""
+    """Say how the conversion goes wrong; empty if it does not."""
     before = [_host_frame(guest, gfn) for gfn in range(guest.frames)]
     memory = dict(guest.memory)
     if isinstance(said := answer_of(convert, guest, start, end), Raised):

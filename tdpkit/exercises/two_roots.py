@@ -159,8 +159,8 @@ def check_root_types(table: Any) -> str:
             if yes != reached:
                 raise Wrong(f"{asked}, {name} root: {_not_so(name, lost, warned)}.")
     return (
-        "eight zaps, and each took the leaves of the roots that you named. DIRECT and MIRROR say which roots "
-        "are meant, INVALID lets the invalid ones of them in and means none by itself."
+        "eight zaps, and each took the leaves of the roots that you named. DIRECT and MIRROR choose roots; "
+        "INVALID lets in the invalid ones among them, and chooses none by itself."
     )
 
 
@@ -333,11 +333,11 @@ def _rounds(lines: list[str]) -> Iterator[list[str]]:
         yield lines[start:end]
 
 
-# ---- the hunt: what is to be read -----------------------------------------------------------------------
+# ---- the hunt: its two trees and the case --------------------------------------------------------------
 
 
 class Hunt(NamedTuple):
-    """What is known of the case: the two trees before and after, the log, the number of tries."""
+    """The case as it is handed out: the trees before and after, the log, the number of tries."""
 
     before: tuple[str, ...]
     log: tuple[str, ...]
@@ -448,10 +448,10 @@ def check_hunt(call: Any, root: Any) -> str:
     if said is None:
         raise refused('the root is "direct" or "mirror"', root)
     if said != "direct":
-        raise Wrong(f"{name} it was. {_where_it_began(case)}")
+        raise Wrong(f"{name} is right. {_where_it_began(case)}")
     return (
-        f"{name} takes the vCPU's root.hpa, the direct root. There is no private page in it, so nothing is "
-        "split and 0 comes back; the block is marked as one that needs no split any more, and the fault "
+        f"{name} takes the vCPU's root.hpa, the direct root. No private page is mapped there, so it splits "
+        "nothing and returns 0. KVM then marks the block as one that needs no split any more, and the fault "
         "path, which may not split under the read lock, fails for ever."
     )
 
@@ -468,8 +468,8 @@ def _difference(case: Hunt, suspected: Hunt) -> str:
     padded = (log + ("(the log ends)",) * (longest - len(log)) for log in (case.log, suspected.log))
     for number, (there, here) in enumerate(zip(*padded, strict=True), 1):
         if there != here:
-            end = ". The guest has its page then" if suspected.accepted else ""
-            return f"Line {number} of its log is “{here}”, that of the hunt “{there}”{end}."
+            end = ", and the guest gets its page" if suspected.accepted else ""
+            return f"Line {number} of its log is “{here}”, where the hunt has “{there}”{end}."
     return "The trees it leaves are not those of the hunt."
 
 
@@ -480,7 +480,7 @@ def _where_it_began(case: Hunt) -> str:
     index = {root.is_mirror: td.geometry.index(PAGE | root.gfn_bits, level) for root in td.kvm.tdp_mmu_roots}
     visit = next(line for line in case.log if line.startswith("visit"))
     return (
-        f"But the first entry that it looked at is “{visit}”; frame {PAGE:#x} has index "
+        f"But the first entry that it visited is “{visit}”; frame {PAGE:#x} has index "
         f"{index[True]} in the table of the mirror root, and {index[False]} in that of the direct root."
     )
 
@@ -558,7 +558,7 @@ class _Accept:
         self.case = case
         self.split = split
         self.returned: list[int] = []
-        """What the submission returned, call by call."""
+        """The errnos that the submission returned, call by call."""
         self.td = case.made()
 
     def attack(self) -> None:
@@ -574,19 +574,19 @@ class _Accept:
         if case.refused:
             got = self.accepts_again(got, mapped)
         if got != TDX_SUCCESS:
-            whole_leaf = " The leaf is whole still." if _mapped(td).get(case.gfn) == PG_LEVEL_2M else ""
+            whole_leaf = " The leaf is still whole." if _mapped(td).get(case.gfn) == PG_LEVEL_2M else ""
             raise Wrong(f"{_outcome(got)}.{whole_leaf}")
         self.hold_others(mapped)
 
     def accepts_again(self, first: int | None, mapped: dict[int, int]) -> int | None:
         """With memory there again after a refusal, which has to be reported and to change nothing."""
         if _mapped(self.td) != mapped:
-            raise Wrong("it is refused, and the private tree is not what it was.")
+            raise Wrong("it is refused, and the private tree has changed.")
         self.td.tdx.pages.refuse = lambda number, what: False
         got, errno = self.accepts(), self.returned[0]
         if errno != -ENOMEM:
             raise Wrong(
-                f"it is refused, and split returned {errno} where {-ENOMEM} (-ENOMEM) is due. Then "
+                f"it is refused, and split returned {errno} instead of {-ENOMEM} (-ENOMEM). Then "
                 f"{_outcome(first)}; with memory there again, {_outcome(got)}."
             )
         return got
@@ -607,7 +607,7 @@ class _Accept:
             )
 
     def accepts(self) -> int | None:
-        """What the guest's ACCEPT comes to; the vCPU is put inside first if it is not."""
+        """Let the guest accept, and say with which status; the vCPU is put inside first if it is not."""
         td = self.td
         if td.vcpu not in td.module.vcpus_inside:
             td.module.vp_enter(td.vcpu)
@@ -638,7 +638,7 @@ def _leaf_count(runs: list[LeafRun]) -> str:
 
 
 def _outcome(got: int | None) -> str:
-    """What became of the ACCEPT."""
+    """An ACCEPT's status in words."""
     if got is None:
         return "the guest accepts it for ever"
     if got < 0:

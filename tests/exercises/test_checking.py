@@ -49,6 +49,8 @@ from tests.oracles.junk import (
 
 EACH_PROBLEM = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.check.__name__)
 LAST_RESORT = "this answer raised "
+SEEN = ("none", "markup", "long text", "array", "breaking")
+"""Junk whose verdicts are drawn too: a picture depends on no more than their words."""
 
 
 def spoiled_submissions(problem: Problem, junk: Callable[[], Any]) -> Iterator[tuple[Any, ...]]:
@@ -103,7 +105,7 @@ def test_junk_is_answered_in_words(problem: Problem) -> None:
     for name, junk in JUNK.items():
         for submitted in spoiled_submissions(problem, junk):
             verdict = problem.verdict(*submitted)
-            assert answered_in_words(verdict), (name, verdict)
+            assert answered_in_words(verdict, draw=name in SEEN), (name, verdict)
             hopeless = name.startswith(("hostile", "huge", "deep"))
             assert hopeless or LAST_RESORT not in verdict.text, (name, verdict)
 

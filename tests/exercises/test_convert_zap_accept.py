@@ -147,8 +147,8 @@ def test_what_is_said_to_be_missing_would_help_and_nothing_less(calls: tuple[str
 @pytest.mark.parametrize(
     ("calls", "words"),
     [
-        ([], "after no call the leaf is a huge leaf still: nothing was demoted."),
-        (["BLOCK", "TRACK", "KICK"], "after BLOCK, TRACK, KICK the leaf is a huge leaf still"),
+        ([], "after no call the leaf is still huge: nothing was demoted."),
+        (["BLOCK", "TRACK", "KICK"], "after BLOCK, TRACK, KICK the leaf is still huge"),
         (["KICK", *DEMOTE], "call 1, KICK, is one too many: without it DEMOTE succeeds as well."),
         (["BLOCK", "TRACK", "KICK", "TRACK", "DEMOTE"], "call 4, TRACK, is one too many"),
         (["TRACK", "KICK", *DEMOTE], "call 1, TRACK, is one too many"),
@@ -380,10 +380,10 @@ def test_more_callers_do_no_harm() -> None:
     assert check_callers({**RIGHT_CALLERS, "release": "never"}).right is True
 
 
-FOURTEEN = "without a split the guest loses 14 frames besides, 0 to 6 and 9 to 15, with one none."
-NEEDLESS = "without a split nothing else is lost, and with one no leaf is split."
+FOURTEEN = "without a split the guest also loses 14 frames outside, 0 to 6 and 9 to 15; with one, none."
+NEEDLESS = "nothing else is lost without a split, which splits nothing."
 FOR_EVER = (
-    "the guest accepts frame 0 alone, and a leaf of 8 is PENDING there: without a split it accepts for ever, "
+    "the guest accepts frame 0 alone, and a leaf of 8 is PENDING there: without a split it accepts for ever; "
     "with one it gets the page."
 )
 NOT_LARGER, LARGER = (
@@ -397,17 +397,17 @@ WRONG_REASONS = {
     ("conversion", "never"): f"{NOT_LARGER}frames [7, 9) become shared: {FOURTEEN}",
     ("punch hole", "always"): f"a hole [0, 8) is punched: {NEEDLESS}",
     ("punch hole", "edge"): "on a TD of 16 frames 133 calls, those with an edge inside a folio, are refused; "
-    "the other 3 lose nothing besides without a split.",
+    "the other 3 lose nothing else without a split.",
     ("punch hole", "never"): f"{LARGER}a hole [7, 9) is punched: {FOURTEEN}",
-    ("mismatched accept", "edge"): f"{ALL_16}need one, at the edge of the leaf and inside it alike. One of "
-    f"them: {FOR_EVER}",
+    ("mismatched accept", "edge"): f"{ALL_16}need a split, at the edge of the leaf and inside it alike. "
+    f"One of them: {FOR_EVER}",
     ("mismatched accept", "folio"): f"{NOT_LARGER}{FOR_EVER}",
     ("mismatched accept", "never"): f"{NOT_LARGER}{FOR_EVER}",
     ("memory failure", "always"): f"page 0 fails, of the folio [0, 8): {NEEDLESS}",
-    ("memory failure", "edge"): f"{ALL_16}lose nothing besides without a split. One of them: page 0 fails, "
+    ("memory failure", "edge"): f"{ALL_16}lose nothing else without a split. One of them: page 0 fails, "
     f"of the folio [0, 8): {NEEDLESS}",
     ("memory failure", "never"): f"{LARGER}page 0 fails, of the folio [0, 1): without a split the guest "
-    "loses 7 frames besides, 1 to 7, with one none.",
+    "also loses 7 frames outside, 1 to 7; with one, none.",
 }  # fmt: skip
 """14 frames: both leaves but the two in the middle; 133 of 136 ranges are no whole leaves."""
 

@@ -114,6 +114,10 @@ def test_a_wrong_function_meets_its_smallest_counterexample(wrong: object, says:
     assert says in verdict.text
 
 
+def test_a_function_that_returns_nothing_is_not_written_yet() -> None:
+    assert repr(check_index(lambda gfn, level, bits: None)) == "No answer yet: let index return a number."
+
+
 # ---- how many tables -----------------------------------------------------------------------------------
 
 
@@ -151,5 +155,7 @@ def test_one_bit_too_many_or_too_few_is_named(question: str) -> None:
 def test_a_bit_is_named_with_its_two_values() -> None:
     verdict = check_child_bits({question: set() for question in PARENTS})
     assert verdict.text == "2M leaf: bit 7 is 1 in the parent, 0 in the child; your set lacks it."
+    verdict = check_child_bits({**BITS, "2M leaf without X, NX on": set()})
+    assert "bit 2 is " in verdict.text, "the lowest of 2, 7 and 10"
     verdict = check_child_bits({**BITS, "2M leaf": {7, 13}})
     assert "bit 13 is a bit of the frame" in verdict.text

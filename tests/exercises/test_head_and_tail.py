@@ -353,7 +353,7 @@ def test_the_overlap_worked_out_by_hand_is_right() -> None:
 def test_a_wrong_number_of_calls_is_told_which_remain(said: Any) -> None:
     verdict = check_overlap(said, 513)
     assert verdict.text == (
-        f"you said {said!r}; of the 4 blocks of both edges of [0x3ff, 0x401) 3 are different ones: "
+        f"you said {said!r}; the edges of [0x3ff, 0x401) have 4 blocks, 3 of them different: "
         "[0, 1G) to level 2, [2M, 4M) to level 1, [4M, 6M) to level 1."
     )
     assert verdict.right is False
@@ -364,7 +364,7 @@ def test_a_wrong_number_of_calls_is_told_which_remain(said: Any) -> None:
 def test_a_wrong_number_of_merged_splits_is_told_what_is_split(said: Any) -> None:
     verdict = check_overlap(3, said)
     assert verdict.right is False
-    told = "[0, 1G) to level 1 remains. It splits the 1G leaf and then every 2M leaf of it: 1 + 512 splits."
+    told = "become [0, 1G) to level 1. That splits the 1G leaf and then every 2M leaf in it: 1 + 512 splits."
     assert verdict.text.endswith(told)
     assert says_it_in_the_picture(verdict)
 

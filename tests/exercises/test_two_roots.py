@@ -276,8 +276,8 @@ def test_another_suspect_is_run_and_told_the_line_that_differs(name: str, root: 
         verdict = check_hunt(call, root)
         assert verdict.right is False
         assert verdict.text.startswith(f"{name} was run on the same TD. Line {line} of its log is “{here}”, ")
-        assert f"that of the hunt “{there}”" in verdict.text
-        assert ("The guest has its page then." in verdict.text) is gets_page
+        assert f"where the hunt has “{there}”" in verdict.text
+        assert ("and the guest gets its page." in verdict.text) is gets_page
     assert hunt().log[line - 1] == there
 
 
@@ -439,7 +439,7 @@ def returns(what: Any) -> Callable[..., Any]:
     return split
 
 
-STAYS = "frame 0x5: the guest accepts it for ever. The leaf is whole still."
+STAYS = "frame 0x5: the guest accepts it for ever. The leaf is still whole."
 DIRECT = "a shared leaf lies at the same frame; the guest accepts frame 0x5: the direct tree, "
 REFUSED = "no page for the table; the guest accepts frame 0x5: it is refused, and "
 GIVES_UP = "KVM gives up with -12; with memory there again, the guest accepts it for ever."
@@ -451,9 +451,9 @@ WRONG: dict[str, tuple[Callable[..., Any], str]] = {
     "both halves": (boundary(KVM_FILTER_SHARED | KVM_FILTER_PRIVATE), DIRECT),
     "all valid roots": (all_valid_roots, f"{DIRECT}which has the shared half, was 1 leaf and is 8 leaves."),
     "both calls": (both_calls, DIRECT),
-    "errno lost": (errno_lost, f"{REFUSED}split returned 0 where -12 (-ENOMEM) is due. Then {GIVES_UP}"),
-    "errno turned": (errno_turned, f"{REFUSED}split returned 12 where "),
-    "v3 as posted": (accept_split_v3_as_posted, f"{REFUSED}split returned 1 where -12 (-ENOMEM) is due. "),
+    "errno lost": (errno_lost, f"{REFUSED}split returned 0 instead of -12 (-ENOMEM). Then {GIVES_UP}"),
+    "errno turned": (errno_turned, f"{REFUSED}split returned 12 instead of "),
+    "v3 as posted": (accept_split_v3_as_posted, f"{REFUSED}split returned 1 instead of -12 (-ENOMEM). "),
     "the whole slot": (whole_slot, "frame 0x8: the leaf that maps frame 0x0 is split too"),
     "too far": (one_leaf_too_far, "frame 0xf: the leaf that maps frame 0x10 is split too"),
     "too early": (from_the_frame_before, "frame 0x8: the leaf that maps frame 0x0 is split too"),
