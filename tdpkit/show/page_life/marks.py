@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tdpkit.lab.page_life import PageLife
-from tdpkit.lab.page_life.fold import Step
+from tdpkit.lab.page_life.fold import LifeStep
 from tdpkit.lab.page_life.words import GUEST
 
 from ..drawing import Drawing
@@ -33,7 +33,7 @@ def draw_edges(drawing: Drawing, life: PageLife) -> None:
         drawing.path(d, "range", width=2, dash="3 3")
 
 
-def draw_focus(drawing: Drawing, life: PageLife, step: Step) -> None:
+def draw_focus(drawing: Drawing, life: PageLife, step: LifeStep) -> None:
     """A ring around the entry that a step changes and a mark at either end of its strip; a dashed ring around
     what it is about and leaves as it is.
     """

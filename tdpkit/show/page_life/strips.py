@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from tdpkit.engine.gfn import PG_LEVEL_4K
 from tdpkit.lab.page_life import PageLife
-from tdpkit.lab.page_life.view import Run, View
+from tdpkit.lab.page_life.fold import LifeView, MappedRun
 
 from ..drawing import Drawing
 from .marks import LEFT, PLACES, RIGHT, draw_axis, draw_edges, draw_focus, draw_glyph, x_of_frame
@@ -54,7 +54,7 @@ def draw_strips(drawing: Drawing, life: PageLife, at: int) -> None:
 class _Strips:
     """Draws one view of a story: first the boxes, then the range's edges, then words on top."""
 
-    def __init__(self, drawing: Drawing, life: PageLife, view: View) -> None:
+    def __init__(self, drawing: Drawing, life: PageLife, view: LifeView) -> None:
         self.drawing, self.life, self.view = drawing, life, view
         self.trees = {"direct": view.direct, "mirror": view.mirror, "sept": view.sept}
         edges = [0, *(edge for part in view.private for edge in part), life.frames]
@@ -108,7 +108,7 @@ class _Strips:
             d = "".join(f"M{self._x(gfn)} {top} V{top + height}" for gfn in edges[1:-1])
             self.drawing.path(d, "line")
 
-    def _leaves(self, run: Run) -> list[int]:
+    def _leaves(self, run: MappedRun) -> list[int]:
         """Where the leaves of a run begin, and its end."""
         return [*range(run.gfn, run.end, self.life.geometry.pages(run.level)), run.end]
 
@@ -145,7 +145,7 @@ class _Strips:
                 self.drawing.text(middle, y + 4, text, role, anchor="middle", size=11, weight=600)
                 return
 
-    def _leaf_words(self, part: str, run: Run) -> None:
+    def _leaf_words(self, part: str, run: MappedRun) -> None:
         """What the leaves are: each where there is room for it, else the run together."""
         edges = self._leaves(run)
         if part == "sept":
@@ -160,7 +160,7 @@ class _Strips:
             for gfn, end in pairwise(edges):
                 self._word(part, gfn, end, (f"{size}-frame leaf" if self.life.names.toy else "2M leaf",))
 
-    def _states(self, run: Run, edges: list[int]) -> None:
+    def _states(self, run: MappedRun, edges: list[int]) -> None:
         """Glyph and letter of the state."""
         letter, (top, height) = STATE_LETTERS[run.state], PLACES["sept"]
         width = 10 + 8 * len(letter)

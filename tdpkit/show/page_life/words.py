@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 
 from tdpkit.lab.page_life import PageLife
+from tdpkit.lab.page_life.fold import Finding, LifeView, MappedRun
 from tdpkit.lab.page_life.story import FOLIOS
-from tdpkit.lab.page_life.view import Find, Run, View
 from tdpkit.lab.words import count_of, group_digits
 from tdpkit.tdx.abi import Call, status_name
 
@@ -140,7 +140,7 @@ def life_text(life: PageLife, at: int) -> str:
     return "\n".join(told)
 
 
-def strips_in_words(life: PageLife, view: View) -> list[tuple[str, str]]:
+def strips_in_words(life: PageLife, view: LifeView) -> list[tuple[str, str]]:
     """Each strip of the picture: its name, and its runs in words."""
     span = life.names.span
     private = ", ".join(span(*part) for part in view.private) or "none"
@@ -156,11 +156,11 @@ def strips_in_words(life: PageLife, view: View) -> list[tuple[str, str]]:
     ]
 
 
-def _runs(life: PageLife, runs: tuple[Run, ...]) -> str:
+def _runs(life: PageLife, runs: tuple[MappedRun, ...]) -> str:
     return "; ".join(run_text(life, run) for run in runs) or "nothing"
 
 
-def run_text(life: PageLife, run: Run) -> str:
+def run_text(life: PageLife, run: MappedRun) -> str:
     """A run of leaves: ``[0, 8) 1 leaf of level 2, PRESENT``."""
     leaves = run.pages // life.geometry.pages(run.level)
     size = f"of level {run.level}" if life.names.toy else f"of {life.geometry.level(run.level).label}"
@@ -168,7 +168,7 @@ def run_text(life: PageLife, run: Run) -> str:
     return f"{where} {count_of(leaves, 'leaf', 'leaves')} {size}, {run.state}"
 
 
-def find_text(find: Find) -> str:
+def find_text(find: Finding) -> str:
     """What the guest finds, in words."""
     if find.kind != "lost":
         return FIND_WORDS[find.kind]
