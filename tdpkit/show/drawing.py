@@ -7,9 +7,10 @@ begin alike: a title, and below it the answer in as many lines as it needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from math import ceil
+from typing import NamedTuple
 from zlib import crc32
 
 from .theme import Palette
@@ -73,13 +74,58 @@ def wrap(
     return [*lines()]
 
 
+def box(low: int, top: int, high: int, bottom: int) -> str:
+    """The path around a box, for an outline or a fill of its own."""
+    return f"M{low} {top} H{high} V{bottom} H{low} Z"
+
+
+def diamond(x: int, y: int, reach: int = 5) -> str:
+    """The path of a diamond around (x, y): a split, wherever it occurs."""
+    return f"M{x} {y - reach} L{x + reach} {y} L{x} {y + reach} L{x - reach} {y} Z"
+
+
+def cross(x: int, y: int, reach: int = 4) -> str:
+    """The path of a cross around (x, y), to be stroked."""
+    return (
+        f"M{x - reach} {y - reach} L{x + reach} {y + reach} M{x + reach} {y - reach} L{x - reach} {y + reach}"
+    )
+
+
+def tick(x: int, y: int) -> str:
+    """The path of a tick around (x, y), to be stroked."""
+    return f"M{x - 4} {y} L{x - 1} {y + 3} L{x + 4} {y - 4}"
+
+
+def pointer(x: int, y: int, half: int = 6) -> str:
+    """The path of a triangle below (x, y) that points up at it: the place where something is now."""
+    return f"M{x} {y} L{x - half} {y + 9} H{x + half} Z"
+
+
 _OWN_IDS = "\0"
 """Stands for the prefix of a picture's ids until all of it is drawn; no text can hold it."""
+
+
+class Counter(NamedTuple):
+    """A number with what it counts; `mark` is a kind of cell whose swatch stands before it."""
+
+    value: str
+    caption: str
+    role: str = "ink"
+    mark: str = ""
+
+
+class Key(NamedTuple):
+    """An entry of a legend: `draw` takes the left end and the baseline of a mark `width` wide."""
+
+    draw: Callable[[int, int], None]
+    width: int
+    name: str
 
 
 class Drawing:
     """One picture: `width` by `height` units; `ids` prefixes every id in it (unique per instance).
 
+    A picture that learns its height while it is drawn sets `height` before it calls :meth:`svg`.
     Without `ids` they follow from what is drawn, after `prefix`: different pictures on one page share none,
     and the two themes of one picture have the same.
     """
@@ -91,7 +137,7 @@ class Drawing:
         self.ids = ids or _OWN_IDS
         self.prefix = prefix
         self.parts: list[str] = []
-        self._drawn = crc32(f"{width} {height}".encode())
+        self._drawn = 0
 
     def headed(self, title: str, answer: str, role: str = "ink") -> int:
         """Draw the title and, in the colour of `role`, the answer; the y of the last line of it."""
@@ -164,9 +210,96 @@ class Drawing:
             f"{escape(content)}</text>"
         )
 
+    # ---- what pictures have in common --------------------------------------------------------------
+
+    def label(
+        self,
+        x: int,
+        y: int,
+        content: str,
+        role: str = "ink",
+        *,
+        left: int = LEFT,
+        right: int = RIGHT,
+        size: int = 12,
+        weight: int = 400,
+        mono: bool = False,
+    ) -> None:
+        """A text with its middle at `x`, or as near to it as `left` and `right` allow."""
+        half = -(-text_width(content, size, weight=weight, mono=mono) // 2)
+        x = min(max(x, left + half), right - half)
+        self.text(x, y, content, role, size=size, anchor="middle", weight=weight, mono=mono)
+
+    def plate(
+        self, x: int, y: int, content: str, room: int, role: str = "ink", *, size: int = 11, weight: int = 400
+    ) -> bool:
+        """A text around (x, y) on paper, so that it can be read on any hatch; nothing without `room` for it.
+
+        Says whether there was room.
+        """
+        width = text_width(content, size, weight=weight) + 6
+        if not content or width > room:
+            return False
+        self.rect(x - width // 2, y - size // 2 - 3, width, size + 6, self.palette["paper"])
+        self.text(x, y + 4, content, role, anchor="middle", size=size, weight=weight)
+        return True
+
+    def counters(self, y: int, counters: Sequence[Counter], left: int = LEFT, right: int = RIGHT) -> None:
+        """Numbers with their captions below, in columns that stay where they are while the numbers change."""
+        for number, (value, caption, role, mark) in enumerate(counters):
+            x = left + (right - left) * number // len(counters)
+            if mark:
+                self.rect(x, y - 16, 18, 18, self.fill(mark), "line")
+            self.text(x + 24 if mark else x, y, value, role, size=20, weight=700)
+            marked = role != "ink"
+            self.text(x, y + LINE, caption, role if marked else "muted", weight=600 if marked else 400)
+
+    def pills(self, left: int, top: int, pills: Iterable[tuple[str, str]]) -> None:
+        """(text, role) of what holds now, each in a frame 24 high; dashed for what does not hold."""
+        for text, role in pills:
+            width = text_width(text, weight=600) + 20
+            dash = "4 3" if role in ("muted", "crossing-mark") else ""
+            self.path(box(left, top, left + width, top + 24), role, dash=dash)
+            self.text(left + width // 2, top + 16, text, role, anchor="middle", weight=600)
+            left += width + 10
+
+    def keys(self, y: int, keys: Iterable[Key], left: int = LEFT, right: int = RIGHT) -> int:
+        """A legend: marks and their names, in as many lines as it takes; the y of the last of them."""
+        x = left
+        for draw, width, name in keys:
+            wide = width + 6 + text_width(name)
+            if x > left and x + wide > right:
+                x, y = left, y + 22
+            draw(x, y)
+            self.text(x + width + 6, y, name, "muted")
+            x += wide + 18
+        return y
+
+    def log(
+        self,
+        title: str,
+        lines: Sequence[tuple[str, str]],
+        now: int | None,
+        left: int,
+        right: int,
+        top: int,
+        rows: int,
+    ) -> None:
+        """Numbered lines in a frame with room for `rows` of them; the one with the index `now` is marked."""
+        self.text(left, top - 8, title, weight=700)
+        self.text(right, top - 8, "newest last", "muted", size=11, anchor="end")
+        self.rect(left, top, right - left, rows * LINE + 10, self.palette["paper"], "grid")
+        for at, (number, text) in enumerate(lines):
+            y, marked = top + 18 + LINE * at, at == now
+            if marked:
+                self.rect(left + 1, y - 13, right - left - 2, LINE, self.palette["leaf1"])
+                self.rect(left + 1, y - 13, 4, LINE, self.palette["ink"])
+            self.text(left + 44, y, number, "ink" if marked else "muted", anchor="end", mono=True, size=11)
+            self.text(left + 52, y, text, size=11, weight=700 if marked else 400)
+
     def svg(self, title: str, description: str) -> str:
         """The whole picture; title and description are read to those who do not see it."""
-        self._saw(title, description)
+        self._saw(self.width, self.height, title, description)
         used = [kind for kind in HATCHED if any(f"url(#{self.ids}-{kind})" in part for part in self.parts)]
         markup = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="100%" '
