@@ -15,7 +15,8 @@ from random import Random
 from typing import Any
 
 from tdpkit.engine.gfn import PG_LEVEL_2M, X86_4LEVEL, Geometry, GfnRange, format_gfn, parse_gfn
-from tdpkit.lab.guest import Guest, layout_of
+from tdpkit.lab.guest import Guest
+from tdpkit.lab.layouts import layout_of
 from tdpkit.lab.search import UNIVERSES, Tally, search
 from tdpkit.lab.spec import forced_in, judge
 from tdpkit.lab.strategies import (

@@ -27,13 +27,12 @@ from tdpkit.engine.tree import translate, way_down
 from tdpkit.tdx.abi import TDX_PAGE_SIZE_MISMATCH, TDX_SUCCESS, Access
 from tdpkit.tdx.module import SeptState
 
-from ..td import FIRST_BYTE, TD_4LEVEL
+from ..layouts import LIFE_TOY, TD_4LEVEL
+from ..td import FIRST_BYTE
 from ..words import count_of, known_name
 from .fold import LifeStep, fold
 from .record import Act, Deed, RecordedTd, Recorder, Work
 from .words import Names
-
-LIFE_TOY = Geometry(index_bits=3, root_level=3, max_leaf_level=2)
 
 
 class LifeMachine(NamedTuple):

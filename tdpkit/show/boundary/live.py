@@ -20,7 +20,7 @@ from .state import BoundaryState, boundary_state
 
 
 class Preset(NamedTuple):
-    """A guest to explore: its name in the menu, its layout (tdpkit.lab.guest.LAYOUTS), its opening state."""
+    """A guest to explore: its name in the menu, its layout (tdpkit.lab.layouts) and its opening state."""
 
     title: str
     layout: str

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tdpkit.engine.gfn import format_gfn
 from tdpkit.engine.tree import Leaf, table_at
-from tdpkit.lab.guest import Guest, Outcome
+from tdpkit.lab.guest import Guest, GuestOutcome
 from tdpkit.lab.words import count_of
 
 from ..strips import Cell, Strip, join_cells, runs_of_entries
@@ -32,7 +32,7 @@ class BoundaryState(NamedTuple):
     """All that the picture and the text show."""
 
     kind: str
-    outcome: Outcome
+    outcome: GuestOutcome
     title: str
     answer: str
     role: str
@@ -77,7 +77,7 @@ def boundary_state(guest: Guest, start: int, end: int, action: str) -> BoundaryS
     )
 
 
-def _memory(after: Guest, outcome: Outcome) -> tuple[str, ...]:
+def _memory(after: Guest, outcome: GuestOutcome) -> tuple[str, ...]:
     """The guest touches every frame that is still its own, and accepts what it must."""
     read = []
     for gfn in range(after.frames):
@@ -97,7 +97,7 @@ def _memory(after: Guest, outcome: Outcome) -> tuple[str, ...]:
 class _Painter:
     """Reads strips out of a guest's tables, as they are after an action."""
 
-    def __init__(self, guest: Guest, outcome: Outcome) -> None:
+    def __init__(self, guest: Guest, outcome: GuestOutcome) -> None:
         self.guest = guest
         self.geometry = guest.geometry
         self.outcome = outcome

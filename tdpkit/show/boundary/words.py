@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tdpkit.engine.gfn import GfnRange, format_gfn
 from tdpkit.engine.tree import Leaf
-from tdpkit.lab.guest import Guest, Outcome
+from tdpkit.lab.guest import Guest, GuestOutcome
 from tdpkit.lab.words import count_of, group_digits
 
 WHAT_IF = "what-if: a TD of the modelled series maps at most 2M"
@@ -12,7 +12,7 @@ WHAT_IF = "what-if: a TD of the modelled series maps at most 2M"
 _TITLES = {"look": "Look at", "zap": "Zap", "split": "Split the edges of", "split+zap": "Split, then zap"}
 
 
-def title(outcome: Outcome, guest: Guest) -> str:
+def title(outcome: GuestOutcome, guest: Guest) -> str:
     """What is done to what."""
     vm = "TD" if outcome.kind == "TD" else "plain VM"
     return f"{_TITLES[outcome.action]} {outcome.span} of a {format_gfn(guest.frames)} {vm}"
@@ -43,7 +43,7 @@ def _edge_names(leaf: Leaf, span: GfnRange, pages: int) -> str:
     return " and the ".join(name for name, edge in edges if leaf.gfn < edge < leaf.gfn + pages)
 
 
-def _outside(outcome: Outcome) -> str:
+def _outside(outcome: GuestOutcome) -> str:
     """How many frames outside the range, and on which side."""
     before = sum(part.pages for part in outcome.outside if part.end <= outcome.span.start)
     after = outcome.outside_frames - before
@@ -53,7 +53,7 @@ def _outside(outcome: Outcome) -> str:
     return f"{count_of(before or after, 'frame')} {'before the start' if before else 'after the end'}"
 
 
-def answer(outcome: Outcome, guest: Guest) -> tuple[str, str]:
+def answer(outcome: GuestOutcome, guest: Guest) -> tuple[str, str]:
     """The one sentence that says what happened, and its role."""
     span, td = outcome.span, outcome.kind == "TD"
     outside = _outside(outcome)
@@ -88,7 +88,7 @@ def answer(outcome: Outcome, guest: Guest) -> tuple[str, str]:
     return f"{vm}: {splits}, then the zap; exactly {gone} in the range {are} gone, none outside.", "good"
 
 
-def counters(outcome: Outcome) -> tuple[tuple[str, str, str], ...]:
+def counters(outcome: GuestOutcome) -> tuple[tuple[str, str, str], ...]:
     """(value, caption, role) of each number on show."""
     td, look = outcome.kind == "TD", outcome.action == "look"
     captions = {
@@ -109,7 +109,7 @@ def counters(outcome: Outcome) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def edge_caption(outcome: Outcome, guest: Guest, name: str) -> tuple[str, str]:
+def edge_caption(outcome: GuestOutcome, guest: Guest, name: str) -> tuple[str, str]:
     """What becomes of the frames outside one edge ("start" or "end"), and the role of the words."""
     edge, span = getattr(outcome.span, name), outcome.span
     pages = [(leaf, guest.geometry.pages(leaf.level)) for leaf in outcome.crossing]

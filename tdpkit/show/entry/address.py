@@ -6,7 +6,7 @@ from typing import Any, SupportsIndex
 from zlib import crc32
 
 from tdpkit.engine.gfn import PAGE_SHIFT, X86_4LEVEL, Geometry, format_gfn
-from tdpkit.lab.address import AddressPath, Step, address_path
+from tdpkit.lab.entries import AddressPath, IndexStep, address_path
 
 from ..drawing import Drawing
 from ..theme import LIGHT, Palette
@@ -75,7 +75,7 @@ def take_apart(
     """The bits of address `gfn` (a frame number, or text such as ``2T+4K``) under a root of `geometry`.
 
     shared: show the shared bit of a TD too, and the index it changes. Raises as
-    :func:`tdpkit.lab.address.address_path` does.
+    :func:`tdpkit.lab.entries.address_path` does.
     """
     other = address_path(gfn, geometry, shared=True) if shared else None
     return AddressPicture(address_path(gfn, geometry), other)
@@ -119,7 +119,9 @@ def _draw_path(drawing: Drawing, path: AddressPath, top: int, picture: AddressPi
     drawing.text(middle, top + 80, "offset in the frame", anchor="middle", size=11)
 
 
-def _draw_index(drawing: Drawing, path: AddressPath, step: Step, left: int, top: int, width: int) -> None:
+def _draw_index(
+    drawing: Drawing, path: AddressPath, step: IndexStep, left: int, top: int, width: int
+) -> None:
     bits = path.geometry.index_bits
     fill = drawing.palette["leaf1" if step.level % 2 else "leaf2"]
     for at, digit in enumerate(f"{step.index:0{bits}b}"):
@@ -132,7 +134,7 @@ def _draw_index(drawing: Drawing, path: AddressPath, step: Step, left: int, top:
 
 
 def _mark_shared_bit(
-    drawing: Drawing, picture: AddressPicture, path: AddressPath, step: Step, box: tuple[int, int, int]
+    drawing: Drawing, picture: AddressPicture, path: AddressPath, step: IndexStep, box: tuple[int, int, int]
 ) -> None:
     bit = picture.shared.shared_bit if picture.shared else None
     if bit is None or not step.low <= bit <= step.high:

@@ -62,7 +62,7 @@ MACHINES = {
     "one-1G": Machine("one 1G leaf at 1G", "1G"),
     "16T": Machine("16 TiB of 2M leaves", "2T+4K"),
 }
-"""Machines by the name of their layout (tdpkit.lab.guest.LAYOUTS)."""
+"""Machines by the name of their layout (tdpkit.lab.layouts)."""
 
 
 class Choice(NamedTuple):

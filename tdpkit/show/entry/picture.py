@@ -5,8 +5,7 @@ from __future__ import annotations
 from html import escape
 from zlib import crc32
 
-from tdpkit.lab.entries import Child, bit_numbers
-from tdpkit.lab.entry_fields import Field
+from tdpkit.lab.entries import Child, Field, bit_numbers
 
 from ..drawing import Drawing
 from ..theme import Palette

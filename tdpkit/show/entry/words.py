@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, format_gfn, name_gfn
 from tdpkit.engine.spte import PT_PAGE_SIZE_MASK
-from tdpkit.lab.entries import Child, Entry, Found, bit_numbers
-from tdpkit.lab.entry_fields import name_frames
+from tdpkit.lab.entries import Child, Entry, Found, bit_numbers, name_frames
 
 READERS = {"frame": "the frame", "CPU": "read by the CPU", "KVM": "KVM's own", "": "not used"}
 """Who reads a field, in the legend's words and order."""

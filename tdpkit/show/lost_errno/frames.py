@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from tdpkit.lab.lost_errno import FRAMES, Row
+from tdpkit.lab.lost_errno import FRAMES, CallerRow
 from tdpkit.tdx.module import SeptState
 
 from ..drawing import Drawing
@@ -31,7 +31,7 @@ _LEGEND = (
 )
 
 
-def draw_state(drawing: Drawing, row: Row, top: int) -> None:
+def draw_state(drawing: Drawing, row: CallerRow, top: int) -> None:
     """Two lanes of frames, what the guest reads, and the verdict; `top` is the row's."""
     drawing.text(STATE_LEFT, top + 20, record_words(row), size=11)
     _record(drawing, row, top + 26)
@@ -49,7 +49,7 @@ def _x(gfn: int) -> int:
     return STATE_LEFT + _CELL * gfn
 
 
-def _record(drawing: Drawing, row: Row, top: int) -> None:
+def _record(drawing: Drawing, row: CallerRow, top: int) -> None:
     """What is on record: filled where it is."""
     on = row.record
     drawing.path(_box(0, FRAMES, top), "line", fill="paper")
@@ -60,7 +60,7 @@ def _record(drawing: Drawing, row: Row, top: int) -> None:
     drawing.text(middle, top + 13, _ON_RECORD[row.name], "paper", size=11, weight=700, anchor="middle")
 
 
-def _mapped(drawing: Drawing, row: Row, top: int) -> None:
+def _mapped(drawing: Drawing, row: CallerRow, top: int) -> None:
     """What the S-EPT holds, with the borders of its leaves."""
     for kind, run in groupby(range(FRAMES), lambda gfn: kind_of(row, gfn)):
         gfns = list(run)
@@ -71,7 +71,7 @@ def _mapped(drawing: Drawing, row: Row, top: int) -> None:
     drawing.path(borders + _box(FRAMES // 2, FRAMES, top) + _box(0, FRAMES // 2, top), "line")
 
 
-def kind_of(row: Row, gfn: int) -> str:
+def kind_of(row: CallerRow, gfn: int) -> str:
     """How frame `gfn` of the S-EPT's lane is drawn."""
     run = next(one for one in row.runs if one.gfn <= gfn < one.gfn + one.pages)
     if gfn in row.lost:

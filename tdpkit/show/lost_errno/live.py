@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets
 
 from tdpkit.engine.gfn import InvalidTypeError
-from tdpkit.lab.lost_errno import MOST_REQUESTS, Row, Shortage, run_short
+from tdpkit.lab.lost_errno import MOST_REQUESTS, CallerRow, Shortage, run_short
 
 from ..exhibit import Exhibit, line
 from ..theme import Palette
@@ -48,7 +48,7 @@ class LostErrno(Exhibit):
         shortage = self.shortage._replace(**change)
         rows = run_short(shortage)
         self.shortage = shortage._replace(refuse=int(shortage.refuse))
-        self.rows: tuple[Row, ...] = rows
+        self.rows: tuple[CallerRow, ...] = rows
         self._sync()
 
     # ---- the controls -----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from zlib import crc32
 
-from tdpkit.lab.lost_errno import Attempt, Row, Shortage
+from tdpkit.lab.lost_errno import Attempt, CallerRow, Shortage
 
 from ..drawing import Drawing
 from ..theme import Palette
@@ -22,7 +22,7 @@ _CHIPS = 10
 _AGAIN_CHARACTERS = 86
 
 
-def lost_errno_svg(shortage: Shortage, rows: tuple[Row, ...], palette: Palette, ids: str = "") -> str:
+def lost_errno_svg(shortage: Shortage, rows: tuple[CallerRow, ...], palette: Palette, ids: str = "") -> str:
     """The rows as an SVG string in the colours of `palette`; always of one size.
 
     `ids` prefixes every id in it; by default it follows from the shortage.
@@ -61,7 +61,7 @@ def _heads(drawing: Drawing, shortage: Shortage) -> None:
 # ---- who calls -----------------------------------------------------------------------------------------
 
 
-def _name(drawing: Drawing, shortage: Shortage, row: Row, top: int) -> None:
+def _name(drawing: Drawing, shortage: Shortage, row: CallerRow, top: int) -> None:
     call, what = CALLS[row.name]
     drawing.text(_LEFT, top + 24, row.name, size=14, weight=700)
     drawing.text(_LEFT, top + 43, call, mono=True, size=11)
@@ -87,7 +87,7 @@ def _chip(drawing: Drawing, number: int, refused: bool, x: int, y: int) -> None:
 # ---- the value on its way ------------------------------------------------------------------------------
 
 
-def _chain(drawing: Drawing, row: Row, attempt: Attempt, top: int) -> None:
+def _chain(drawing: Drawing, row: CallerRow, attempt: Attempt, top: int) -> None:
     value, what, means = came_out(row, attempt)
     _value(drawing, _WALK, top, values(attempt.walks), _role(attempt.walks))
     is_lost = attempt.lost_at == "wrapper"
@@ -150,7 +150,7 @@ def _cross(drawing: Drawing, x: int, y: int, role: str) -> None:
     drawing.path(f"M{x - 4} {y - 4} L{x + 4} {y + 4} M{x + 4} {y - 4} L{x - 4} {y + 4}", role, width=2)
 
 
-def _again(drawing: Drawing, row: Row, top: int) -> None:
+def _again(drawing: Drawing, row: CallerRow, top: int) -> None:
     """The second call, below the first."""
     x, y = _WALK[0], top + 111
     drawing.path(f"M{x} {y - 9} V{y} H{x + 9} M{x + 4} {y - 4} L{x + 9} {y} L{x + 4} {y + 4}", "ink")

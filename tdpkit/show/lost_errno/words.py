@@ -6,7 +6,7 @@ from html import escape
 from itertools import groupby
 
 from tdpkit.engine.gfn import GfnRange
-from tdpkit.lab.lost_errno import VERDICTS, Attempt, Row, Shortage
+from tdpkit.lab.lost_errno import VERDICTS, Attempt, CallerRow, Shortage
 from tdpkit.lab.words import count_of
 from tdpkit.tdx.module import SeptState
 
@@ -36,7 +36,7 @@ def values(numbers: tuple[int, ...]) -> str:
     return ", ".join(f"{value} ×{count}" if count > 1 else f"{value}" for value, count in runs) or "–"
 
 
-def made_of_it(row: Row, attempt: Attempt) -> str:
+def made_of_it(row: CallerRow, attempt: Attempt) -> str:
     """What the caller made of what the wrapper returned."""
     got = attempt.wrapper[-1] if attempt.wrapper else None
     if row.name == "ACCEPT":
@@ -73,7 +73,7 @@ def _accept_made_of_it(attempt: Attempt) -> str:
     return f"takes 1 for “resume the guest”, which faults again: {ends}"
 
 
-def came_out(row: Row, attempt: Attempt) -> tuple[str, str, str]:
+def came_out(row: CallerRow, attempt: Attempt) -> tuple[str, str, str]:
     """The value that came out, of what, and what it means there."""
     value, what = attempt.returned, _RETURNS[row.name]
     if value is None:
@@ -111,7 +111,7 @@ def _span_words(span: GfnRange) -> str:
     return f"[{span.start}, {span.end})"
 
 
-def record_words(row: Row) -> str:
+def record_words(row: CallerRow) -> str:
     """What is on record."""
     on = row.record
     match row.name:
@@ -125,7 +125,7 @@ def record_words(row: Row) -> str:
             return f"file: page {row.span.start} broken" if on else "file: no page broken"
 
 
-def mapped_words(row: Row) -> str:
+def mapped_words(row: CallerRow) -> str:
     """What the S-EPT holds."""
     free = tuple(g for run in row.runs if not run.level for g in range(run.gfn, run.gfn + run.pages))
     pending = tuple(
@@ -136,7 +136,7 @@ def mapped_words(row: Row) -> str:
     return f"S-EPT: {frames_words(free)} not mapped" if free else "S-EPT: all mapped"
 
 
-def guest_words(row: Row) -> str:
+def guest_words(row: CallerRow) -> str:
     """What the guest reads, and what is wrong with that."""
     gfn = row.span.start
     private, shared = row.private_bytes[gfn], row.shared_byte
@@ -156,7 +156,7 @@ def guest_words(row: Row) -> str:
 # ---- the whole -----------------------------------------------------------------------------------------
 
 
-def answer(shortage: Shortage, rows: tuple[Row, ...]) -> str:
+def answer(shortage: Shortage, rows: tuple[CallerRow, ...]) -> str:
     """What it comes to."""
     groups = [
         f"{verdict[0].upper()}{verdict[1:]}: {', '.join(row.name for row in rows if row.verdict == verdict)}."
@@ -166,7 +166,7 @@ def answer(shortage: Shortage, rows: tuple[Row, ...]) -> str:
     return " ".join([_refusal(shortage, rows), *groups])
 
 
-def _refusal(shortage: Shortage, rows: tuple[Row, ...]) -> str:
+def _refusal(shortage: Shortage, rows: tuple[CallerRow, ...]) -> str:
     walks = {
         (walk, ret) for row in rows for walk, ret in zip(row.first.walks, row.first.wrapper, strict=True)
     }
@@ -178,12 +178,12 @@ def _refusal(shortage: Shortage, rows: tuple[Row, ...]) -> str:
     return f"{shortage.declared} ret: -12 comes back as {', '.join(map(str, came))}.{back}"
 
 
-def lost_errno_text(shortage: Shortage, rows: tuple[Row, ...]) -> str:
+def lost_errno_text(shortage: Shortage, rows: tuple[CallerRow, ...]) -> str:
     """The picture in plain text: the answer, then a line per caller."""
     return "\n".join([f"{TITLE}. {answer(shortage, rows)}", *(_line(shortage, row) for row in rows)])
 
 
-def _line(shortage: Shortage, row: Row) -> str:
+def _line(shortage: Shortage, row: CallerRow) -> str:
     again = f"; called again: {again_words(row)}" if row.again else ""
     return (
         f"{row.name} ({requests_words(row.first, shortage.refuse)}): {_chain(row, row.first)}{again}. "
@@ -191,13 +191,13 @@ def _line(shortage: Shortage, row: Row) -> str:
     )
 
 
-def _chain(row: Row, attempt: Attempt) -> str:
+def _chain(row: CallerRow, attempt: Attempt) -> str:
     value, what, means = came_out(row, attempt)
     walk, wrapper = values(attempt.walks), values(attempt.wrapper)
     return f"walk {walk}, wrapper {wrapper}; {made_of_it(row, attempt)}; {what}: {value}, {means}"
 
 
-def again_words(row: Row) -> str:
+def again_words(row: CallerRow) -> str:
     """The second call, on one line; "" if there was none."""
     if row.again is None:
         return ""
@@ -217,7 +217,7 @@ _COLUMNS = (
 )
 
 
-def lost_errno_table(shortage: Shortage, rows: tuple[Row, ...]) -> str:
+def lost_errno_table(shortage: Shortage, rows: tuple[CallerRow, ...]) -> str:
     """The picture as an HTML table for those who read rather than look: its text twin."""
     columns = [*_COLUMNS]
     if shortage.again:
@@ -230,7 +230,7 @@ def lost_errno_table(shortage: Shortage, rows: tuple[Row, ...]) -> str:
     )
 
 
-def _row(shortage: Shortage, row: Row) -> str:
+def _row(shortage: Shortage, row: CallerRow) -> str:
     value, what, means = came_out(row, row.first)
     asked = f"asks for {', '.join(row.first.requests)}; {requests_words(row.first, shortage.refuse)}"
     bytes_seen = " ".join("--" if byte is None else f"{byte:02x}" for byte in row.private_bytes)

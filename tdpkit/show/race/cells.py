@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple, TypeVar
 
 from tdpkit.engine.gfn import GfnRange
-from tdpkit.lab.guest import Layout
+from tdpkit.lab.layouts import Layout
 from tdpkit.lab.spec import Judgement
 from tdpkit.lab.strategies import Report
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, name_gfn, parse_gfn
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import TdpMmuRoot
-from tdpkit.lab.guest import Layout, map_layout
+from tdpkit.lab.layouts import Layout, map_layout
 from tdpkit.lab.spec import forced_in, judge, leaves_at_edges
 from tdpkit.lab.strategies import Call, Scans, Strategy, one_block_per_edge, run_strategy
 from tdpkit.lab.worlds import JournalWorld

@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets
 
 from tdpkit.engine.gfn import InvalidTypeError, format_gfn
-from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Outcome, Question, ask
+from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, RootsOutcome, ask
 
 from ..exhibit import Exhibit, address_field, line
 from ..theme import Palette
@@ -54,7 +54,7 @@ class TwoTrees(Exhibit):
             if name not in Question._fields:
                 raise InvalidTypeError(f"a question has {', '.join(Question._fields)}; it has no {name!r}")
         outcome = ask(self.question._replace(**change))
-        self.outcome: Outcome = outcome
+        self.outcome: RootsOutcome = outcome
         self.question = outcome.question
         self._sync()
 

@@ -7,7 +7,7 @@ whether or not the VM has such a thing, so that nothing jumps.
 from __future__ import annotations
 
 from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, X86_5LEVEL, format_gfn
-from tdpkit.lab.two_roots import Outcome, RootSeen, Step
+from tdpkit.lab.two_roots import PathStep, RootSeen, RootsOutcome
 
 from ..drawing import Drawing
 from .strips import (
@@ -30,7 +30,7 @@ _LOWER_STRIPS = {4: (588, 25), 5: (586, 21)}
 """Top of the first strip and step to the next, by the root's level."""
 
 
-def draw_panels(drawing: Drawing, outcome: Outcome) -> None:
+def draw_panels(drawing: Drawing, outcome: RootsOutcome) -> None:
     """All four."""
     roots = {root.name: root for root in outcome.roots}
     _tree(drawing, outcome, roots["direct"], LEFTS[0])
@@ -57,7 +57,7 @@ def _frame(drawing: Drawing, left: int, top: int, bottom: int, role: str) -> Non
     drawing.path(d, role, width=2 if role != "grid" else 1)
 
 
-def _role(outcome: Outcome, root: RootSeen) -> str:
+def _role(outcome: RootsOutcome, root: RootSeen) -> str:
     return "grid" if not root.reached else "bad" if outcome.wrong_root else "good"
 
 
@@ -71,7 +71,7 @@ def _nothing(drawing: Drawing, left: int, top: int, bottom: int, *lines: str) ->
 # ---- the two trees ------------------------------------------------------------------------------------
 
 
-def _tree(drawing: Drawing, outcome: Outcome, root: RootSeen, left: int) -> None:
+def _tree(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, left: int) -> None:
     role = _role(outcome, root)
     _frame(drawing, left, TOP, MIDDLE - 12, role)
     inner, right = left + 12, left + PANEL_WIDTH - 12
@@ -106,7 +106,7 @@ def _tree(drawing: Drawing, outcome: Outcome, root: RootSeen, left: int) -> None
         )  # fmt: skip
 
 
-def _note(root: RootSeen, at: Step) -> tuple[str, str]:
+def _note(root: RootSeen, at: PathStep) -> tuple[str, str]:
     """What there is to say of a level, and the role it is said in."""
     if at.level == PG_LEVEL_2M:
         if at.before == "leaf" and at.after == "table":
@@ -123,7 +123,7 @@ def _note(root: RootSeen, at: Step) -> tuple[str, str]:
     return ("", "muted") if at.after else ("no table here", "muted")
 
 
-def _signs(drawing: Drawing, outcome: Outcome, direct: RootSeen, mirror: RootSeen) -> None:
+def _signs(drawing: Drawing, outcome: RootsOutcome, direct: RootSeen, mirror: RootSeen) -> None:
     """Between the trees: at which levels the two paths have one index."""
     first, step = _UPPER_STRIPS[len(direct.path)]
     for number, (one, other) in enumerate(zip(direct.indices, mirror.indices, strict=True)):
@@ -136,7 +136,7 @@ def _signs(drawing: Drawing, outcome: Outcome, direct: RootSeen, mirror: RootSee
 # ---- below: the invalid root, the S-EPT ---------------------------------------------------------------
 
 
-def _invalid(drawing: Drawing, outcome: Outcome, root: RootSeen) -> None:
+def _invalid(drawing: Drawing, outcome: RootsOutcome, root: RootSeen) -> None:
     role, inner = _role(outcome, root), LEFTS[0] + 12
     _frame(drawing, LEFTS[0], MIDDLE, BOTTOM, role)
     drawing.text(inner, MIDDLE + 22, "invalid direct root", size=15, weight=700)
@@ -148,7 +148,7 @@ def _invalid(drawing: Drawing, outcome: Outcome, root: RootSeen) -> None:
     drawing.text(inner, BOTTOM - 9, f"a fast zap-all left it; {left}", "muted", size=11)
 
 
-def _sept(drawing: Drawing, outcome: Outcome, mirror: RootSeen) -> None:
+def _sept(drawing: Drawing, outcome: RootsOutcome, mirror: RootSeen) -> None:
     calls, inner = outcome.seamcalls, LEFTS[1] + 12
     _frame(drawing, LEFTS[1], MIDDLE, BOTTOM, "good" if calls else "grid")
     if calls:
@@ -181,7 +181,7 @@ def _sept(drawing: Drawing, outcome: Outcome, mirror: RootSeen) -> None:
     drawing.text(inner, BOTTOM - 9, text, "muted", size=11)
 
 
-def _thin_tree(drawing: Drawing, outcome: Outcome, root: RootSeen, inner: int) -> None:
+def _thin_tree(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, inner: int) -> None:
     left, right = inner + 52, inner + PANEL_WIDTH - 24 - 34
     first, step = _LOWER_STRIPS[len(root.path)]
     draw_table_strips(drawing, outcome, root, left, right, first, step, THIN)

@@ -6,7 +6,7 @@ import textwrap
 from zlib import crc32
 
 from tdpkit.engine.gfn import format_gfn
-from tdpkit.lab.two_roots_outcome import FILTERS, TYPE_BITS, Outcome, RootSeen
+from tdpkit.lab.two_roots import FILTERS, TYPE_BITS, RootSeen, RootsOutcome
 
 from ..drawing import Drawing
 from ..strips import draw_legend
@@ -29,7 +29,7 @@ _LEGEND = (
 )
 
 
-def two_trees_svg(outcome: Outcome, palette: Palette, ids: str = "") -> str:
+def two_trees_svg(outcome: RootsOutcome, palette: Palette, ids: str = "") -> str:
     """`outcome` as an SVG string in the colours of `palette`; always of one size.
 
     `ids` prefixes every id in it; by default it follows from what is asked.
@@ -50,7 +50,7 @@ def two_trees_svg(outcome: Outcome, palette: Palette, ids: str = "") -> str:
 # ---- what is asked ------------------------------------------------------------------------------------
 
 
-def _chain(drawing: Drawing, outcome: Outcome) -> None:
+def _chain(drawing: Drawing, outcome: RootsOutcome) -> None:
     drawing.rect(_LEFT, _CHAIN, _RIGHT - _LEFT, _CHAIN_BOTTOM - _CHAIN, drawing.palette["paper"], "grid")
     drawing.text(_ASKED, _CHAIN + 20, "operation on [g, g+1)", weight=600)
     drawing.text(_ASKED, _CHAIN + 40, outcome.operation.function, mono=True, size=11, weight=700)
@@ -93,7 +93,7 @@ def _arrow(drawing: Drawing, x: int) -> None:
     drawing.path(f"M{x} {y} H{x + 22} M{x + 16} {y - 5} L{x + 22} {y} L{x + 16} {y + 5}", "ink")
 
 
-def _roots(drawing: Drawing, outcome: Outcome) -> None:
+def _roots(drawing: Drawing, outcome: RootsOutcome) -> None:
     """Which of the VM's roots match, and what those that do not would need."""
     drawing.text(_ROOTS, _CHAIN + 20, "roots of this VM", weight=600)
     question = "match?" if outcome.types is not None else "root.hpa?"
@@ -108,7 +108,7 @@ def _roots(drawing: Drawing, outcome: Outcome) -> None:
             drawing.text(_ROOTS + 24, y, f"no {name} root", "muted")
 
 
-def _root(drawing: Drawing, outcome: Outcome, root: RootSeen, y: int) -> None:
+def _root(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, y: int) -> None:
     fill = "paper" if root.is_mirror else "leaf3" if root.valid else "leaf1"
     drawing.rect(_ROOTS, y - 11, 14, 14, drawing.palette[fill], "ink")
     weight = 700 if root.matches else 400
@@ -126,7 +126,7 @@ def _root(drawing: Drawing, outcome: Outcome, root: RootSeen, y: int) -> None:
 # ---- the paths ----------------------------------------------------------------------------------------
 
 
-def _paths(drawing: Drawing, outcome: Outcome) -> None:
+def _paths(drawing: Drawing, outcome: RootsOutcome) -> None:
     for root in outcome.roots:
         if root.valid:
             of = "g | S" if outcome.is_td and not root.is_mirror else "g"

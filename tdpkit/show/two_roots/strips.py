@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, X86_5LEVEL
-from tdpkit.lab.two_roots import Outcome, RootSeen, Step
+from tdpkit.lab.two_roots import PathStep, RootSeen, RootsOutcome
 
 from ..drawing import Drawing
 
@@ -27,7 +27,7 @@ def x_of_index(index: int, left: int, right: int) -> int:
 
 def draw_table_strips(
     drawing: Drawing,
-    outcome: Outcome,
+    outcome: RootsOutcome,
     root: RootSeen,
     left: int,
     right: int,
@@ -60,7 +60,9 @@ def draw_table_strips(
         _needle(drawing, root, at, left, right, first + number * step, height)
 
 
-def _needle(drawing: Drawing, root: RootSeen, at: Step, left: int, right: int, top: int, height: int) -> None:
+def _needle(
+    drawing: Drawing, root: RootSeen, at: PathStep, left: int, right: int, top: int, height: int
+) -> None:
     """Where g's path goes; around g's own leaf or what became of it, so that both are seen."""
     role = "ink" if root.reached and at.after else "muted"
     x = min(x_of_index(at.index, left, right), right - 3)
@@ -74,11 +76,13 @@ def _needle(drawing: Drawing, root: RootSeen, at: Step, left: int, right: int, t
         drawing.rect(x, top - 3, 3, height + 6, drawing.palette[role])
 
 
-def _leaf_left(at: Step, left: int, right: int) -> int:
+def _leaf_left(at: PathStep, left: int, right: int) -> int:
     return max(left, min(x_of_index(at.index, left, right) - _LEAF // 2 + 1, right - _LEAF))
 
 
-def _leaves(drawing: Drawing, root: RootSeen, at: Step, left: int, right: int, top: int, height: int) -> None:
+def _leaves(
+    drawing: Drawing, root: RootSeen, at: PathStep, left: int, right: int, top: int, height: int
+) -> None:
     """The 2M leaves in runs, and g's own entry, not to be overlooked."""
     for first, last in root.leaves:
         low, high = x_of_index(first, left, right), x_of_index(last, left, right)
@@ -89,14 +93,14 @@ def _leaves(drawing: Drawing, root: RootSeen, at: Step, left: int, right: int, t
         drawing.rect(_leaf_left(at, left, right), top, _LEAF, height, drawing.fill(kind))
 
 
-def _own_indices(outcome: Outcome, root: RootSeen) -> tuple[int, int]:
+def _own_indices(outcome: RootsOutcome, root: RootSeen) -> tuple[int, int]:
     """The root's indices that this tree can have, [first, last), as the shared bit says."""
     own = outcome.shared_bit // X86_5LEVEL.pages(len(root.path))
     return (0, own) if root.is_mirror else (own, 2 * own)
 
 
 def _unused(
-    drawing: Drawing, outcome: Outcome, root: RootSeen, left: int, right: int, top: int, height: int
+    drawing: Drawing, outcome: RootsOutcome, root: RootSeen, left: int, right: int, top: int, height: int
 ) -> None:
     """The root's other indices, hatched."""
     first, last = _own_indices(outcome, root)
@@ -109,7 +113,7 @@ def _unused(
 
 
 def draw_unused_words(
-    drawing: Drawing, outcome: Outcome, root: RootSeen, left: int, right: int, top: int
+    drawing: Drawing, outcome: RootsOutcome, root: RootSeen, left: int, right: int, top: int
 ) -> None:
     """Says on the root's strip what the hatch means."""
     first, last = _own_indices(outcome, root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from tdpkit.engine.gfn import PAGE_SHIFT, format_gfn
-from tdpkit.lab.two_roots import FILTERS, Outcome, RootSeen
+from tdpkit.lab.two_roots import FILTERS, RootSeen, RootsOutcome
 
 TITLE = "One frame, two trees: which one does the operation reach?"
 
@@ -15,14 +15,14 @@ def indices(root: RootSeen) -> str:
     return f"[{', '.join(map(str, root.indices))}]"
 
 
-def match_words(outcome: Outcome, root: RootSeen) -> str:
+def match_words(outcome: RootsOutcome, root: RootSeen) -> str:
     """What a root that does not match would need."""
     if root.matches or outcome.types is None:
         return ""
     return f"needs {' + '.join(root.missing)}"
 
 
-def returned(outcome: Outcome) -> str:
+def returned(outcome: RootsOutcome) -> str:
     """What the call returned, in the kernel's words."""
     value = outcome.returned
     if value is None:
@@ -32,7 +32,7 @@ def returned(outcome: Outcome) -> str:
     return f"returns {value}"
 
 
-def shared_bit_words(outcome: Outcome) -> str:
+def shared_bit_words(outcome: RootsOutcome) -> str:
     """What the shared bit does to the path."""
     bit = outcome.shared_bit.bit_length() - 1
     if not outcome.shared_bit:
@@ -49,7 +49,7 @@ def _leaf(level: int) -> str:
     return {0: "nothing", 1: "4K", 2: "2M"}[level]
 
 
-def two_trees_text(outcome: Outcome) -> str:
+def two_trees_text(outcome: RootsOutcome) -> str:
     """`outcome` in plain text: the answer, then a line per root."""
     lines = [f"{TITLE} {outcome.answer}", _setting(outcome)]
     for root in outcome.roots:
@@ -60,7 +60,7 @@ def two_trees_text(outcome: Outcome) -> str:
     return "\n".join([*lines, shared_bit_words(outcome), *outcome.warnings])
 
 
-def _setting(outcome: Outcome) -> str:
+def _setting(outcome: RootsOutcome) -> str:
     asked = outcome.question
     kind = "TD" if outcome.is_td else "plain VM"
     looked = "" if outcome.filter_read else " (not looked at)"
@@ -74,7 +74,7 @@ def _setting(outcome: Outcome) -> str:
 _COLUMNS = ("root", "types needed", "matches", "path of g", "leaf at g before", "leaf at g after", "effect")
 
 
-def two_trees_table(outcome: Outcome) -> str:
+def two_trees_table(outcome: RootsOutcome) -> str:
     """`outcome` as an HTML table for those who read rather than look: the picture's text twin."""
     head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
     body = "".join(_row(outcome, root) for root in outcome.roots)
@@ -88,7 +88,7 @@ def two_trees_table(outcome: Outcome) -> str:
     )
 
 
-def _row(outcome: Outcome, root: RootSeen) -> str:
+def _row(outcome: RootsOutcome, root: RootSeen) -> str:
     missing = match_words(outcome, root)
     match = "yes" if root.matches else f"no, {missing}" if missing else "no"
     cells = (

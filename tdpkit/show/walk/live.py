@@ -13,7 +13,7 @@ from typing import Any
 import ipywidgets
 
 from tdpkit.engine.gfn import InvalidValueError
-from tdpkit.lab.guest import Layout
+from tdpkit.lab.layouts import Layout
 from tdpkit.lab.split_call import SplitCall
 
 from ..exhibit import LABEL, WIDE, RangeControls, check_unit, line
@@ -44,7 +44,7 @@ _OPTIONS = MOST_ENTRIES + 1
 class WalkStepper(SteppedExhibit):
     """The exhibit. Display it; or read `state` and `call`, and change it with :meth:`show`.
 
-    layout: a name in OPENINGS, or a Layout of your own (tdpkit.lab.guest.layout_of makes one), which opens on
+    layout: a name in OPENINGS, or a Layout of your own (lab.layouts.layout_of makes one), which opens on
     all of its frames; further arguments as :meth:`show` takes them. Raises as :meth:`show` does.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, parse_gfn
-from tdpkit.lab.guest import Layout
+from tdpkit.lab.layouts import Layout
 from tdpkit.lab.split_call import SplitCall
 from tdpkit.lab.worlds import Faults
 
@@ -13,7 +13,7 @@ from ..exhibit import as_frame, check_flag
 
 
 class Opening(NamedTuple):
-    """A layout of tdpkit.lab.split_call.CALL_LAYOUTS in the menu: its name, its opening range, its unit."""
+    """A layout of tdpkit.lab.layouts.LAYOUTS in the menu: its name, its opening range, its unit."""
 
     title: str
     start: str

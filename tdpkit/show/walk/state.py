@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tdpkit.engine.gfn import PG_LEVEL_4K, GfnRange, format_gfn
 from tdpkit.engine.spte import PT_PAGE_SIZE_MASK, SPTE_MMU_PRESENT_MASK, is_shadow_present_pte, spte_to_pfn
 from tdpkit.engine.tree import table_at
-from tdpkit.lab.split_call import SplitCall, Step
+from tdpkit.lab.split_call import CallStep, SplitCall
 from tdpkit.lab.words import count_of
 
 from ..strips import Cell, Strip, join_cells, runs_of_entries
@@ -137,7 +137,7 @@ def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
     )
 
 
-def _stand(call: SplitCall, at: int) -> Step | None:
+def _stand(call: SplitCall, at: int) -> CallStep | None:
     """The step that says which entry the walk stands on, or stood on last."""
     while at and call.steps[at].kind not in words.STANDING:
         at -= 1
@@ -221,7 +221,7 @@ class _Reader:
                 if spte & (SPTE_MMU_PRESENT_MASK | PT_PAGE_SIZE_MASK) == SPTE_MMU_PRESENT_MASK:
                     yield spte_to_pfn(spte), base + index * self.geometry.pages(level)
 
-    def lens(self, stand: Step | None) -> Iterator[Strip]:
+    def lens(self, stand: CallStep | None) -> Iterator[Strip]:
         """The tables on the way to where the walk is, one per level, each enlarging an entry of the last."""
         at = self._frame_in_focus(stand)
         for level in range(self.geometry.root_level, 0, -1):
@@ -270,7 +270,7 @@ class _Reader:
                 part = Cell(at, at + each, cell.kind)
                 yield part._replace(text=self._word(part, level))
 
-    def _frame_in_focus(self, stand: Step | None) -> int:
+    def _frame_in_focus(self, stand: CallStep | None) -> int:
         """The goal, if the walk's entry holds it, so that the strips below show where it leads."""
         if stand is None:
             return self.call.span.start

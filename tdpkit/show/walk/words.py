@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tdpkit.engine.gfn import format_gfn
 from tdpkit.engine.spte import is_last_spte, is_shadow_present_pte
-from tdpkit.lab.split_call import SplitCall, Step
+from tdpkit.lab.split_call import CallStep, SplitCall
 from tdpkit.lab.words import count_of, group_digits
 
 WHOLE_FRAMES = 256
@@ -61,7 +61,7 @@ def title(call: SplitCall) -> str:
     return f"{what}: {name_span(call)}, mmu_lock {'shared' if call.shared else 'exclusive'}"
 
 
-def _edges(call: SplitCall, step: Step) -> list[str]:
+def _edges(call: SplitCall, step: CallStep) -> list[str]:
     """Names of the edges that the entry crosses."""
     last = step.gfn + call.geometry.pages(step.level)
     edges = (("start", call.span.start), ("end", call.span.end))
@@ -76,7 +76,7 @@ class Found(NamedTuple):
     line: str
 
 
-def found(call: SplitCall, step: Step) -> Found:
+def found(call: SplitCall, step: CallStep) -> Found:
     """What the visit `step` finds at its entry, the reschedule aside."""
     if not is_shadow_present_pte(step.old_spte):
         return Found("nothing mapped", "maps nothing", "skip")
@@ -279,7 +279,7 @@ def code_key(call: SplitCall, at: int) -> str:
     )
 
 
-def pills(call: SplitCall, step: Step) -> tuple[tuple[str, str], ...]:
+def pills(call: SplitCall, step: CallStep) -> tuple[tuple[str, str], ...]:
     """(text, role) of the locks and of the page in hand."""
     mode = "read" if call.shared else "write"
     return (
@@ -289,7 +289,7 @@ def pills(call: SplitCall, step: Step) -> tuple[tuple[str, str], ...]:
     )
 
 
-def counters(step: Step) -> tuple[tuple[str, str], ...]:
+def counters(step: CallStep) -> tuple[tuple[str, str], ...]:
     """(value, caption) of what happened so far."""
     return (
         (group_digits(step.visits), "visit" if step.visits == 1 else "visits"),

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, format_gfn, parse_gfn
-from tdpkit.lab.guest import ACTIONS, LAYOUTS, VM_KINDS
+from tdpkit.lab.guest import ACTIONS, VM_KINDS
+from tdpkit.lab.layouts import LAYOUTS
 from tdpkit.show.boundary import BoundaryExplorer
 from tdpkit.show.boundary.live import ACTION_LABELS, KIND_LABELS, PRESETS
 from tdpkit.show.boundary.picture import boundary_svg, boundary_table, boundary_text

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 
 from tdpkit.engine.gfn import Geometry, InvalidTypeError, InvalidValueError, format_gfn, name_gfn, parse_gfn
 from tdpkit.engine.tree import LeafRun
-from tdpkit.lab import guest as guest_module
-from tdpkit.lab.guest import ACTIONS, LAYOUTS, VM_KINDS, Guest, Layout
+from tdpkit.lab import layouts
+from tdpkit.lab.guest import ACTIONS, VM_KINDS, Guest
+from tdpkit.lab.layouts import Layout
 from tdpkit.show.boundary.state import WHAT_IF, Cell, boundary_state
 from tests.oracles import byframe
 
@@ -42,7 +43,7 @@ TOY_SPANS = [(5, 12), (0, 32), (3, 4), (17, 19), (15, 25), (24, 31), (31, 32), (
 
 @pytest.fixture(scope="module")
 def guests():
-    return {(name, kind): Guest(name, kind) for name in LAYOUTS for kind in VM_KINDS}
+    return {(name, kind): Guest(name, kind) for name in byframe.GUESTS for kind in VM_KINDS}
 
 
 def strips_of(state) -> list:
@@ -123,7 +124,7 @@ def test_every_frame_of_every_strip_is_what_counting_frames_says(case, kind, act
 def test_a_large_guest_is_drawn_as_a_small_one_with_the_same_leaves(case, kind, action):
     layout, start, end = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guest_module, "_STEPWISE_LEAVES", 0)
+        patch.setattr(layouts, "_STEPWISE_LEAVES", 0)
         large = Guest(layout, kind)
     drawn = boundary_state(large, start, end, action)
     assert drawn == boundary_state(Guest(layout, kind), start, end, action)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
 from tdpkit.lab.entries import read_entry
-from tdpkit.lab.guest import LAYOUTS
+from tdpkit.lab.layouts import LAYOUTS
 from tdpkit.show.entry import EntryDecoder
 from tdpkit.show.entry.live import EXAMPLES, MACHINES
 from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text

@@ -15,7 +15,7 @@ BAD = [
     ({"refuse": 7}, InvalidValueError, "no such request"),
     ({"refuse": -1}, InvalidValueError, "no such request"),
     ({"refuse": 1.5}, InvalidTypeError, "whole numbers"),
-    ({"declared": "<b>bool</b>"}, InvalidValueError, "of type bool or int; '<b>bool</b>' is neither"),
+    ({"declared": "<b>bool</b>"}, InvalidValueError, "is one of bool, int; '<b>bool</b>' is none"),
     ({"dynamic_pamt": "yes"}, InvalidTypeError, "dynamic_pamt is True or False"),
     ({"lasting": 1}, InvalidTypeError, "lasting is True or False"),
     ({"again": None}, InvalidTypeError, "again is True or False"),

@@ -11,7 +11,7 @@ from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError, par
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.scan import scan
 from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, translate
-from tdpkit.lab.guest import map_layout
+from tdpkit.lab.layouts import map_layout
 from tdpkit.lab.spec import forced_in, judge
 from tdpkit.lab.strategies import STRATEGIES, Call, kai_two_step, run_strategy
 from tdpkit.lab.worlds import JournalWorld

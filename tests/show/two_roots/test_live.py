@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
-from tdpkit.lab.two_roots import FILTERS, OPERATIONS, VM_TYPES, Question, ask
+from tdpkit.lab.guest import VM_KINDS
+from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, ask
 from tdpkit.show.theme import LIVE, LIVE_STYLE
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.two_roots.picture import two_trees_svg
@@ -101,7 +102,7 @@ def test_every_control_asks_another_question_and_back(trees, name, value, asked)
 
 changes = st.one_of(
     st.tuples(st.just("gfn"), st.integers(0, 2**40).map(hex)),
-    st.tuples(st.just("kind"), st.sampled_from([*VM_TYPES])),
+    st.tuples(st.just("kind"), st.sampled_from([*VM_KINDS])),
     st.tuples(st.just("root_level"), st.sampled_from([4, 5])),
     st.tuples(st.just("operation"), st.sampled_from([*OPERATIONS])),
     st.tuples(st.just("filter"), st.sampled_from([*FILTERS])),
@@ -278,7 +279,7 @@ def test_menus_and_buttons_offer_what_there_is_with_the_kernel_s_numbers(trees):
     assert [text for text, _ in trees.filter_radio.options] == [
         *("shared (1)", "private (2)", "both (3)", "neither (0)")
     ]
-    assert [value for _, value in trees.kind_buttons.options] == list(VM_TYPES)
+    assert [value for _, value in trees.kind_buttons.options] == list(VM_KINDS)
 
 
 def test_controls_stand_in_the_order_of_cause_and_effect(trees):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdpkit.lab.two_roots import FILTERS, OPERATIONS, VM_TYPES, Question, ask
+from tdpkit.lab.guest import VM_KINDS
+from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, ask
 from tdpkit.show.drawing import HATCHED
 from tdpkit.show.theme import DARK, LIGHT, LIVE, contrast
 from tdpkit.show.two_roots.live import OPERATION_LABELS
@@ -33,7 +34,7 @@ from tests.show.test_theme import TEXT_ROLES
 EXAMPLE = 0x322A84D
 FLAGS = (False, True)
 QUESTIONS = [
-    Question(EXAMPLE, *fields) for fields in product(VM_TYPES, (4, 5), FILTERS, OPERATIONS, FLAGS, FLAGS)
+    Question(EXAMPLE, *fields) for fields in product(VM_KINDS, (4, 5), FILTERS, OPERATIONS, FLAGS, FLAGS)
 ]
 BITS = {4: "MIRROR", 2: "DIRECT", 1: "INVALID"}
 SEPT_CALLS = ("BLOCK", "TRACK", "kick vCPUs", "DEMOTE", "REMOVE")
@@ -41,7 +42,7 @@ SEPT_CALLS = ("BLOCK", "TRACK", "kick vCPUs", "DEMOTE", "REMOVE")
 questions = st.builds(
     Question,
     st.one_of(st.sampled_from([0, 2**35 - 1, 511, 512 * 511, 2**18 - 1]), st.integers(0, 2**35 - 1)),
-    st.sampled_from([*VM_TYPES]),
+    st.sampled_from([*VM_KINDS]),
     st.sampled_from([4, 5]),
     st.sampled_from([*FILTERS]),
     st.sampled_from([*OPERATIONS]),

@@ -7,8 +7,7 @@ from random import Random
 import pytest
 
 from tdpkit.engine.gfn import X86_5LEVEL, Geometry, InvalidTypeError, InvalidValueError
-from tdpkit.lab.guest import layout_of
-from tdpkit.lab.split_call import CALL_LAYOUTS
+from tdpkit.lab.layouts import LAYOUTS, layout_of
 from tdpkit.lab.worlds import RACES
 from tdpkit.show.theme import LIGHT, LIVE_STYLE
 from tdpkit.show.walk import WalkStepper
@@ -82,7 +81,7 @@ def test_it_opens_on_the_toy_at_the_first_step():
 @pytest.mark.parametrize("layout", OPENINGS)
 def test_each_layout_opens_in_its_own_range_and_has_something_to_split(layout):
     stepper = WalkStepper(layout)
-    assert layout in CALL_LAYOUTS
+    assert layout in LAYOUTS
     assert stepper.call.splits
     assert stepper.setup.unit_level <= stepper.call.geometry.max_leaf_level
     assert (stepper.step_slider.min, stepper.step_slider.value) == (1, 1)

@@ -8,7 +8,7 @@ import pytest
 
 from tdpkit.engine.gfn import X86_4LEVEL, Geometry, InvalidValueError
 from tdpkit.engine.tree import LeafRun
-from tdpkit.lab.guest import Layout
+from tdpkit.lab.layouts import Layout
 from tdpkit.lab.split_call import SplitCall
 from tdpkit.lab.worlds import RACES, Faults
 from tdpkit.show.walk.state import Place, walk_state
