@@ -62,7 +62,7 @@ class Folios(NamedTuple):
 FOLIOS = {
     "2M": Folios(PG_LEVEL_2M, False, "2M folios"),
     "4K": Folios(PG_LEVEL_4K, False, "4K folios"),
-    "4K, spanned": Folios(PG_LEVEL_4K, True, "4K folios that a mapping spans"),
+    "4K, spanned": Folios(PG_LEVEL_4K, True, "spanned 4K folios"),
 }
 """As x86 has it; on the toy a "2M" folio is eight frames. The last breaks the rule that no mapping is larger
 than its folio (kernel-facts 9.6, C17)."""
