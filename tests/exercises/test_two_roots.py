@@ -392,6 +392,13 @@ def zap(kvm: Any, gfn: int, level: int) -> Any:
     return 0
 
 
+def zap_if_refused(kvm: Any, gfn: int, level: int) -> Any:
+    ret = yield from mirrors(kvm, gfn, level)
+    if ret:
+        yield from zap(kvm, gfn, level)
+    return ret
+
+
 def to_level_2(kvm: Any, gfn: int, level: int) -> Any:
     return kvm_tdp_mmu_mirrors_split_huge_pages(kvm, gfn, gfn + 1, level + 1)
 
@@ -459,6 +466,7 @@ WRONG: dict[str, tuple[Callable[..., Any], str]] = {
     "too far": (one_leaf_too_far, "frame 0xf: the leaf that maps frame 0x10 is split too"),
     "too early": (from_the_frame_before, "frame 0x8: the leaf that maps frame 0x0 is split too"),
     "a zap": (zap, "gets its page, but 7 frames of the leaf, the first of them 0x0, are not mapped any more"),
+    "a zap if it is refused": (zap_if_refused, f"{REFUSED}the private tree has changed."),
     "too high": (to_level_2, "raised InvalidValueError: a target level lies below the root's 2; 2 does not."),
     "always frame 0": (fixed_page, "beside another one; the guest accepts frame 0x8: the guest accepts it"),
     "locks again": (locks_again, "it takes mmu_lock, which KVM holds already."),
