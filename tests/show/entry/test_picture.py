@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -149,6 +149,100 @@ def test_the_boxes_hold_the_digits_of_the_entry_and_of_its_child():
         else:
             expected = [digits[:32], digits[32:]]
         assert bits_shown(TREES[case]) == expected, case
+
+
+def numbers_of(svg) -> dict[int, tuple[int, int]]:
+    """Where the number of each bit stands: the middle of its boxes, and a line above them."""
+    small = (text for text in svg.iter(f"{SVG}text") if text.get("font-size") == "9")
+    return {int(text.text): (int(text.get("x")), int(text.get("y"))) for text in small}
+
+
+def test_each_bit_has_its_box_and_its_digit_below_its_number():
+    for case, state in STATES.items():
+        svg = TREES[case]
+        boxes = {(int(r.get("x")), int(r.get("y"))) for r in drawn(svg, "rect") if r.get("width") == "27"}
+        digits = {
+            (int(text.get("x")), int(text.get("y"))): text.text
+            for text in svg.iter(f"{SVG}text")
+            if text.text in ("0", "1") and text.get("font-size") == "12"
+        }
+        values = [state.entry.spte, *([state.child.spte] if state.child else [])]
+        for bit, (x, y) in numbers_of(svg).items():
+            for value, below in zip(values, (5, 51), strict=False):
+                assert (x - 13, y + below) in boxes, (case, bit)
+                assert digits[x, y + below + 17] == f"{value >> bit & 1}", (case, bit)
+        assert len(boxes) == len(digits) == 64 * len(values)
+        rows = [[x for bit, (x, _) in numbers_of(svg).items() if bit // 32 == half] for half in (1, 0)]
+        assert all(after - before in (27, 31) for row in rows for before, after in pairwise(row))
+
+
+def test_each_field_has_its_label_below_the_middle_of_its_bits():
+    for case, state in STATES.items():
+        svg = TREES[case]
+        labels = [text for text in svg.iter(f"{SVG}text") if text.get("font-size") == "10"]
+        found = {(text.text, int(text.get("x")), int(text.get("y"))) for text in labels}
+        at, expected = numbers_of(svg), set()
+        for field in state.entry.fields:
+            for half in (range(63, 31, -1), range(31, -1, -1)):
+                bits = [bit for bit in half if field.low <= bit <= field.high and field.label]
+                if bits:
+                    middle = (at[bits[0]][0] - 13 + at[bits[-1]][0] + 14) // 2
+                    expected.add((field.label, middle, at[bits[0]][1] + 46))
+        assert found == expected, case
+
+
+def test_each_mark_of_a_changed_bit_is_at_that_bit():
+    """Triangles below frame bits of the child, diamonds below others; outlines around their boxes."""
+    for case, state in STATES.items():
+        if state.child:
+            at, changed = numbers_of(TREES[case]), state.child.spte ^ state.entry.spte
+            for role, bits in (
+                ("split-mark", range(12, 52)),
+                ("crossing-mark", [*range(12), *range(52, 64)]),
+            ):
+                expected = {at[bit] for bit in bits if changed >> bit & 1}
+                shapes = [
+                    p for p in drawn(TREES[case], "path") if LIGHT[role] in (p.get("fill"), p.get("stroke"))
+                ]
+                starts = {tuple(map(int, re.match(r"M(\d+) (\d+)", p.get("d")).groups())) for p in shapes}
+                assert {(x, y + 80) for x, y in expected} <= starts, case
+                assert {(x - 13, y + 51) for x, y in expected} <= starts, case
+
+
+def test_an_entry_is_called_frozen_exactly_if_it_holds_the_frozen_value():
+    """0x5a0 beside bit 63 (arch/x86/kvm/mmu/spte.h: FROZEN_SPTE)."""
+    frozen = 1 << 63 | 0x5A0
+    raws = [frozen, *(frozen ^ 1 << bit for bit in range(64)), *(one.spte for one in EXAMPLES.values()), 0]
+    for raw in raws:
+        for level in range(1, 6):
+            said = entry_words(entry_state(read_entry(raw, level)))
+            assert said.answer.startswith("Frozen: ") is (raw == frozen), hex(raw)
+            assert ("frozen" in entry_text(entry_state(read_entry(raw, level))).lower()) is (raw == frozen)
+
+
+def test_the_title_is_the_value_and_its_level():
+    svg = TREES["2M", 2, 0, False, True]
+    assert texts(svg)[0] == svg.find(f"{SVG}title").text == "0x80a00001c8a00fb7 at level 2 (2M per entry)"
+    assert texts(tree(take_apart("2T+4K").svg()))[0] == (
+        "The address 2T+4K, bit by bit, under a root of level 4"
+    )
+
+
+def test_each_index_of_an_address_stands_below_its_digits():
+    for case, picture in PATHS.items():
+        svg = tree(picture.svg())
+        large = [text for text in svg.iter(f"{SVG}text") if text.get("font-size") == "20"]
+        digits = [
+            t for t in svg.iter(f"{SVG}text") if t.text in ("0", "1") and "mono" in t.get("font-family")
+        ]
+        bits = picture.private.geometry.index_bits
+        for row in {int(text.get("y")) for text in large}:
+            below = sorted(int(text.get("x")) for text in large if int(text.get("y")) == row)
+            above = sorted(int(text.get("x")) for text in digits if int(text.get("y")) == row - 32)
+            groups = [above[at : at + bits] for at in range(0, bits * len(below), bits)]
+            assert len(above) == bits * len(below) + 12
+            for middle, group in zip(below, groups, strict=True):
+                assert abs(middle - (group[0] + group[-1]) // 2) <= 1, case
 
 
 def marked(svg, role: str) -> list[int]:

@@ -220,6 +220,204 @@ def test_a_long_call_is_ticks_and_runs_not_a_box_per_step(states):
     assert max(sizes.values()) < 40_000
 
 
+# ---- places: where the marks stand ----------------------------------------------------------------------
+#
+# Trees and rails are drawn from 24 to 664. A toy of 64 frames is whole: 10 units are a frame. The tracks of
+# the rail go from 120 to 658.
+
+
+def row_of(svg: ElementTree.Element, level: int) -> int:
+    """The top of a level's boxes: its name stands 6 or 7 above them."""
+    [y] = [
+        int(text.get("y"))
+        for text in svg.iter(f"{SVG}text")
+        if re.match(rf"level {level} · \d+\w? (frames? )?(each|per)", text.text or "")
+    ]
+    return y + (6 if f"level {level} · " in text_at(svg, 658, y) else 7)
+
+
+def text_at(svg: ElementTree.Element, x: int, y: int) -> str:
+    found = (text for text in svg.iter(f"{SVG}text") if (text.get("x"), text.get("y")) == (f"{x}", f"{y}"))
+    return next((text.text or "" for text in found), "")
+
+
+def outlines(svg: ElementTree.Element, role: str, width: int) -> list[tuple[int, int, int, int]]:
+    """(left, top, right, bottom) of each box drawn with such a line."""
+    shape = re.compile(r"M(\d+) (\d+) H(\d+) V(\d+) H\1 Z")
+    return [
+        tuple(map(int, found.groups()))
+        for path in drawn(svg, "path")
+        if (path.get("stroke"), path.get("stroke-width")) == (LIGHT[role], str(width))
+        and (found := shape.fullmatch(path.get("d")))
+    ]
+
+
+def boxes(svg: ElementTree.Element, height: int, **like: str) -> list[tuple[int, int, int]]:
+    """(left, right, top) of each rect of this height whose fill ends so."""
+    return [
+        (int(rect.get("x")), int(rect.get("x")) + int(rect.get("width")), int(rect.get("y")))
+        for rect in drawn(svg, "rect")
+        if rect.get("height") == str(height) and rect.get("fill").endswith(like.get("fill", ""))
+    ]
+
+
+def tips(svg: ElementTree.Element, role: str, shape: str) -> list[tuple[int, int]]:
+    """Where each filled mark of `role` and `shape` begins."""
+    found = (re.match(shape, path.get("d")) for path in drawn(svg, "path") if path.get("fill") == LIGHT[role])
+    return [(int(match[1]), int(match[2])) for match in found if match]
+
+
+POINTER = r"M(\d+) (\d+) L\d+ \d+ H\d+ Z$"
+DIAMOND = r"M(\d+) (\d+) L\d+ \d+ L\d+ \d+ L\d+ \d+ Z$"
+
+
+def toys(states):
+    return {case: state for case, state in states.items() if state.call.geometry.root_pages == 64}
+
+
+def test_the_ring_is_around_the_entry_at_which_the_walk_stands(states, trees):
+    seen = set()
+    for case, state in toys(states).items():
+        step, svg = state.step, trees[case]
+        standing = step.level and step.kind not in ("start", "free", "return")
+        expected = []
+        if standing:
+            top, size = row_of(svg, step.level), state.call.geometry.pages(step.level)
+            expected = [(24 + 10 * step.gfn, top, 24 + 10 * (step.gfn + size), top + 44)]
+        assert outlines(svg, "ink", 4) == expected, case
+        seen.add((standing, step.level))
+    assert {(True, 3), (True, 2)} <= seen
+
+
+def test_the_ring_of_a_large_machine_is_on_the_strip_of_its_level(trees):
+    """The visit of the second 2M leaf at 1G, then one far on; a table of 512 entries is 640 units wide."""
+    for at, left in ((19, 24 + 640 // 512), (400, 24 + 640 * 382 // 512)):
+        svg = tree(walk_svg(walk_state(opening("one-1G"), at), LIGHT))
+        top = row_of(svg, 2)
+        assert outlines(svg, "ink", 4) == [(left, top, left + 3, top + 24)]
+        assert {top for _, top, _, _ in outlines(svg, "ink", 2)} >= {row_of(svg, 4), row_of(svg, 3)}
+
+
+def test_each_badge_is_on_the_entry_of_its_visit(states, trees):
+    """The badges of an entry lie about its middle; that of the last visit is dark."""
+    for case, state in toys(states).items():
+        svg = trees[case]
+        visits = [step for step in state.call.steps[: state.at + 1] if step.kind == "visit"]
+        badges = [disc for disc in drawn(svg, "circle") if disc.get("r") == "9"]
+        discs = {(int(disc.get("cx")), int(disc.get("cy"))): disc.get("fill") for disc in badges}
+        numbers = {
+            (int(t.get("x")), int(t.get("y")) - 4): int(t.text)
+            for t in svg.iter(f"{SVG}text")
+            if t.get("font-size") == "10"
+        }
+        assert set(numbers) == set(discs), case
+        assert {numbers[at] for at, fill in discs.items() if fill == LIGHT["ink"]} == {
+            *[len(visits)] * bool(visits)
+        }
+        on: dict[tuple[int, int], list[int]] = {}
+        for (x, y), number in numbers.items():
+            step = visits[number - 1]
+            assert row_of(svg, step.level) < y < row_of(svg, step.level) + 44
+            on.setdefault((step.gfn, step.level), []).append(x)
+        for (gfn, level), found in on.items():
+            middle = 24 + 10 * gfn + 5 * state.call.geometry.pages(level)
+            assert abs(sum(found) / len(found) - middle) <= 1, (case, gfn, level)
+
+
+def test_every_entry_is_drawn_where_its_frames_are(states, trees):
+    """Of the boxes over the middle of a frame the last one drawn is seen."""
+    for case, state in toys(states).items():
+        svg, at_end = trees[case], state.call.geometry.root_level
+        for strip, level in zip(state.strips, range(at_end, 0, -1), strict=True):
+            row = [(low, high) for low, high, top in boxes(svg, 44) if top == row_of(svg, level)]
+            kinds = [
+                next(cell.kind for cell in strip.cells if cell.first <= gfn < cell.last)
+                if any(cell.first <= gfn < cell.last for cell in strip.cells)
+                else ""
+                for gfn in range(64)
+            ]
+            for kind in ("crossing", "split"):
+                hatched = [box for box in boxes(svg, 44, fill=f"-{kind})") if box[2] == row_of(svg, level)]
+                covered = {gfn for gfn in range(64) if any(a <= 29 + 10 * gfn < b for a, b, _ in hatched)}
+                assert covered == {gfn for gfn in range(64) if kinds[gfn] == kind}, (case, level)
+            assert {gfn for gfn in range(64) if any(a <= 29 + 10 * gfn < b for a, b in row)} == {
+                gfn for gfn in range(64) if kinds[gfn]
+            }
+
+
+def test_levels_that_the_walk_does_not_go_down_to_say_so(states, trees):
+    for case, state in states.items():
+        said = [text for text in texts(trees[case]) if text.endswith(", never visited")]
+        below = range(state.call.target_level, 0, -1)
+        assert [text.split(" · ")[0] for text in said] == [f"level {level}" for level in below], case
+
+
+def test_what_was_visited_of_a_large_machine_has_a_bar_below_it():
+    """Kai's range: the first entry of the root, of its table the second, and in the end all of that one's."""
+    call = opening("one-1G")
+    svg = tree(walk_svg(walk_state(call, len(call.steps) - 1), LIGHT))
+    bars = [(low, high, top) for low, high, top in boxes(svg, 4, fill=LIGHT["ink"])]
+    below = {level: row_of(svg, level) + 27 for level in (4, 3, 2)}
+    assert bars == [(24, 64, below[4]), (64, 104, below[3]), (24, 664, below[2])]
+
+
+def test_edges_goal_and_range_are_at_their_frames(states, trees):
+    for case, state in toys(states).items():
+        svg, span = trees[case], state.call.span
+        ends = [24 + 10 * min(frame, 64) for frame in (span.start, span.end)]
+        dashed = [path.get("d") for path in drawn(svg, "path") if path.get("stroke-dasharray") == "3 3"]
+        assert [int(re.match(r"M(\d+) ", d)[1]) for d in dashed] == ends, case
+        wide = [path for path in drawn(svg, "path") if path.get("stroke-width") == "3"]
+        [bracket] = [path.get("d") for path in wide if path.get("stroke") == LIGHT["range"]]
+        low, high = re.match(r"M(\d+) \d+ V\d+ H(\d+) V", bracket).groups()
+        assert [int(low), int(high)] == [ends[0], max(ends[1], ends[0] + 2)], case
+        goal, now = tips(svg, "ink", POINTER)
+        assert goal[0] == 24 + 10 * min(state.step.goal, 64), case
+        assert goal[1] < now[1], "the goal's stands at the axis, the other at the rail"
+
+
+def test_each_mark_of_the_rail_is_at_its_step(states, trees):
+    """Dots are visits, diamonds splits, triangles the other thread; the hatch is where a lock is not held."""
+    for case, state in states.items():
+        steps, svg, call = len(state.rail.kinds), trees[case], state.call
+        if steps > 40:
+            continue
+        room = max(steps, 24 if state.hidden else 2)
+
+        def x(step: int, room: int = room) -> int:
+            return 120 + 538 * step // room
+
+        def at(*kinds: str, x=x, call=call, steps=steps) -> list[int]:
+            found = [n for n, step in enumerate(call.steps[:steps]) if step.kind in kinds]
+            return [(x(n) + x(n + 1)) // 2 for n in found]
+
+        [events] = [int(t.get("y")) - 4 for t in svg.iter(f"{SVG}text") if t.text == "events"]
+        dots = [d for d in drawn(svg, "circle") if (d.get("r"), d.get("cy")) == ("4", f"{events}")]
+        assert [int(dot.get("cx")) for dot in dots] == at("visit"), case
+        assert [x for x, y in tips(svg, "split-mark", DIAMOND) if y == events - 6] == at("split"), case
+        others = [x + 6 for x, y in tips(svg, "bad", r"M(\d+) (\d+) L\d+ \d+ L\d+ \d+ Z$") if y == events + 5]
+        assert others == at("other"), case
+        dashes = [box for box in boxes(svg, 3) if (box[1] - box[0], box[2]) == (10, events - 1)]
+        assert [(low + high) // 2 for low, high, _ in dashes] == at("drop", "resched"), case
+        for name, flag in (("mmu_lock", "held"), ("RCU", "rcu")):
+            [y] = [int(t.get("y")) - 9 for t in svg.iter(f"{SVG}text") if t.text == name]
+            gaps = [box for box in boxes(svg, 11, fill="-crossing)") if box[2] == y]
+            without = {n for n, step in enumerate(call.steps[:steps]) if not getattr(step, flag)}
+            middles = {n: (x(n) + x(n + 1)) // 2 for n in range(steps)}
+            assert {n for n, middle in middles.items() if any(a <= middle < b for a, b, _ in gaps)} == without
+
+
+def test_the_rail_says_where_the_call_is_now(states, trees):
+    for case, state in states.items():
+        steps = max(len(state.rail.kinds), 24 if state.hidden else 2)
+        low, high = (120 + 538 * n // steps for n in (state.at, state.at + 1))
+        x, _ = tips(trees[case], "ink", POINTER)[-1]
+        assert x == (low + high) // 2, case
+        [frame] = [one for one in outlines(trees[case], "ink", 2) if one[3] - one[1] == 76]
+        assert frame[0] <= x <= frame[2]
+        assert abs(frame[2] - frame[0] - max(high - low, 6)) <= 1
+
+
 # ---- room for the words --------------------------------------------------------------------------------
 
 
