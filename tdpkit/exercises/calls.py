@@ -19,8 +19,8 @@ from tdpkit.engine.gfn import (
 )
 from tdpkit.engine.tree import Leaf, LeafRun, leaf_runs
 from tdpkit.lab.guest import Guest, Layout, layout_of
-from tdpkit.lab.spec import Judgement, forced_in, judge, leaves_at_edges
-from tdpkit.lab.strategies import Call, Report, run_strategy
+from tdpkit.lab.judge import Judgement, Report, forced_in, judge, leaves_at_edges, run_strategy
+from tdpkit.lab.strategies import PlannedCall as Call
 from tdpkit.lab.words import count_of
 from tdpkit.show.boundary.state import BoundaryState, boundary_state
 

@@ -16,18 +16,10 @@ from typing import Any
 
 from tdpkit.engine.gfn import PG_LEVEL_2M, X86_4LEVEL, Geometry, GfnRange, format_gfn, parse_gfn
 from tdpkit.lab.guest import Guest, layout_of
+from tdpkit.lab.judge import forced_in, judge, run_strategy
 from tdpkit.lab.search import UNIVERSES, Tally, search
-from tdpkit.lab.spec import forced_in, judge
-from tdpkit.lab.strategies import (
-    Call,
-    Strategy,
-    head_and_tail,
-    kai_two_step,
-    merged_blocks,
-    one_2m_pass,
-    run_strategy,
-    walk_v3,
-)
+from tdpkit.lab.strategies import PlannedCall as Call
+from tdpkit.lab.strategies import Planner, head_and_tail, kai_two_step, merged_blocks, one_2m_pass, walk_v3
 from tdpkit.lab.words import count_of, group_digits
 from tdpkit.show.boundary.state import boundary_state
 from tdpkit.show.case.state import case_state
@@ -126,7 +118,7 @@ def check_edge_blocks(edge_blocks: Any) -> Verdict:
     )
 
 
-def _search(strategy: Strategy) -> Tally:
+def _search(strategy: Planner) -> Tally:
     return search(_TOY, {"submitted": strategy})["submitted"]
 
 

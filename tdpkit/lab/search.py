@@ -17,7 +17,8 @@ Larger toys have too many cases; :func:`sample` takes some of them, by a seed, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache, partial
 from itertools import count, product
 from random import Random
@@ -171,7 +172,9 @@ def put_back(geometry: Geometry, after: Shape, table: Shape, level: int, start: 
             entry = was
         elif not isinstance(entry, str) and not (start <= first and first + pages <= end):
             below = (LEAF,) * geometry.entries if was == LEAF else was
-            entry = _put_back(geometry, entry, below, level - 1, max(start - first, 0), min(end - first, pages))
+            entry = _put_back(
+                geometry, entry, below, level - 1, max(start - first, 0), min(end - first, pages)
+            )
         found.append(entry)
     return tuple(found)
 
@@ -179,14 +182,21 @@ def put_back(geometry: Geometry, after: Shape, table: Shape, level: int, start: 
 _reached, _put_back = (lru_cache(maxsize=1 << 16)(function) for function in (reached, put_back))
 
 
-class _Engine:
-    """What calls do to trees of one geometry: each runs once for each content of the entries it reaches."""
+_Known = dict[Shape, tuple[Shape, int, int]]
+"""By what a call meets, its effect; plain tuples, which Python's collector of garbage need not look at."""
 
-    def __init__(self, geometry: Geometry) -> None:
+
+class _Engine:
+    """What calls do to trees of one geometry: each runs once for each content of the entries it reaches.
+
+    planted: trees that are kept in memory.
+    """
+
+    def __init__(self, geometry: Geometry, planted: int) -> None:
         self.geometry = geometry
-        self._known: dict[PlannedCall, dict[Shape, Effect]] = {}
-        self._ran: dict[tuple[PlannedCall, Shape], Effect] = {}
-        self._planted = lru_cache(maxsize=1 << 13)(partial(ToyTree, geometry))
+        self._known: dict[PlannedCall, _Known] = defaultdict(dict)
+        self._ran: dict[PlannedCall, _Known] = defaultdict(dict)
+        self._planted = lru_cache(maxsize=planted)(partial(ToyTree, geometry))
 
     def effect(self, shape: Shape, call: PlannedCall) -> Effect:
         """What `call` does to the tree. Raises NotTheTree if it reaches further than it should.
@@ -195,23 +205,22 @@ class _Engine:
         """
         shift = self.geometry.shifts[self.geometry.root_level]
         first, last = call.start >> shift, (max(call.end, call.start + 1) - 1 >> shift) + 1
-        part = shape[first:last]
-        known = self._known.setdefault(call, {})
+        known, part = self._known[call], shape[first:last]
         if part not in known:
             after, visits, splits = self._run(shape, call)
-            known[part] = Effect(after[first:last], visits, splits)
+            known[part] = after[first:last], visits, splits
         after, visits, splits = known[part]
         return Effect((*shape[:first], *after, *shape[last:]), visits, splits)
 
     def _run(self, shape: Shape, call: PlannedCall) -> Effect:
         geometry, range_of_call = self.geometry, (self.geometry.root_level, call.start, call.end)
-        met = call, reached(geometry, shape, *range_of_call)
-        if met not in self._ran:
-            effect = self._ran[met] = self._planted(shape).tried(call)
+        ran, met = self._ran[call], reached(geometry, shape, *range_of_call)
+        if met not in ran:
+            effect = self._planted(shape).tried(call)
             if put_back(geometry, effect.after, shape, *range_of_call) != effect.after:
                 raise NotTheTree(f"{call}: it has split what lies beyond its range")
-            return effect
-        after, visits, splits = self._ran[met]
+            ran[met] = effect.after, effect.visits, effect.splits
+        after, visits, splits = ran[met]
         return Effect(put_back(geometry, after, shape, *range_of_call), visits, splits)
 
     def made(self, shape: Shape, calls: Calls) -> Effect:
@@ -349,7 +358,7 @@ def search(universe: Universe, strategies: Mapping[str, Planner]) -> dict[str, T
 
     Raises NotTheTree if a call leaves a tree whose frames are not those of before.
     """
-    geometry, engine = universe.geometry, _Engine(universe.geometry)
+    geometry, engine = universe.geometry, _Engine(universe.geometry, 1 << 12)
     forest = _Forest(engine)
     found = [forest.number_of(shape) for shape in universe.shapes()]
     Random(0).shuffle(found)
@@ -378,7 +387,7 @@ def sample(
 
     A sample proves nothing; it may find something. Raises as :func:`search`.
     """
-    random, frames, engine = Random(seed), geometry.root_pages, _Engine(geometry)
+    random, frames, engine = Random(seed), geometry.root_pages, _Engine(geometry, 1 << 4)
     counters = {name: _Counter(geometry) for name in strategies}
     plans = cache(
         lambda span: [(name, tuple(plan_of(one, geometry, span, frames))) for name, one in strategies.items()]

@@ -62,11 +62,14 @@ class Rule(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A contender's line among the cost curves: its name in the legend, a colour's role, matplotlib's dash."""
+    """A contender's line among the cost curves."""
 
     label: str
+    """Its name in the legend."""
     role: str
+    """Its colour, by role."""
     dash: str = "-"
+    """As matplotlib writes it."""
     width: float = 1.5
 
 
@@ -86,6 +89,7 @@ class Strategy:
         self.__doc__ = plan.__doc__
 
     def __call__(self, geometry: Geometry, span: GfnRange) -> list[PlannedCall]:
+        """The calls to make for `span`, in order."""
         return made(self.plan(geometry, span.start, span.end))
 
     def __repr__(self) -> str:
@@ -200,7 +204,7 @@ def calls_to_multiples(geometry: Geometry, s: int, e: int, level: int) -> list[P
     "two calls",
     "[s, up {large}) [down {large}, e)",
     "the patch's own call, on the range's part of the first and of the last {large}",
-    source="Yan Zhao, M7, for very large ranges (aW2Iwpuwoyod8eQc@yzhao56-desk.sh.intel.com; kernel-facts C19)",
+    source="Yan Zhao, M7, for large ranges (aW2Iwpuwoyod8eQc@yzhao56-desk.sh.intel.com; kernel-facts C19)",
     curve=Curve("two calls to the 1G ends", "shared", "-."),
 )
 def two_calls(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
@@ -318,7 +322,7 @@ def merged_blocks(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
 )
 def head_rounded_up(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """The blocks of s begin at the next multiple of their size, not at the one before."""
-    head = (one._replace(start=one.end, end=2 * one.end - one.start) for one in blocks(geometry, s))
+    head = (one._replace(start=one.end, end=one.end + (one.end - one.start)) for one in blocks(geometry, s))
     return once([*head, *blocks(geometry, e)])
 
 

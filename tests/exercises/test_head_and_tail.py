@@ -30,7 +30,7 @@ from tdpkit.exercises.head_and_tail import (
 )
 from tdpkit.exercises.ratio_guess import RatioGuess, in_words
 from tdpkit.exercises.verdict import Verdict
-from tdpkit.lab.strategies import Call
+from tdpkit.lab.strategies import PlannedCall as Call
 from tdpkit.show.boundary.state import BoundaryState
 from tdpkit.show.case.state import CaseState
 from tests.oracles.junk import Hostile, HostileError, breaking, endless

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from zlib import crc32
 
-from tdpkit.lab.search import Case
+from tdpkit.lab.search import ToyCase
 from tdpkit.lab.words import count_of
 
 from ..drawing import Drawing
@@ -83,7 +83,7 @@ def case_text(state: CaseState) -> str:
 class CasePicture:
     """A case to be displayed: a picture, and the same in words."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: ToyCase) -> None:
         self.state = case_state(case)
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """One case of a search, ready to be drawn or read out: a tree, a range, the calls for it, what they left.
 
-:func:`case_state` reads a :class:`~tdpkit.lab.search.Case`; it draws nothing. Frames are those of a toy, so
-they are written as plain numbers, and a leaf's size is its number of frames.
+:func:`case_state` reads a :class:`~tdpkit.lab.search.ToyCase`; it draws nothing. Frames are those of a toy,
+so they are written as plain numbers, and a leaf's size is its number of frames.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry
-from tdpkit.lab.search import Case
+from tdpkit.lab.search import ToyCase
 from tdpkit.lab.shapes import HOLE, LEAF, Shape
 from tdpkit.lab.spec import edges_of, holds_both_sides
-from tdpkit.lab.strategies import Call
+from tdpkit.lab.strategies import PlannedCall
 from tdpkit.lab.words import count_of
 
 from ..strips import Cell, Strip
@@ -66,7 +66,7 @@ class CaseState(NamedTuple):
     """(kind, name) of each kind of cell that occurs."""
 
 
-def case_state(case: Case) -> CaseState:
+def case_state(case: ToyCase) -> CaseState:
     """What became of one tree and one range."""
     reader = _Reader(case)
     trees = [Tree("before", reader.strips(reader.plain(case.shape)))]
@@ -96,7 +96,7 @@ def _span(start: int, end: int) -> str:
     return f"[{start}, {end})"
 
 
-def _mark(call: Call) -> CallMark:
+def _mark(call: PlannedCall) -> CallMark:
     note = "only what crosses" if call.only_cross_boundary else ""
     end = f"{call.end}" if call.end <= _LONGEST_NUMBER else "..."
     return CallMark(call.start, call.end, f"[{call.start}, {end}) to level {call.target_level}", note)
@@ -117,7 +117,7 @@ def _names(geometry: Geometry) -> dict[str, str]:
 class _Reader:
     """Reads the trees of a case, entry by entry."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: ToyCase) -> None:
         self.case = case
         self.geometry = case.geometry
         self.edges = edges_of(case.span)

@@ -12,8 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from tdpkit.engine.gfn import GfnRange
 from tdpkit.lab.guest import Layout
-from tdpkit.lab.spec import Judgement
-from tdpkit.lab.strategies import Report
+from tdpkit.lab.judge import Judgement, Report
 
 from ..strips import Cell
 from .axis import Axis

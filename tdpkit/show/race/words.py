@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from tdpkit.engine.gfn import GfnRange, format_gfn
-from tdpkit.lab.strategies import Call
+from tdpkit.lab.strategies import PlannedCall
 from tdpkit.lab.words import count_of, group_digits
 
 from .state import Race, RaceState, Row
@@ -121,7 +121,7 @@ ZAP = ("and then the zap", "of the same range, after an exact split")
 """What is beneath the rows: the zap walks the same entries again."""
 
 
-def call_words(race: Race, call: Call) -> tuple[str, str, str]:
+def call_words(race: Race, call: PlannedCall) -> tuple[str, str, str]:
     """Its range for people, in hex, and what it splits."""
     what = "only what crosses" if call.only_cross_boundary else "every leaf"
     target, span = level_name(race, call.target_level), GfnRange(call.start, call.end)
@@ -191,7 +191,7 @@ def race_table(state: RaceState) -> str:
     return f"<table><caption>{escape(said)}</caption>{head}{body}</table>"
 
 
-def _call_in_short(race: Race, call: Call) -> str:
+def _call_in_short(race: Race, call: PlannedCall) -> str:
     crossing = ", only what crosses" if call.only_cross_boundary else ""
     return f"{GfnRange(call.start, call.end)} to {level_name(race, call.target_level)}{crossing}"
 

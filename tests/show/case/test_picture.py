@@ -8,10 +8,12 @@ import pytest
 
 from tdpkit.engine.gfn import Geometry, GfnRange
 from tdpkit.exercises.verdict import Verdict
-from tdpkit.lab.search import SAMPLED, UNIVERSES, Case, Machine, sample, search
+from tdpkit.lab.search import SAMPLED, UNIVERSES, ToyTree, sample, search
+from tdpkit.lab.search import ToyCase as Case
 from tdpkit.lab.shapes import HOLE, LEAF, Shape, random_shape, tables_of
 from tdpkit.lab.spec import edges_of, split_as_forced
-from tdpkit.lab.strategies import STRATEGIES, Call, plan_of
+from tdpkit.lab.strategies import STRATEGIES, plan_of
+from tdpkit.lab.strategies import PlannedCall as Call
 from tdpkit.show.case import CasePicture
 from tdpkit.show.case.picture import case_svg, case_text
 from tdpkit.show.case.state import CaseState, case_state
@@ -54,7 +56,7 @@ def case_of(geometry: Geometry, shape: Shape, span: GfnRange, calls: list[Call])
     """`calls` made on the engine."""
     made, visits, splits = shape, 0, 0
     for call in calls:
-        made, visited, split = Machine(geometry, made).step(call)
+        made, visited, split = ToyTree(geometry, made).tried(call)
         visits, splits = visits + visited, splits + split
     expected = split_as_forced(geometry, shape, edges_of(span))
     forced = tables_of(expected) - tables_of(shape)

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, format_gfn, parse_gfn
-from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, Call
+from tdpkit.lab.strategies import CONTENDERS, STRATEGIES
+from tdpkit.lab.strategies import PlannedCall as Call
 from tdpkit.show.race import StrategyRace
+from tdpkit.show.race.guests import GUESTS, OPENING_ROWS
 from tdpkit.show.race.picture import race_svg
-from tdpkit.show.race.rows import GUESTS, OPENING_ROWS
 from tdpkit.show.race.state import ORDERS, run_race
 from tdpkit.show.theme import LIVE, LIVE_STYLE
 from tests.oracles.exhibits import picture_of, words

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import GfnRange, parse_gfn
-from tdpkit.lab.strategies import STRATEGIES, Call
+from tdpkit.lab.strategies import STRATEGIES
+from tdpkit.lab.strategies import PlannedCall as Call
 from tdpkit.lab.words import group_digits
 from tdpkit.show.race import StrategyRace
+from tdpkit.show.race.guests import GUESTS, OPENING_ROWS, rows_of
 from tdpkit.show.race.picture import race_svg
-from tdpkit.show.race.rows import GUESTS, OPENING_ROWS, rows_of
 from tdpkit.show.race.state import RaceState, Track, run_race
 from tdpkit.show.race.words import FOOTNOTE, VERDICTS, ZAP, answer, notes, race_table, race_text, title
 from tdpkit.show.theme import DARK, LIGHT, LIVE, contrast

@@ -12,11 +12,12 @@ from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.scan import scan
 from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, translate
 from tdpkit.lab.guest import map_layout
-from tdpkit.lab.spec import forced_in, judge
-from tdpkit.lab.strategies import STRATEGIES, Call, kai_two_step, run_strategy
+from tdpkit.lab.judge import forced_in, judge, run_strategy
+from tdpkit.lab.strategies import STRATEGIES, kai_two_step
+from tdpkit.lab.strategies import PlannedCall as Call
 from tdpkit.lab.worlds import JournalWorld
 from tdpkit.show.race.axis import axis_for
-from tdpkit.show.race.rows import GUESTS, OPENING_ROWS, RULES, checked, rows_of, rule_of
+from tdpkit.show.race.guests import GUESTS, MOST_ROWS, OPENING_ROWS, checked, rows_of, rule_of
 from tdpkit.show.race.state import MOST_LANES, Track, lanes_of, run_race
 
 ALL = rows_of(STRATEGIES)
@@ -304,11 +305,10 @@ def test_calls_on_one_lane_do_not_overlap(spans):
 
 
 def test_every_strategy_of_the_lab_has_its_words():
-    assert set(RULES) == set(STRATEGIES)
     geometry = GUESTS["16T-2M"].layout.geometry
     titles = [rule_of(name, strategy, geometry).title for name, strategy in STRATEGIES.items()]
     assert len(set(titles)) == len(titles)
-    assert not any("{" in text for rule in RULES.values() for text in rule.on(geometry))
+    assert not any("{" in text for one in STRATEGIES.values() for text in one.rule.on(geometry))
     assert (
         rule_of("one_2m_pass", STRATEGIES["one_2m_pass"], GUESTS["toy"].layout.geometry).title
         == "one 16K pass"
@@ -343,7 +343,7 @@ def test_a_strategy_of_one_s_own_is_shown_by_its_name_and_its_docstring():
         ({"mine": 3}, InvalidTypeError),
         ({"": kai_two_step}, InvalidTypeError),
         ({3: kai_two_step}, InvalidTypeError),
-        ({f"s{n}": kai_two_step for n in range(14)}, InvalidValueError),
+        ({f"s{n}": kai_two_step for n in range(MOST_ROWS + 1)}, InvalidValueError),
         ([["walk_v3"]], InvalidValueError),
     ],
 )
