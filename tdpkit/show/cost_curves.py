@@ -103,7 +103,7 @@ def _draw(axes: Axes, curves: Curves) -> None:
     axes.plot(sizes, curves.zap, color=LIGHT["line"], linewidth=6, alpha=0.5, label="the zap that follows")
     for name, visits in curves.split.items():
         curve = curve_of(name)
-        look = {"color": LIGHT[curve.role], "linestyle": curve.dash, "linewidth": curve.width}
+        look: dict[str, Any] = {"color": LIGHT[curve.role], "linestyle": curve.dash, "linewidth": curve.width}
         axes.plot(sizes, visits, label=f"split: {curve.label}", **look)
     axes.set_title(_named(curves), loc="left", fontsize=11, fontweight="bold")
     axes.set_xscale("log", base=2)
