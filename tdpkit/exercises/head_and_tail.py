@@ -28,18 +28,16 @@ from tdpkit.engine.gfn import (
 )
 from tdpkit.engine.tree import Leaf, LeafRun, leaf_runs
 from tdpkit.lab.guest import Guest
+from tdpkit.lab.judge import Judgement, Report, forced_in, judge, leaves_at_edges, run_strategy
 from tdpkit.lab.layouts import Layout, layout_of
 from tdpkit.lab.search import UNIVERSES, Tally, search
 from tdpkit.lab.shapes import Shape, leaves_of
-from tdpkit.lab.spec import Judgement, forced_in, judge, leaves_at_edges
 from tdpkit.lab.strategies import (
-    Call,
-    Report,
+    PlannedCall,
     head_and_tail,
     kai_two_step,
     merged_blocks,
     one_2m_pass,
-    run_strategy,
     walk_v3,
 )
 from tdpkit.lab.words import count_of, group_digits
@@ -76,9 +74,11 @@ def _frame(value: Any, what: str) -> int:
     return parse_gfn(value) if isinstance(value, str) else check_gfn(value, what)
 
 
-def _read_call(item: Any, geometry: Geometry) -> Call:
+def _read_call(item: Any, geometry: Geometry) -> PlannedCall:
     """(start, end, target level), or a call that splits all of its range."""
-    parts = [*item[:3]] if isinstance(item, Call) and not item.only_cross_boundary else ordered(item, 3)
+    parts = (
+        [*item[:3]] if isinstance(item, PlannedCall) and not item.only_cross_boundary else ordered(item, 3)
+    )
     if parts is None:
         raise refused("a call is (start, end, target level)", item)
     span = GfnRange(_frame(parts[0], "the start"), _frame(parts[1], "the end"))
@@ -87,10 +87,10 @@ def _read_call(item: Any, geometry: Geometry) -> Call:
         raise refused(f"a target level is that of a smaller leaf, 1 to {lowest}", parts[2])
     if span.end > 2 * geometry.root_pages:
         raise Wrong(f"{shown(item)} ends far beyond the machine.")
-    return Call(span.start, span.end, target)
+    return PlannedCall(span.start, span.end, target)
 
 
-def _read_calls(said: Any, geometry: Geometry) -> list[Call]:
+def _read_calls(said: Any, geometry: Geometry) -> list[PlannedCall]:
     found = None if isinstance(said, Mapping) else items(said, _MOST_CALLS + 1)
     if found is None:
         raise refused("a list of (start, end, target level) is wanted", said)
@@ -99,7 +99,7 @@ def _read_calls(said: Any, geometry: Geometry) -> list[Call]:
     return [_read_call(item, geometry) for item in found]
 
 
-_Plans = dict[tuple[int, ...], list[Call]]
+_Plans = dict[tuple[int, ...], list[PlannedCall]]
 
 
 def _plans(
@@ -145,7 +145,7 @@ def _around(edge: int, *, small: bool = False) -> Layout:
     return layout_of(X86_4LEVEL, base + 2 * pages, *runs)
 
 
-def _run_edge(layout: Layout, edge: int, calls: Sequence[Call]) -> EdgeRun:
+def _run_edge(layout: Layout, edge: int, calls: Sequence[PlannedCall]) -> EdgeRun:
     """Make `calls` for one edge on a fresh guest, and judge the tree they leave."""
     root, span = Guest(layout, "plain").root, GfnRange(edge, edge)
     forced = forced_in(root, span)
@@ -165,7 +165,7 @@ def _holds_both(report: Report, span: GfnRange) -> str:
     return f"{_name(leaf)} still holds both {format_gfn(x - 1)} and {format_gfn(x)}"
 
 
-def _hold_edge(layout: Layout, edge: int, calls: Sequence[Call]) -> None:
+def _hold_edge(layout: Layout, edge: int, calls: Sequence[PlannedCall]) -> None:
     """Raise Wrong unless `calls` split just the leaves that the edge crosses."""
     ran = _run_edge(layout, edge, calls)
     if ran.judgement.verdict == "exact":
@@ -231,7 +231,7 @@ def _one_leaf_trees() -> Iterator[Shape]:
 
 
 @lru_cache(maxsize=32)
-def _searched(plans: tuple[tuple[Call, ...], ...]) -> Tally:
+def _searched(plans: tuple[tuple[PlannedCall, ...], ...]) -> Tally:
     """The tally of a plan for each range of the toy, in their order; kept, since checks are run again.
 
     A plan does not see the tree, and a call treats each leaf by itself. So a plan that goes wrong anywhere
@@ -246,7 +246,7 @@ def _searched(plans: tuple[tuple[Call, ...], ...]) -> Tally:
     return tally
 
 
-def _hold_toy(plan: Callable[[GfnRange], list[Call]], given: Callable[[GfnRange], str]) -> int:
+def _hold_toy(plan: Callable[[GfnRange], list[PlannedCall]], given: Callable[[GfnRange], str]) -> int:
     """Raise Wrong with the smallest case in which `plan` is not exact, else the number of cases.
 
     given: in words, what the plan of a range came from.
@@ -510,7 +510,7 @@ def check_no_arithmetic(calls: Any) -> str:
     )
 
 
-def _written(calls: list[Call]) -> str:
+def _written(calls: list[PlannedCall]) -> str:
     """Calls as they were submitted."""
     made = ", ".join(f"({call.start}, {call.end}, {call.target_level})" for call in calls)
     return f"[{made}]" if made else "none"

@@ -18,8 +18,9 @@ from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import TdpMmuRoot
 
 from .cost import visits_when_mapped
+from .judge import run_strategy
 from .layouts import LAYOUTS, map_layout
-from .strategies import CONTENDERS, Strategy, run_strategy
+from .strategies import CONTENDERS, Planner
 from .words import count_of, known_name
 from .worlds import JournalWorld
 
@@ -70,10 +71,10 @@ def mapped_guest(mapped_by: str) -> TdpMmuRoot:
     return root
 
 
-def convert(root: TdpMmuRoot, strategy: Strategy, span: GfnRange) -> Conversion:
+def convert(root: TdpMmuRoot, strategy: Planner, span: GfnRange) -> Conversion:
     """What splitting with `strategy` and zapping `span` costs; the tree stays as it was.
 
-    Raises as :func:`.strategies.run_strategy`.
+    Raises as :func:`.judge.run_strategy`.
     """
     from tdpkit.engine.scan import scan
 
@@ -88,7 +89,7 @@ def convert(root: TdpMmuRoot, strategy: Strategy, span: GfnRange) -> Conversion:
     )
 
 
-def convert_4k(strategy: Strategy, span: GfnRange) -> Conversion:
+def convert_4k(strategy: Planner, span: GfnRange) -> Conversion:
     """:func:`convert` where all is mapped by 4K leaves, by arithmetic: nothing crosses, nothing is split.
 
     Each call walks what its range holds, down to the level above its target. A call over an empty range is

@@ -4,8 +4,8 @@
     prove_all()
 
 A statement is proved if no frames contradict it. Where some do, z3 finds the smallest of them bit by bit, so
-that a counterexample does not depend on how it searched. `statements` says what is proved, `symbolic` and
-`symbolic_strategies` what the formulas stand for; nothing but these four modules imports z3.
+that a counterexample does not depend on how it searched. `statements` says what is proved and what the
+formulas stand for; nothing but these two modules imports z3.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from z3 import BitVec, BitVecRef, Extract, Not, Solver, sat, unknown
 
 from tdpkit.engine.gfn import name_gfn
 
-from . import symbolic
+from . import statements
 from .statements import LEVELS, STATEMENTS, Statement
 
 __all__ = ["STATEMENTS", "Proof", "ProofRow", "ProofTable", "Statement", "prove", "prove_all"]
@@ -51,7 +51,7 @@ class Proof(NamedTuple):
 
 
 def _in_words(found: dict[str, int]) -> str:
-    label = {level: symbolic.GEOMETRY.level(level).label for level in LEVELS["mapped"]}
+    label = {level: statements.GEOMETRY.level(level).label for level in LEVELS["mapped"]}
     words = []
     if "gfn" in found:
         mapped, level = found.get("mapped", found["level"]), found["level"]
@@ -67,7 +67,7 @@ def prove(statement: Statement) -> Proof:
     """Prove `statement` for all levels and all frames, or find its smallest counterexample."""
     frames = [name for name in statement.variables if name not in LEVELS]
     for levels in _levels_of(statement):
-        terms = {name: BitVec(name, symbolic.WORD_BITS) for name in frames}
+        terms = {name: BitVec(name, statements.WORD_BITS) for name in frames}
         solver = Solver()
         solver.add(*_domain(terms, levels))
         claim = statement.claim(**levels, **terms)
@@ -88,9 +88,9 @@ def _levels_of(statement: Statement) -> Iterator[dict[str, int]]:
 def _domain(terms: dict[str, BitVecRef], levels: dict[str, int]) -> Iterator[object]:
     """Each frame has GFN_BITS bits; `gfn` is the first of an entry."""
     for name, term in terms.items():
-        yield Extract(symbolic.WORD_BITS - 1, symbolic.GFN_BITS, term) == 0
+        yield Extract(statements.WORD_BITS - 1, statements.GFN_BITS, term) == 0
         if name == "gfn":
-            yield symbolic.is_multiple(term, levels["level"])
+            yield statements.is_multiple(term, levels["level"])
 
 
 def _satisfiable(solver: Solver, *assumed: object) -> bool:
@@ -106,8 +106,8 @@ def _minimise(solver: Solver, term: BitVecRef) -> int:
     From the top: a bit that is 1 in the value found is tried as 0, the bits above it staying as they are.
     """
     value = _value(solver, term)
-    for bit in range(symbolic.GFN_BITS - 1, -1, -1):
-        above = Extract(symbolic.GFN_BITS - 1, bit, term)
+    for bit in range(statements.GFN_BITS - 1, -1, -1):
+        above = Extract(statements.GFN_BITS - 1, bit, term)
         if value >> bit & 1 and _satisfiable(solver, above == value >> bit ^ 1):
             value = _value(solver, term)
     solver.add(term == value)

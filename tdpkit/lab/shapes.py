@@ -119,12 +119,12 @@ def _leaf_sptes(geometry: Geometry) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def plant(geometry: Geometry, shape: Shape, *, shuffle: int | None = None) -> TdpMmuRoot:
-    """A root of its own, in a pool of its own that starts with one row, whose tables hold `shape`.
+def plant(geometry: Geometry, shape: Shape, *, capacity: int = 1, shuffle: int | None = None) -> TdpMmuRoot:
+    """A root of its own, in a pool of its own, whose tables hold `shape`.
 
-    shuffle: a seed; rows are then handed out in random order.
+    capacity: rows that the pool starts with. shuffle: a seed; rows are then handed out in random order.
     """
-    root = TdpMmuRoot(PageTablePool(geometry, capacity=1, shuffle=shuffle))
+    root = TdpMmuRoot(PageTablePool(geometry, capacity=capacity, shuffle=shuffle))
 
     def fill(row: int, table: Shape, level: int, base: int) -> None:
         for index, entry in enumerate(table):

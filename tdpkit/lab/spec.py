@@ -9,13 +9,12 @@ expected result (findings 3): :func:`forced_splits` computes it from leaves as i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from functools import lru_cache
+from itertools import count
 
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange
-from tdpkit.engine.tree import Leaf, TdpMmuRoot, translate
 
-from .shapes import HOLE, LEAF, Shape
-from .strategies import Report
+from .shapes import HOLE, LEAF, Shape, leaves_of
 
 Edges = frozenset[int]
 
@@ -41,70 +40,28 @@ def forced_splits(geometry: Geometry, gfn: int, level: int, edges: Edges) -> Ite
 
 def split_as_forced(geometry: Geometry, shape: Shape, edges: Edges) -> Shape:
     """The one correct and minimal tree."""
-
-    def entry(was: Shape, level: int, gfn: int) -> Shape:
-        if was == LEAF and level > PG_LEVEL_4K and holds_both_sides(gfn, geometry.pages(level), edges):
-            was = (LEAF,) * geometry.entries
-        if was in (HOLE, LEAF):
-            return was
-        pages = geometry.pages(level - 1)
-        return tuple(entry(child, level - 1, gfn + at * pages) for at, child in enumerate(was))
-
-    return entry(shape, geometry.root_level + 1, 0)
+    return _table_as_forced(geometry, shape, geometry.root_level, 0, edges)
 
 
-# ---- judging a run -------------------------------------------------------------------------------------
+def _table_as_forced(geometry: Geometry, table: Shape, level: int, gfn: int, edges: Edges) -> Shape:
+    pages = geometry.pages(level)
+    entries = []
+    for first, was in zip(count(gfn, pages), table):
+        inside = frozenset(x for x in edges if first <= x - 1 and x < first + pages)
+        entries.append(_as_forced(geometry, was, level, first, inside) if inside else was)
+    return tuple(entries)
 
 
-class Judgement(NamedTuple):
-    """What the spec says of a strategy's run."""
-
-    verdict: str
-    """"exact"; "needless": safe, but more was split than had to be; "wrong": a leaf still crosses an edge."""
-    forced: tuple[tuple[int, int], ...]
-    """(gfn, level) of each leaf that must be split, in order."""
-    missing: tuple[tuple[int, int], ...]
-    """Those of them that were not."""
-    needless: int
-    """Splits that nothing forced."""
-    outside: tuple[GfnRange, ...]
-    """Frames outside the range that a zap would take now: lost in a TD."""
-
-    @property
-    def outside_frames(self) -> int:
-        """Frames in `outside`."""
-        return sum(part.pages for part in self.outside)
+@lru_cache(maxsize=1 << 17)
+def _as_forced(geometry: Geometry, was: Shape, level: int, gfn: int, edges: Edges) -> Shape:
+    """The entry at `gfn`, with `edges` inside it: on other edges it does not depend, so ranges share it."""
+    if was == HOLE:
+        return was
+    table = (LEAF,) * geometry.entries if was == LEAF else was
+    return _table_as_forced(geometry, table, level - 1, gfn, edges)
 
 
-def leaves_at_edges(root: TdpMmuRoot, span: GfnRange) -> list[Leaf]:
-    """The leaves that hold frames on both sides of an edge, in order: each holds the edge's own frame."""
-    found = (translate(root, x) for x in sorted(edges_of(span)) if x < root.max_gfn_exclusive)
-    crossing = {
-        leaf
-        for leaf in found
-        if leaf and holds_both_sides(leaf.gfn, root.geometry.pages(leaf.level), edges_of(span))
-    }
-    return sorted(crossing)
-
-
-def forced_in(root: TdpMmuRoot, span: GfnRange) -> tuple[tuple[int, int], ...]:
-    """(gfn, level) of each leaf of the tree that must be split for `span`, those below it after it."""
-    return tuple(
-        split
-        for leaf in leaves_at_edges(root, span)
-        for split in forced_splits(root.geometry, leaf.gfn, leaf.level, edges_of(span))
-    )
-
-
-def judge(report: Report, span: GfnRange, forced: tuple[tuple[int, int], ...]) -> Judgement:
-    """What a run is worth. forced: :func:`forced_in` of the tree as it was before.
-
-    The tree is asked, not the strategy: what still crosses an edge afterwards is read from its memory.
-    """
-    root, made = report.root, set(report.made)
-    crossing = leaves_at_edges(root, span)
-    missing = tuple(split for split in forced if split not in made)
-    needless = report.splits - (len(forced) - len(missing))
-    parts = (part for leaf in crossing for part in span.outside(leaf.gfn, root.geometry.pages(leaf.level)))
-    verdict = "wrong" if crossing else "needless" if needless else "exact"
-    return Judgement(verdict, forced, missing, needless, tuple(parts))
+def crossed_edges(geometry: Geometry, shape: Shape) -> Edges:
+    """Every frame x such that a leaf of the tree holds x - 1 and x."""
+    leaves = ((gfn, geometry.pages(level)) for gfn, level in leaves_of(geometry, shape))
+    return frozenset(x for gfn, pages in leaves for x in range(gfn + 1, gfn + pages))

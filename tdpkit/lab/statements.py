@@ -1,62 +1,171 @@
 """What is said about the edges of a range, as formulas over all frames, and how each statement breaks.
 
-A claim is a function that builds a :class:`Claim` out of what it speaks about, its positional arguments:
-levels, and frames that stand for all of them (`symbolic`). Its keyword arguments are the places where it can
-be broken. The broken twin of a statement is the same function with another argument there: nothing else is
-different. `proofs` proves the statements and refutes the twins.
+Levels are Python integers. Frames are z3 vectors of 64 bits, as gfn_t, and stand for each of the 2^52 frames
+that a 64-bit guest-physical address can name (KVM's own GFNs have at most 40 bits). Sums of a frame and the
+size of an entry stay below 2^53, and we never subtract more than a frame holds, but where the difference is
+not used: so nothing wraps, and signedness does not matter.
 
-To split "what x lies strictly inside and nothing else" is the whole spec of one edge: the leaf that holds
-x - 1 and x, and of the leaves it leaves the one that still does (`spec` says the same without formulas).
+Memory is described from the point of view of one entry, of `level` and with the first frame `gfn`: a leaf of
+level `mapped` was there at first. What holds for every entry and every `mapped` holds for every mixture of
+leaves; a hole is never split. An edge `x` lies strictly inside an entry, or crosses it, if the entry holds
+the frames x - 1 and x. To split "what x lies strictly inside and nothing else" is the whole spec of one edge:
+the leaf that holds x - 1 and x, and of the leaves it leaves the one that still does (`spec` says the same
+without formulas).
+
+A claim is a function that builds a :class:`Claim` out of what it speaks about, its positional arguments:
+levels, and frames. Its keyword arguments are the places where it can be broken; plans are among them, those
+that run (`strategies`). The broken twin of a statement is the same function with another argument there:
+nothing else is different. `proofs` proves the statements and refutes the twins.
+
+Left out: the root, whose end is nowhere near (`strategies.plan_of` leaves out a call beyond it); refused
+pages; other threads.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from z3 import And, Implies, Not, Or
+from z3 import And, BitVecRef, BitVecVal, BoolRef, BoolVal, If, Implies, Not, Or
 
-from tdpkit.engine.gfn import PG_LEVEL_1G, PG_LEVEL_2M, PG_LEVEL_4K
+from tdpkit.engine.gfn import PG_LEVEL_1G, PG_LEVEL_2M, PG_LEVEL_4K, X86_4LEVEL, Geometry
 
-from .symbolic import (
-    GEOMETRY,
-    HUGE,
-    YES,
-    Formula,
-    Gfn,
-    SymbolicCall,
-    crosses,
-    down,
-    forced,
-    inside,
-    is_multiple,
-    page_tables,
-    pages,
-    splits,
-    splits_by_call,
-    up,
-    visited,
-)
-from .symbolic_strategies import (
-    block,
+from .strategies import (
+    Plan,
+    PlannedCall,
+    blocks,
+    calls_to_multiples,
     empty_range,
-    later_code,
-    one_call,
+    kai_two_step,
+    one_2m_pass,
+    one_block_per_edge,
+    one_frame_each,
+    plain_split,
     two_calls,
-    two_plain_calls,
-    two_steps,
+    two_calls_unfiltered,
     walk_v3,
 )
+
+GEOMETRY = X86_4LEVEL
+GFN_BITS = 52
+"""Bits of a frame number in a 64-bit guest-physical address."""
+WORD_BITS = 64
+
+HUGE = tuple(range(PG_LEVEL_2M, GEOMETRY.max_leaf_level + 1))
+"""Levels of huge leaves: 2M and 1G."""
+
+Gfn: TypeAlias = BitVecRef
+Formula: TypeAlias = BoolRef
+
+YES, NO = BoolVal(True), BoolVal(False)
 
 LEVELS: dict[str, tuple[int, ...]] = {
     "mapped": tuple(range(PG_LEVEL_4K, GEOMETRY.max_leaf_level + 1)),
     "level": HUGE,
 }
 """The arguments of claims that are levels, with their values. All others are frames."""
+
+
+# ---- frames and entries --------------------------------------------------------------------------------
+
+
+def pages(level: int) -> int:
+    """Frames under one entry of `level`."""
+    return GEOMETRY.pages(level)
+
+
+def down(x: Gfn, level: int) -> Gfn:
+    """The first frame of the `level` entry that holds `x`: rounded down."""
+    return x & -pages(level)
+
+
+def up(x: Gfn, level: int) -> Gfn:
+    """The least multiple of a `level` entry's size not below `x`: rounded up."""
+    return (x + (pages(level) - 1)) & -pages(level)
+
+
+def is_multiple(x: Gfn, level: int) -> Formula:
+    """`x` is the first frame of a `level` entry."""
+    return down(x, level) == x
+
+
+def crosses(gfn: Gfn, level: int, x: Gfn) -> Formula:
+    """The edge `x` lies strictly inside the entry."""
+    return And(gfn < x, x < gfn + pages(level))
+
+
+def inside(gfn: Gfn, level: int, start: Gfn, end: Gfn) -> Formula:
+    """All frames of the entry are in [start, end)."""
+    return And(gfn >= start, gfn + pages(level) <= end)
+
+
+def visited(gfn: Gfn, level: int, start: Gfn, end: Gfn) -> Formula:
+    """A walk of [start, end) that comes down to `level` visits the entry.
+
+    It begins with the entries that hold `start` and goes on while gfn < end (kernel-facts 4.2, 4.8). With
+    start == end these are the entries that the edge lies strictly inside.
+    """
+    return And(gfn < end, gfn + pages(level) > start)
+
+
+def forced(edges: Iterable[Gfn], mapped: int, level: int, gfn: Gfn) -> Formula:
+    """The entry must be split if no leaf is to cross one of `edges` (findings 3, P3).
+
+    It crosses one itself, and is the leaf that was mapped, or one that it would leave behind.
+    """
+    return And(level <= mapped, Or(*[crosses(gfn, level, x) for x in edges]))
+
+
+# ---- what calls do -------------------------------------------------------------------------------------
+
+
+def splits_by_call(calls: Sequence[PlannedCall], mapped: int, level: int, gfn: Gfn) -> list[Formula]:
+    """For each of `calls`, made in this order: it splits the entry.
+
+    A call splits the leaves above its target that it visits and, with the filter, that are not inside its
+    range. Below the leaf that was mapped there is one once the entry above has been split: by an earlier call
+    or by this one, which steps down into the table that it made (kernel-facts 5.1).
+    """
+    levels = range(mapped, level - 1, -1)
+    done = dict.fromkeys(levels, NO)
+    found = []
+    for call in calls:
+        here, is_leaf = NO, YES
+        for at in levels:
+            first = down(gfn, at)
+            chosen = not call.only_cross_boundary or Not(inside(first, at, call.start, call.end))
+            meets = And(call.when, at > call.target_level, visited(first, at, call.start, call.end), chosen)
+            here = And(is_leaf, Not(done[at]), meets)
+            is_leaf = done[at] = Or(done[at], here)
+        found.append(here)
+    return found
+
+
+def splits(calls: Sequence[PlannedCall], mapped: int, level: int, gfn: Gfn) -> Formula:
+    """One of `calls`, made in this order, splits the entry."""
+    return Or(*splits_by_call(calls, mapped, level, gfn))
+
+
+def page_tables(s: Gfn, e: Gfn, largest: int) -> Gfn:
+    """Page-table pages that both edges need where all leaves are of level `largest`: a number.
+
+    One for each entry that `s` or `e` lies strictly inside, counted once if it is the same. TDX needs others
+    beside each (kernel-facts C27).
+    """
+    none, one = BitVecVal(0, WORD_BITS), BitVecVal(1, WORD_BITS)
+    total = none
+    for level in range(PG_LEVEL_2M, largest + 1):
+        at_s, at_e = (crosses(down(x, level), level, x) for x in (s, e))
+        same = And(at_s, down(s, level) == down(e, level))
+        total = total + If(at_s, one, none) + If(And(at_e, Not(same)), one, none)
+    return total
+
+
+# ---- statements ----------------------------------------------------------------------------------------
 
 
 class Claim(NamedTuple):
@@ -120,7 +229,7 @@ def _patch_predicate(
     )
 
 
-def _one_block(level: int, x: Gfn, gfn: Gfn, *, rounded: Callable[[Gfn, int], Gfn] = down) -> Claim:
+def _only_block(level: int, x: Gfn, gfn: Gfn, *, rounded: Callable[[Gfn, int], Gfn] = down) -> Claim:
     return Claim(crosses(gfn, level, x), gfn == rounded(x, level))
 
 
@@ -138,55 +247,82 @@ def _entry_above(level: int, s: Gfn, e: Gfn, gfn: Gfn, *, the_other_way: bool = 
     return Claim(s <= e, Implies(above, here) if the_other_way else Implies(here, above))
 
 
-# ---- calls for one edge --------------------------------------------------------------------------------
+# ---- plans ---------------------------------------------------------------------------------------------
 
 
-def _edge_exact(
-    mapped: int,
-    level: int,
-    x: Gfn,
-    gfn: Gfn,
-    *,
-    calls: Callable[[Gfn], list[SymbolicCall]],
-    unless_multiple: int | None = None,
+def _one_block(level: int, target_level: int) -> Plan:
+    """Of the blocks around s the one of a `level` leaf's size, made in any case, down to `target_level`."""
+
+    def plan(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+        at = [call for call in blocks(geometry, s) if call.target_level == level - 1]
+        return [call._replace(target_level=target_level, when=True) for call in at]
+
+    return plan
+
+
+def _one_call(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """One block per edge, and the 2M block in any case."""
+    return [
+        call._replace(when=True) if call.target_level == PG_LEVEL_4K else call
+        for call in one_block_per_edge.plan(geometry, s, e)
+    ]
+
+
+def _two_calls_1g_long(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """The patch's walk twice, the first time over the first 1G from s on."""
+    head, tail = two_calls.plan(geometry, s, e)
+    return [head._replace(end=s + geometry.pages(geometry.max_leaf_level)), tail]
+
+
+def two_plain_calls(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """Plain calls to the 2M ends. A 1G leaf that sticks out there has the edge strictly inside as well."""
+    return calls_to_multiples(geometry, s, e, PG_LEVEL_2M)
+
+
+def later_code(geometry: Geometry, s: int, e: int, *, looks_at_start: bool = True) -> list[PlannedCall]:
+    """The later code's conditions, for leaves of 2M at most (kernel-facts 7.3).
+
+    The tail's block is left out if it is the head's and that was split; or, without a look at whether it
+    was, if it is the head's.
+    """
+    head, tail = (_one_block(PG_LEVEL_2M, PG_LEVEL_4K)(geometry, x, x)[0] for x in (s, e))
+    pending = head.start != tail.start
+    if looks_at_start:
+        pending |= head.start == s
+    return [head._replace(when=head.start != s), tail._replace(when=pending & (tail.start != e))]
+
+
+# ---- calls for one edge, and for a range ---------------------------------------------------------------
+
+
+def _range_exact(
+    mapped: int, level: int, s: Gfn, e: Gfn, gfn: Gfn, *, plan: Plan, largest: int = PG_LEVEL_1G
 ) -> Claim:
-    """unless_multiple: of edges that are no multiple of this level's size."""
-    given = YES if unless_multiple is None else Not(is_multiple(x, unless_multiple))
-    return Claim(given, splits(calls(x), mapped, level, gfn) == forced([x], mapped, level, gfn))
+    """largest: the level of the largest leaf that memory is mapped with."""
+    made = splits(plan(GEOMETRY, s, e), mapped, level, gfn)
+    return Claim(And(mapped <= largest, s <= e), made == forced([s, e], mapped, level, gfn))
+
+
+def _edge_exact(mapped: int, level: int, x: Gfn, gfn: Gfn, *, plan: Plan, unless_multiple: int = 0) -> Claim:
+    """The plan's calls for [x, x). unless_multiple: of edges that are no multiple of this level's size."""
+    given = Not(is_multiple(x, unless_multiple)) if unless_multiple else YES
+    return Claim(given, splits(plan(GEOMETRY, x, x), mapped, level, gfn) == forced([x], mapped, level, gfn))
 
 
 def _block_1g(mapped: int, level: int, x: Gfn, gfn: Gfn, *, any_edge: bool = False) -> Claim:
-    made = splits([block(x, PG_LEVEL_1G, PG_LEVEL_2M)], mapped, level, gfn)
+    made = splits(_one_block(PG_LEVEL_1G, PG_LEVEL_2M)(GEOMETRY, x, x), mapped, level, gfn)
     crossing = And(level == PG_LEVEL_1G, forced([x], mapped, level, gfn))
     return Claim(Or(any_edge, Not(is_multiple(x, PG_LEVEL_1G))), made == crossing)
 
 
-def _one_call(mapped: int, level: int, x: Gfn, gfn: Gfn, *, always_2m: bool = False) -> Claim:
-    one = splits(one_call(x, always_2m), mapped, level, gfn)
-    return Claim(YES, one == splits(two_steps(x), mapped, level, gfn))
-
-
-# ---- calls for a range ---------------------------------------------------------------------------------
-
-
-def _range_exact(
-    mapped: int,
-    level: int,
-    s: Gfn,
-    e: Gfn,
-    gfn: Gfn,
-    *,
-    calls: Callable[[Gfn, Gfn], list[SymbolicCall]],
-    largest: int = PG_LEVEL_1G,
-) -> Claim:
-    """largest: the level of the largest leaf that memory is mapped with."""
-    made = splits(calls(s, e), mapped, level, gfn)
-    return Claim(And(mapped <= largest, s <= e), made == forced([s, e], mapped, level, gfn))
+def _as_two_steps(mapped: int, level: int, x: Gfn, gfn: Gfn, *, plan: Plan) -> Claim:
+    one, two = (splits(calls(GEOMETRY, x, x), mapped, level, gfn) for calls in (plan, kai_two_step.plan))
+    return Claim(YES, one == two)
 
 
 def _any_order(mapped: int, level: int, s: Gfn, e: Gfn, gfn: Gfn, *, each: bool = False) -> Claim:
     """each: the calls of s alone are compared, not those of both edges."""
-    head, tail = two_steps(s), two_steps(e)
+    head, tail = blocks(GEOMETRY, s), blocks(GEOMETRY, e)
     first = splits_by_call([*head, *tail], mapped, level, gfn)
     second = splits_by_call([*tail, *head], mapped, level, gfn)
     if each:
@@ -240,7 +376,7 @@ _ALL = (
         "one_block",
         "Of each size, only one leaf can have x strictly inside: the aligned block that x lies in.",
         f"{_M13} (kernel-facts C39)",
-        _one_block,
+        _only_block,
         "the block's start rounded up",
         {"rounded": up},
     ),
@@ -273,13 +409,9 @@ _ALL = (
         "Where x is no multiple of 2M, a plain call on its 2M block to 4K splits what x lies strictly inside "
         "and nothing else.",
         f"{_M13} (kernel-facts C39)",
-        partial(
-            _edge_exact,
-            calls=lambda x: [block(x, PG_LEVEL_2M, PG_LEVEL_4K)],
-            unless_multiple=PG_LEVEL_2M,
-        ),
+        partial(_edge_exact, plan=_one_block(PG_LEVEL_2M, PG_LEVEL_4K), unless_multiple=PG_LEVEL_2M),
         "the 1G block to 4K, a cross-level merge",
-        {"calls": lambda x: [block(x, PG_LEVEL_1G, PG_LEVEL_4K)]},
+        {"plan": _one_block(PG_LEVEL_1G, PG_LEVEL_4K)},
     ),
     Statement(
         "block_1g",
@@ -295,51 +427,51 @@ _ALL = (
         "The 1G block to 2M, then the 2M block to 4K, each unless x is a multiple of its size, split what x "
         "lies strictly inside and nothing else.",
         f"{_M13} (kernel-facts C39)",
-        partial(_edge_exact, calls=two_steps),
+        partial(_edge_exact, plan=kai_two_step.plan),
         "the 2M step alone",
-        {"calls": partial(two_steps, sizes=(PG_LEVEL_2M,))},
+        {"plan": one_2m_pass.plan},
     ),
     Statement(
         "one_call",
         "The smaller of the two blocks alone splits the same as both steps.",
         f"{_R2} (kernel-facts 7.3); with 1G leaves, findings 3",
-        _one_call,
+        partial(_as_two_steps, plan=one_block_per_edge.plan),
         "the 2M block for every x",
-        {"always_2m": True},
+        {"plan": _one_call},
     ),
     Statement(
         "empty_range",
         "A plain call over the empty range [x, x) to 4K splits what x lies strictly inside and nothing else.",
         "findings 3",
-        partial(_edge_exact, calls=empty_range),
+        partial(_edge_exact, plan=empty_range.plan),
         "[x, x + 1)",
-        {"calls": partial(empty_range, frames=1)},
+        {"plan": one_frame_each.plan},
     ),
     Statement(
         "walk_v3",
         "The patch's walk over [s, e) splits what s or e lies strictly inside and nothing else.",
         f"{_M0} (kernel-facts C2)",
-        partial(_range_exact, calls=walk_v3),
+        partial(_range_exact, plan=walk_v3.plan),
         "no filter",
-        {"calls": partial(walk_v3, only_cross_boundary=False)},
+        {"plan": plain_split.plan},
     ),
     Statement(
         "two_calls",
         "The patch's walk over [s, next 1G) and [last 1G, e) splits what s or e lies strictly inside and "
         "nothing else.",
         f"{_M7} (kernel-facts C19)",
-        partial(_range_exact, calls=two_calls),
+        partial(_range_exact, plan=two_calls.plan),
         "the head's call 1G long",
-        {"calls": partial(two_calls, at_multiples=False)},
+        {"plan": _two_calls_1g_long},
     ),
     Statement(
         "two_plain_calls",
         "Plain calls over [s, next 2M) and [last 2M, e) to 4K split what s or e lies strictly inside and "
         "nothing else.",
         "ours; empty_range of findings 3, drawn out to 2M",
-        partial(_range_exact, calls=two_plain_calls),
+        partial(_range_exact, plan=two_plain_calls),
         "the next and last 1G",
-        {"calls": partial(two_plain_calls, size=PG_LEVEL_1G)},
+        {"plan": two_calls_unfiltered.plan},
     ),
     Statement(
         "any_order",
@@ -354,9 +486,9 @@ _ALL = (
         "With leaves of 2M at most, the later code's two conditions split what s or e lies strictly inside "
         "and nothing else.",
         f"{_R2} (kernel-facts 7.3)",
-        partial(_range_exact, calls=later_code, largest=PG_LEVEL_2M),
+        partial(_range_exact, plan=later_code, largest=PG_LEVEL_2M),
         "the tail left out if it is the head",
-        {"calls": partial(later_code, looks_at_start=False)},
+        {"plan": partial(later_code, looks_at_start=False)},
     ),
     Statement(
         "pages_for_edge",

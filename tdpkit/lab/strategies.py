@@ -1,64 +1,171 @@
-"""Ways to make the edges of a range safe before a zap, behind one signature, run on the engine.
+"""Ways to make the edges of a range safe before a zap: plans, over numbers or over formulas.
 
-A strategy is a plan: it turns a geometry and a range into calls of `tdp_mmu_split_huge_pages_root`, by
-arithmetic on the two edges alone. It never sees the tree, so what a strategy is worth does not depend on who
-runs it. :func:`run_strategy` makes the calls and reports what they did.
+A plan turns a geometry and the range's edges s and e into calls of `tdp_mmu_split_huge_pages_root`, by
+arithmetic on the two edges alone. It never sees the tree, so its worth does not depend on who runs it. It
+emits *guarded* calls: each says `when` it is made. Its arithmetic, ``x & -pages``, works on integers and on
+z3's bit-vectors alike, so `judge` runs, `search` tries and `statements` proves one and the same plan.
 
-Below, s and e are the range's edges, "2M" and "1G" the sizes of its leaves above 4K; a toy's are its own. In
-a range that starts and ends at one frame, that frame is an edge like any other, for every strategy here.
+A :class:`Strategy` is a plan with all that is said of it, and is defined in one place: :func:`strategy` puts
+it among STRATEGIES, and with a `curve` among CONTENDERS. The race, the search and the cost curves read these.
 
-Left out: the zap that follows (`cost`), and which roots are meant (notebook 04).
+"2M" and "1G" are the sizes of leaves above 4K; a toy's are its own. In a range that starts and ends at one
+frame, that frame is an edge like any other, for every strategy here. Left out: the zap that follows (`cost`),
+and which roots are meant (notebook 04).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from tdpkit.engine.events import Coroutine, run
-from tdpkit.engine.gfn import (
-    PG_LEVEL_4K,
-    X86_4LEVEL,
-    Geometry,
-    GfnRange,
-    align_down,
-    align_up,
-    format_gfn,
-    parse_gfn,
-)
-from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
-from tdpkit.engine.tree import TdpMmuRoot, check_inside
-
-from .cost import price_plain_split, visits_again, visits_in_new_tables
-from .words import count_of
-from .worlds import CountingWorld
-
-if TYPE_CHECKING:
-    from tdpkit.engine.scan import Scan
+from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, X86_4LEVEL, Geometry, GfnRange, format_gfn
 
 
-class Call(NamedTuple):
-    """One call of the split function: frames [start, end), split down to `target_level`."""
+class PlannedCall(NamedTuple):
+    """One call of the split function: frames [start, end), split down to `target_level`, made `when` so.
+
+    In a plan over formulas `start`, `end` and `when` are z3's.
+    """
 
     start: int
     end: int
     target_level: int
     only_cross_boundary: bool = False
     """Split only what is not fully inside the call's own range (patch v3)."""
+    when: bool = True
 
     def __repr__(self) -> str:
         crossing = ", only what crosses" if self.only_cross_boundary else ""
         return f"[{format_gfn(self.start)}, {format_gfn(self.end)}) to level {self.target_level}{crossing}"
 
 
-Strategy = Callable[[Geometry, GfnRange], list[Call]]
-"""A plan for a range. Its calls are made in order."""
+Plan = Callable[[Geometry, int, int], list[PlannedCall]]
+"""Guarded calls for a geometry and the edges s and e, to be made in order."""
+
+Planner = Callable[[Geometry, GfnRange], list[PlannedCall]]
+"""The calls to make for a range, in order: a :class:`Strategy`, or a function of one's own."""
 
 
-# ---- the arithmetic ------------------------------------------------------------------------------------
+class Rule(NamedTuple):
+    """A strategy in words; ``{large}`` and ``{small}`` stand for its machine's largest and smallest leaf
+    above a frame.
+    """
+
+    title: str
+    rule: str
+    idea: str
+
+    def on(self, geometry: Geometry) -> Rule:
+        """The same for one machine."""
+        large, small = (geometry.level(level).label for level in (geometry.max_leaf_level, PG_LEVEL_2M))
+        return Rule(*(text.format(large=large, small=small) for text in self))
 
 
-def edge_blocks(x: int, geometry: Geometry = X86_4LEVEL) -> list[Call]:
+class Curve(NamedTuple):
+    """A contender's line among the cost curves."""
+
+    label: str
+    """Its name in the legend."""
+    role: str
+    """Its colour, by role."""
+    dash: str = "-"
+    """As matplotlib writes it."""
+    width: float = 1.5
+
+
+class Strategy:
+    """A plan, and all that is said of it. Called with a geometry and a range it returns the calls to make.
+
+    `rule`: in words. `source`: who proposed it and where, or where it is written down. `curve`: how its cost
+    is drawn; None for one that nobody argued for.
+    """
+
+    def __init__(self, plan: Plan, rule: Rule, source: str, curve: Curve | None = None) -> None:
+        self.plan = plan
+        self.rule = rule
+        self.source = source
+        self.curve = curve
+        self.__name__ = plan.__name__
+        self.__doc__ = plan.__doc__
+
+    def __call__(self, geometry: Geometry, span: GfnRange) -> list[PlannedCall]:
+        """The calls to make for `span`, in order."""
+        return made(self.plan(geometry, span.start, span.end))
+
+    def __repr__(self) -> str:
+        return f"<strategy {self.__name__}>"
+
+
+STRATEGIES: dict[str, Strategy] = {}
+"""All strategies, by name."""
+
+CONTENDERS: dict[str, Strategy] = {}
+"""The ways that were argued for in the thread, by name: those with a curve."""
+
+
+def strategy(
+    title: str, rule: str, idea: str, *, source: str, curve: Curve | None = None
+) -> Callable[[Plan], Strategy]:
+    """Make a plan a strategy, and put it among STRATEGIES; its function's name is its name.
+
+    title, rule, idea: as :class:`Rule` has them; source, curve: as :class:`Strategy` has them.
+    """
+
+    def defined(plan: Plan) -> Strategy:
+        found = Strategy(plan, Rule(title, rule, idea), source, curve)
+        for names in (STRATEGIES, CONTENDERS) if curve else (STRATEGIES,):
+            names[found.__name__] = found
+        return found
+
+    return defined
+
+
+# ---- guarded calls -------------------------------------------------------------------------------------
+
+
+def made(calls: Iterable[PlannedCall]) -> list[PlannedCall]:
+    """Those of `calls`, over numbers, that are made."""
+    return [call for call in calls if call.when]
+
+
+def blocks(geometry: Geometry, x: int) -> list[PlannedCall]:
+    """The aligned block around an edge `x` of every size of leaf above 4K, down to the next smaller leaf; the
+    largest first.
+
+    Made unless x is a multiple of its size: only a leaf that is one of these blocks can hold x - 1 and x.
+    """
+    found = []
+    for level in range(geometry.max_leaf_level, PG_LEVEL_4K, -1):
+        pages = 1 << geometry.shifts[level]
+        start = x & -pages
+        found.append(PlannedCall(start, start + pages, level - 1, False, start != x))
+    return found
+
+
+def smallest_block(geometry: Geometry, x: int) -> list[PlannedCall]:
+    """The smallest block that is made around `x`: the one of a size that x is no multiple of, being one of
+    the size below.
+    """
+    return [
+        call._replace(when=call.when & (x & -(1 << geometry.shifts[call.target_level]) == x))
+        for call in blocks(geometry, x)
+    ]
+
+
+def once(calls: Iterable[PlannedCall]) -> list[PlannedCall]:
+    """`calls`, each made only if no equal one before it was."""
+    kept: list[PlannedCall] = []
+    for call in calls:
+        when = call.when
+        for other in kept:
+            if other[2:4] == call[2:4]:
+                differs = (other.start != call.start) | (other.end != call.end) | (other.when != call.when)
+                when = differs & when  # in this order: z3's `&` takes a bool, a bool's takes no formula
+        kept.append(call._replace(when=when))
+    return kept
+
+
+def edge_blocks(x: int, geometry: Geometry = X86_4LEVEL) -> list[PlannedCall]:
     """The blocks to split for one edge: the frames x - 1 and x then share no leaf, and nothing else changes.
 
     x: the edge, a frame number. For each size of leaf above 4K that x is no multiple of, the aligned block of
@@ -66,325 +173,200 @@ def edge_blocks(x: int, geometry: Geometry = X86_4LEVEL) -> list[Call]:
     blocks can hold both frames. The cost does not depend on any range. Kai Huang, M13
     (d9b677b4f4cbbf8a8c3dadb056077aa55feb5c30.camel@intel.com; kernel-facts C39).
     """
-    blocks = []
-    for level in range(geometry.max_leaf_level, PG_LEVEL_4K, -1):
-        pages = 1 << geometry.shifts[level]
-        start = x & -pages
-        if start != x:
-            blocks.append(Call(start, start + pages, level - 1))
-    return blocks
-
-
-def _once(calls: Iterable[Call]) -> list[Call]:
-    """`calls` without those that were made already."""
-    return list(dict.fromkeys(calls))
-
-
-def _largest(geometry: Geometry) -> int:
-    """Frames of the largest leaf that there may be (1G on x86)."""
-    return geometry.pages(geometry.max_leaf_level)
+    return made(blocks(geometry, x))
 
 
 # ---- four contenders -----------------------------------------------------------------------------------
 
 
-def walk_v3(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """One call over [s, e) that splits only what crosses an edge.
-
-    Yan Zhao, M0, the patch (20260106102136.25108-1-yan.y.zhao@intel.com; kernel-facts 6.4).
-    """
-    return [Call(span.start, span.end, PG_LEVEL_4K, True)]
-
-
-def two_calls(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """The patch's call twice: over [s, next 1G) and over [last 1G, e).
-
-    Yan Zhao, M7, for very large ranges (aW2Iwpuwoyod8eQc@yzhao56-desk.sh.intel.com; kernel-facts C19).
-    """
-    return [call._replace(only_cross_boundary=True) for call in two_calls_unfiltered(geometry, span)]
+@strategy(
+    "v3 walk",
+    "[s, e), only what crosses",
+    "one call that looks at all of the range",
+    source="Yan Zhao, M0, the patch (20260106102136.25108-1-yan.y.zhao@intel.com; kernel-facts 6.4)",
+    curve=Curve("v3 walk", "bad", width=2),
+)
+def walk_v3(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """One call over [s, e) that splits only what crosses an edge."""
+    return [PlannedCall(s, e, PG_LEVEL_4K, only_cross_boundary=True)]
 
 
-def kai_two_step(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """For each edge the 1G block to 2M, then the 2M block to 4K; a shared block once.
+def calls_to_multiples(geometry: Geometry, s: int, e: int, level: int) -> list[PlannedCall]:
+    """Plain calls over [s, next multiple of a `level` leaf's size) and [last multiple, e), to 4K."""
+    pages = geometry.pages(level)
+    return [
+        PlannedCall(s, (s + pages - 1) & -pages, PG_LEVEL_4K),
+        PlannedCall(e & -pages, e, PG_LEVEL_4K),
+    ]
 
-    Kai Huang, M13 (d9b677b4f4cbbf8a8c3dadb056077aa55feb5c30.camel@intel.com; kernel-facts C39).
-    """
-    return _once(head_and_tail(geometry, span))
+
+@strategy(
+    "two calls",
+    "[s, up {large}) [down {large}, e)",
+    "the patch's own call, on the range's part of the first and of the last {large}",
+    source="Yan Zhao, M7, for large ranges (aW2Iwpuwoyod8eQc@yzhao56-desk.sh.intel.com; kernel-facts C19)",
+    curve=Curve("two calls to the 1G ends", "shared", "-."),
+)
+def two_calls(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """The patch's call twice: over [s, next 1G) and over [last 1G, e)."""
+    return [call._replace(only_cross_boundary=True) for call in two_calls_unfiltered.plan(geometry, s, e)]
 
 
-def one_block_per_edge(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """For each edge its smallest block only: the call splits larger leaves on its way.
+@strategy(
+    "head and tail",
+    "{large} block, then {small} block",
+    "around each edge the {large} block to {small}, then the {small} block to 4K; a shared one once",
+    source="Kai Huang, M13 (d9b677b4f4cbbf8a8c3dadb056077aa55feb5c30.camel@intel.com; kernel-facts C39)",
+    curve=Curve("head and tail, both blocks", "private", "--"),
+)
+def kai_two_step(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """For each edge the 1G block to 2M, then the 2M block to 4K; a shared block once."""
+    return once(head_and_tail.plan(geometry, s, e))
 
-    Sean Christopherson's later code does this with leaves of 2M at most (reply to RFC v5 44,
-    aXt_L6QKB9CSTZcW@google.com; kernel-facts 7.3); with larger ones, findings 3.
-    """
-    return _once(call for x in (span.start, span.end) for call in edge_blocks(x, geometry)[-1:])
+
+@strategy(
+    "one block per edge",
+    "its smallest block, to 4K",
+    "a call to 4K splits larger leaves on its way down; so the smallest block around an edge is enough",
+    source=(
+        "Sean Christopherson's later code, with leaves of 2M at most (reply to RFC v5 44, "
+        "aXt_L6QKB9CSTZcW@google.com; kernel-facts 7.3); with larger ones, findings 3"
+    ),
+    curve=Curve("one block per edge", "good", width=2),
+)
+def one_block_per_edge(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """For each edge its smallest block only: the call splits larger leaves on its way."""
+    return once([*smallest_block(geometry, s), *smallest_block(geometry, e)])
 
 
 # ---- beside them ---------------------------------------------------------------------------------------
 
 
-def empty_range(geometry: Geometry, span: GfnRange) -> list[Call]:
+@strategy(
+    "empty range",
+    "[x, x), every leaf, to 4K",
+    "the walk looks at the entries that begin before an edge and hold it, and at no other",
+    source="ours (findings 3)",
+)
+def empty_range(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """A plain call over the empty range [x, x) for each edge: it computes nothing.
 
     Rests on a quirk of the loop: the walk starts with the entries that hold x and goes on while gfn < end, so
-    it visits just those that begin before x. Ours (findings 3).
+    it visits just those that begin before x.
     """
-    return _once(Call(x, x, PG_LEVEL_4K) for x in (span.start, span.end))
+    return once(PlannedCall(x, x, PG_LEVEL_4K) for x in (s, e))
 
 
-def head_and_tail(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """All the blocks of both edges, also those that coincide. Kai Huang, M13, without his last remark."""
-    return [*edge_blocks(span.start, geometry), *edge_blocks(span.end, geometry)]
+@strategy(
+    "blocks, repeated",
+    "as head and tail",
+    "all the blocks of both edges; where they coincide the second call finds nothing to do",
+    source="Kai Huang, M13, without his last remark",
+)
+def head_and_tail(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """All the blocks of both edges, also those that coincide."""
+    return [*blocks(geometry, s), *blocks(geometry, e)]
 
 
-def plain_split(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """Every huge leaf of [s, e) down to 4K, as dirty logging does (kernel-facts 5.6)."""
-    return [Call(span.start, span.end, PG_LEVEL_4K)]
+@strategy(
+    "plain split",
+    "[s, e), every leaf, to 4K",
+    "one call that splits all of the range, as dirty logging",
+    source="kernel-facts 5.6",
+)
+def plain_split(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """Every huge leaf of [s, e) down to 4K, as dirty logging does."""
+    return [PlannedCall(s, e, PG_LEVEL_4K)]
 
 
-def two_calls_unfiltered(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """Two calls to the 1G ends, without the patch's filter: safe, and needlessly thorough (findings 3)."""
-    size = _largest(geometry)
-    return [
-        Call(span.start, align_up(span.start, size), PG_LEVEL_4K),
-        Call(align_down(span.end, size), span.end, PG_LEVEL_4K),
-    ]
+@strategy(
+    "two calls, unfiltered",
+    "the same, every leaf",
+    "without the patch's filter the two calls split all that they meet",
+    source="findings 3",
+)
+def two_calls_unfiltered(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """Two calls to the 1G ends, without the patch's filter: safe, and needlessly thorough."""
+    return calls_to_multiples(geometry, s, e, geometry.max_leaf_level)
 
 
-def merged_blocks(geometry: Geometry, span: GfnRange) -> list[Call]:
+@strategy(
+    "merged blocks",
+    "those that overlap, as one",
+    "a {large} block merged with the {small} block inside it goes down to 4K from end to end",
+    source='a reading of "the split is only needed once" (Kai Huang, M13; findings 3)',
+)
+def merged_blocks(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """Blocks that overlap are made one, which goes down to the lower of their targets.
 
-    A reading of "the split is only needed once" (Kai Huang, M13) that merges across levels: safe, with many
-    splits too many (findings 3).
+    Merging across levels is safe, with many splits too many. It sorts the blocks, so it plans numbers only.
     """
-    merged: list[Call] = []
-    for block in sorted(head_and_tail(geometry, span), key=lambda block: (block.start, -block.end)):
-        if merged and block.start < merged[-1].end:
-            target = min(merged[-1].target_level, block.target_level)
+    merged: list[PlannedCall] = []
+    for one in sorted(made(head_and_tail.plan(geometry, s, e)), key=lambda one: (one.start, -one.end)):
+        if merged and one.start < merged[-1].end:
+            target = min(merged[-1].target_level, one.target_level)
             merged[-1] = merged[-1]._replace(target_level=target)
         else:
-            merged.append(block)
+            merged.append(one)
     return merged
 
 
 # ---- wrong, or nearly right ----------------------------------------------------------------------------
 
 
-def head_rounded_up(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """W1: the blocks of s begin at the next multiple of their size, not at the one before (findings 3)."""
-    head = (
-        Call(block.end, 2 * block.end - block.start, block.target_level)
-        for block in edge_blocks(span.start, geometry)
-    )
-    return _once([*head, *edge_blocks(span.end, geometry)])
+@strategy(
+    "head rounded up",
+    "head block from up(s)",
+    "the first block begins at the next multiple of its size, where no leaf crosses the start",
+    source="findings 3, W1",
+)
+def head_rounded_up(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """The blocks of s begin at the next multiple of their size, not at the one before."""
+    head = (one._replace(start=one.end, end=one.end + (one.end - one.start)) for one in blocks(geometry, s))
+    return once([*head, *blocks(geometry, e)])
 
 
-def one_frame_each(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """W2: [x, x + 1) down to 4K for each edge, aligned or not: safe, not minimal (findings 3)."""
-    return _once(Call(x, x + 1, PG_LEVEL_4K) for x in (span.start, span.end))
+@strategy(
+    "one frame each",
+    "[x, x+4K), to 4K",
+    "it splits down to 4K at an edge, aligned or not",
+    source="findings 3, W2",
+)
+def one_frame_each(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """[x, x + 1) down to 4K for each edge, aligned or not: safe, not minimal."""
+    return once(PlannedCall(x, x + 1, PG_LEVEL_4K) for x in (s, e))
 
 
-def last_frame_as_edge(geometry: Geometry, span: GfnRange) -> list[Call]:
-    """The tail's blocks are those of e - 1, as if the range's end were part of it (findings 4)."""
-    last = max(span.end - 1, 0)
-    return _once([*edge_blocks(span.start, geometry), *edge_blocks(last, geometry)])
+@strategy(
+    "last frame as edge",
+    "tail blocks of e - 4K",
+    "the tail's blocks are those around the last frame of the range, not around its end",
+    source="findings 4",
+)
+def last_frame_as_edge(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
+    """The tail's blocks are those of e - 1, as if the range's end were part of it; of 0 there are none."""
+    tail = (one._replace(when=(e != 0) & one.when) for one in blocks(geometry, e - 1))
+    return once([*blocks(geometry, s), *tail])
 
 
-def one_2m_pass(geometry: Geometry, span: GfnRange) -> list[Call]:
+@strategy(
+    "one {small} pass",
+    "{small} blocks only, to 4K",
+    "enough where no leaf is larger; a {large} leaf at a multiple of {small} goes unnoticed",
+    source="findings 3",
+)
+def one_2m_pass(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """Only the 2M blocks, down to 4K: enough where no leaf is larger, as in a TD of the modelled series.
 
-    With 1G leaves an edge that is a multiple of 2M goes unnoticed (findings 3).
+    With 1G leaves an edge that is a multiple of 2M goes unnoticed.
     """
-    return [block for block in kai_two_step(geometry, span) if block.target_level == PG_LEVEL_4K]
+    return [one for one in kai_two_step.plan(geometry, s, e) if one.target_level == PG_LEVEL_4K]
 
 
-CONTENDERS: dict[str, Strategy] = {
-    strategy.__name__: strategy for strategy in (walk_v3, two_calls, kai_two_step, one_block_per_edge)
-}
-"""The ways that were argued for in the thread, by name."""
-
-STRATEGIES: dict[str, Strategy] = CONTENDERS | {
-    strategy.__name__: strategy
-    for strategy in (
-        empty_range,
-        head_and_tail,
-        plain_split,
-        two_calls_unfiltered,
-        merged_blocks,
-        head_rounded_up,
-        one_frame_each,
-        last_frame_as_edge,
-        one_2m_pass,
-    )
-}
-"""All of this module's, by name."""
-
-
-# ---- running one ---------------------------------------------------------------------------------------
-
-STEPWISE = parse_gfn("16G")
-"""Frames up to which a call is walked entry by entry."""
-
-Scans = dict[tuple[int, int, int, tuple[tuple[int, int, int], ...]], "Scan"]
-"""By start, end, target level and the splits made before: what `scan` found."""
-
-
-def coroutine_of(call: Call, root: TdpMmuRoot) -> Coroutine[int]:
-    """`call` on `root`, with mmu_lock held for write; raises as the engine's function does."""
-    start, end, target_level, crossing = call
-    return tdp_mmu_split_huge_pages_root(
-        root, start, end, target_level, shared=False, only_cross_boundary=crossing
-    )
-
-
-def plan_of(strategy: Strategy, geometry: Geometry, span: GfnRange, limit: int) -> list[Call]:
-    """The calls of `strategy` for `span` on a root that holds the frames below `limit`.
+def plan_of(planner: Planner, geometry: Geometry, span: GfnRange, limit: int) -> list[PlannedCall]:
+    """The calls of `planner` for `span` on a root that holds the frames below `limit`.
 
     A call that starts there or beyond is left out: nothing lies there, and the kernel's iterator would alias
     to a low entry.
     """
-    return [call for call in strategy(geometry, span) if call.start < limit]
-
-
-class Report(NamedTuple):
-    """What the calls of a strategy did to a tree."""
-
-    calls: tuple[Call, ...]
-    """The calls that were made, in order."""
-    visits: tuple[int, ...]
-    """SPTEs that each of them visited."""
-    splits: int
-    made: tuple[tuple[int, int], ...]
-    """(gfn, level) of the leaves that were split in the tree, in order: all of them unless `priced`."""
-    restarts: int
-    """Times that a walk began again at the root."""
-    lock_drops: int
-    tables: int
-    """Page-table pages that were asked for."""
-    priced: bool
-    """A plain call was too long to be made: its splits between the edges are counted by formula."""
-    errno: int
-    """0, or what the first call that failed returned; no call was made after it."""
-    root: TdpMmuRoot
-    """The tree, as the calls left it; a priced call is made around its own ends and the range's edges."""
-
-    @property
-    def all_visits(self) -> int:
-        """SPTEs visited by all the calls."""
-        return sum(self.visits)
-
-    def __repr__(self) -> str:
-        said = [
-            count_of(len(self.calls), "call"),
-            count_of(self.all_visits, "visit"),
-            count_of(self.splits, "split"),
-            count_of(self.lock_drops, "lock drop"),
-            count_of(self.restarts, "restart"),
-            count_of(self.tables, "page table"),
-        ]
-        priced = " (by formula between the edges)" if self.priced else ""
-        failed = f", returned {self.errno}" if self.errno else ""
-        return f"{', '.join(said)}{priced}{failed}"
-
-
-def run_strategy(
-    root: TdpMmuRoot,
-    strategy: Strategy,
-    span: GfnRange,
-    *,
-    world: CountingWorld | None = None,
-    stepwise: int = STEPWISE,
-    scans: Scans | None = None,
-) -> Report:
-    """Make the calls of `strategy` for `span` (frames) on `root`, with mmu_lock held for write.
-
-    The calls are those of :func:`plan_of`. world: watches, and may refuse pages; a fresh one, a kind one if
-    None. stepwise: calls over more frames than this are not walked from end to end. One with the patch's
-    filter then changes the tree all the same, and is counted exactly (`scan` finds what crosses); a plain
-    one, if no other call meets its frames, is `priced`. scans: what long calls found, to be shared by runs
-    that start from the same tree. Raises InvalidTypeError or InvalidValueError, with nothing changed, for a
-    span that starts beyond the root and for a call that the engine refuses.
-    """
-    check_inside(root, span.start)
-    world = world or CountingWorld()
-    scans = {} if scans is None else scans
-    calls = plan_of(strategy, root.geometry, span, root.max_gfn_exclusive)
-    for call in calls:
-        coroutine_of(call, root)  # what the engine refuses, it refuses before anything is changed
-    made, visits, priced, errno = 0, [], 0, 0
-    for made, call in enumerate(calls, start=1):  # noqa: B007 - how many were made is wanted below
-        before, splits = world.iterations, len(world.splits)
-        if call.end - call.start <= stepwise or not (call.only_cross_boundary or _is_alone(call, calls)):
-            errno = _make(root, call, world)
-            visits.append(world.iterations - before)
-        elif call.only_cross_boundary:
-            errno, visited = _make_at_crossing_leaves(root, call, world, _scan(root, call, world, scans))
-            visits.append(visited)
-        else:
-            found = _scan(root, call, world, scans)
-            price = price_plain_split(root.geometry, found, GfnRange(call.start, call.end), call.target_level)
-            errno = _make_around_edges(root, call, span, world)
-            visits.append(price.visits)
-            priced += price.splits - (len(world.splits) - splits)
-        if errno:
-            break
-    return Report(
-        calls=tuple(calls[:made]),
-        visits=tuple(visits),
-        splits=len(world.splits) + priced,
-        made=tuple((gfn, level) for _, gfn, level in world.splits),
-        restarts=world.lock_drops - world.refused + priced,
-        lock_drops=world.lock_drops + priced,
-        tables=world.allocations + priced,
-        priced=priced > 0,
-        errno=errno,
-        root=root,
-    )
-
-
-def _is_alone(call: Call, calls: list[Call]) -> bool:
-    """No other of `calls` meets the frames of this one."""
-    return not any(other is not call and other.start < call.end and call.start < other.end for other in calls)
-
-
-def _make(root: TdpMmuRoot, call: Call, world: CountingWorld) -> int:
-    return run(coroutine_of(call, root), world)
-
-
-def _scan(root: TdpMmuRoot, call: Call, world: CountingWorld, scans: Scans) -> Scan:
-    """What a long call would meet. The splits made so far say in which state the tree is."""
-    from tdpkit.engine.scan import scan
-
-    key = (call.start, call.end, call.target_level, tuple(world.splits))
-    if key not in scans:
-        scans[key] = scan(root, call.start, call.end, call.target_level + 1)
-    return scans[key]
-
-
-def _make_at_crossing_leaves(
-    root: TdpMmuRoot, call: Call, world: CountingWorld, found: Scan
-) -> tuple[int, int]:
-    """A long call with the patch's filter, made where something crosses; its errno and all its visits."""
-    geometry, min_level, before, errno = root.geometry, call.target_level + 1, len(world.splits), 0
-    for leaf in found.crossing:
-        # Nothing crosses the inner end of this part: it is the leaf's own.
-        last = leaf.gfn + geometry.pages(leaf.level)
-        part = call._replace(start=max(call.start, leaf.gfn), end=min(call.end, last))
-        errno = errno or _make(root, part, world)
-    splits = [(gfn, level) for _, gfn, level in world.splits[before:]]
-    more = visits_in_new_tables(geometry, splits, GfnRange(call.start, call.end), min_level)
-    return errno, found.visited + more + visits_again(geometry, (level for _, level in splits))
-
-
-def _make_around_edges(root: TdpMmuRoot, call: Call, span: GfnRange, world: CountingWorld) -> int:
-    """A long plain call, made on the frames beside its own ends and the edges of `span`; its errno.
-
-    What it splits there it would have split on its way through.
-    """
-    errno = 0
-    for x in sorted({call.start, call.end, span.start, span.end}):
-        if call.start <= x <= call.end:
-            beside = call._replace(start=max(call.start, x - 1), end=min(call.end, x + 1))
-            errno = errno or _make(root, beside, world)
-    return errno
+    return [call for call in made(planner(geometry, span)) if call.start < limit]

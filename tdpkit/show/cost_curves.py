@@ -19,24 +19,11 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from tdpkit.engine.gfn import format_gfn, parse_gfn
 from tdpkit.lab.cost_curves import MAPS, Curves, cost_curves
+from tdpkit.lab.strategies import CONTENDERS, Curve
 from tdpkit.lab.words import group_digits
 
 from .theme import LIGHT
 
-NAMES = {
-    "walk_v3": "v3 walk",
-    "two_calls": "two calls to the 1G ends",
-    "kai_two_step": "head and tail, both blocks",
-    "one_block_per_edge": "one block per edge",
-}
-"""The contenders, as the legend calls them."""
-
-_STYLES: dict[str, dict[str, Any]] = {
-    "walk_v3": {"color": LIGHT["bad"], "linestyle": "-", "linewidth": 2},
-    "two_calls": {"color": LIGHT["shared"], "linestyle": "-."},
-    "kai_two_step": {"color": LIGHT["private"], "linestyle": "--"},
-    "one_block_per_edge": {"color": LIGHT["good"], "linestyle": "-", "linewidth": 2},
-}
 _SIZES = ("8K", "1M", "32M", "1G", "32G", "1T")
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -104,11 +91,20 @@ class CostCurves:
         return {"text/plain": repr(self), "image/svg+xml": self.svg()}
 
 
+def curve_of(contender: str) -> Curve:
+    """How the line of a contender is drawn, and what the legend calls it."""
+    curve = CONTENDERS[contender].curve
+    assert curve, "a contender has a curve"
+    return curve
+
+
 def _draw(axes: Axes, curves: Curves) -> None:
     sizes = curves.sizes
     axes.plot(sizes, curves.zap, color=LIGHT["line"], linewidth=6, alpha=0.5, label="the zap that follows")
     for name, visits in curves.split.items():
-        axes.plot(sizes, visits, label=f"split: {NAMES[name]}", **_STYLES[name])
+        curve = curve_of(name)
+        look: dict[str, Any] = {"color": LIGHT[curve.role], "linestyle": curve.dash, "linewidth": curve.width}
+        axes.plot(sizes, visits, label=f"split: {curve.label}", **look)
     axes.set_title(_named(curves), loc="left", fontsize=11, fontweight="bold")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -143,7 +139,8 @@ def _named(curves: Curves) -> str:
 
 def _told(curves: Curves) -> str:
     """The last point of each line, and where v3 is overtaken, in words."""
-    last = ", ".join(f"{NAMES[name]} {group_digits(visits[-1])}" for name, visits in curves.split.items())
+    lines = ((curve_of(name).label, visits[-1]) for name, visits in curves.split.items())
+    last = ", ".join(f"{label} {group_digits(visits)}" for label, visits in lines)
     at = curves.crossover("one_block_per_edge")
     from_on = (
         f"v3 visits more than one block per edge from {format_gfn(at)} on" if at else "v3 never visits more"

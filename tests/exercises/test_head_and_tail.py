@@ -31,7 +31,7 @@ from tdpkit.exercises.head_and_tail import (
     check_ratio,
     in_words,
 )
-from tdpkit.lab.strategies import Call
+from tdpkit.lab.strategies import PlannedCall
 from tdpkit.show.boundary.state import BoundaryState
 from tdpkit.show.case.state import CaseState
 from tests.exercises.problems import BLOCKS, calls, edge_blocks, says_it_in_the_picture
@@ -199,7 +199,7 @@ def test_blocks_that_are_none_are_refused_in_words(blocks: Any, rule: str) -> No
         {edge: said * 3 for edge, said in BLOCKS.items()},
         {edge: {*said} for edge, said in BLOCKS.items()},
         {edge: np.array(edge_blocks(parse_gfn(edge), {2: M, 3: G})).reshape(-1, 3) for edge in EDGES},
-        {edge: [Call(parse_gfn(a), parse_gfn(b), c) for a, b, c in said] for edge, said in BLOCKS.items()},
+        {edge: [PlannedCall(parse_gfn(a), parse_gfn(b), c) for a, b, c in said] for edge, said in BLOCKS.items()},
         {edge: [(edge, edge, 1)] for edge in EDGES},
     ],
     ids=range(9),
@@ -510,7 +510,7 @@ def test_every_place_of_the_slider_has_its_words() -> None:
     "solution",
     [
         lambda start, end: ((start, start, 1), [end, end, 1]),
-        lambda start, end: (Call(x, x, 1) for x in (end, start, end)),
+        lambda start, end: (PlannedCall(x, x, 1) for x in (end, start, end)),
     ],
     ids=["as any rows", "in another order, and twice"],
 )

@@ -29,7 +29,7 @@ def stepwise(root, strategy, span):
     """Calls, visits and splits, then visits and leaves of the zap, each entry visited one by one."""
     split, zap = CountingWorld(), CountingWorld()
     calls = strategy(root.geometry, span)
-    for start, end, target_level, crossing in calls:
+    for start, end, target_level, crossing, _ in calls:
         call = tdp_mmu_split_huge_pages_root(
             root, start, end, target_level, shared=False, only_cross_boundary=crossing
         )

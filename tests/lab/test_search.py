@@ -1,7 +1,5 @@
 """Every case of the toy universes, on the engine, for each strategy; and what the search would notice."""
 
-import os
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from random import Random
 
@@ -11,9 +9,10 @@ from tdpkit.engine import tdp_mmu
 from tdpkit.engine.gfn import Geometry, GfnRange
 from tdpkit.lab import search as exhaust
 from tdpkit.lab import strategies
+from tdpkit.lab.judge import run_strategy
 from tdpkit.lab.search import SAMPLED, UNIVERSES, Universe, sample, search
-from tdpkit.lab.shapes import LEAF, NotTheTree, leaves_of, random_shape, shapes, tables_of
-from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, Call, plan_of
+from tdpkit.lab.shapes import LEAF, NotTheTree, leaves_of, plant, random_shape, shapes, tables_of
+from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, PlannedCall, plan_of
 from tests.oracles import brute
 
 from .test_shapes import as_brute
@@ -32,20 +31,11 @@ def test_each_strategy_has_a_place_here():
 
 
 @cache
-def all_of_them():
-    """What the searches and the samples found, by name; each search has a process of its own."""
-    with ProcessPoolExecutor(os.cpu_count()) as processes:
-        running = {  # the longest first
-            name: processes.submit(sample, SAMPLED[name], STRATEGIES, 20_000) for name in reversed(SAMPLED)
-        }
-        for name in reversed(UNIVERSES):
-            tried = CONTENDERS if name == "four levels, one root entry" else STRATEGIES
-            running[name] = processes.submit(search, UNIVERSES[name], tried)
-        return {name: found.result() for name, found in running.items()}
-
-
 def tallies(name):
-    return all_of_them()[name]
+    """What was found in a universe or a sample; each is searched once in a process."""
+    if name in SAMPLED:
+        return sample(SAMPLED[name], STRATEGIES, 20_000)
+    return search(UNIVERSES[name], CONTENDERS if name == "four levels, one root entry" else STRATEGIES)
 
 
 @pytest.mark.parametrize("name", UNIVERSES)
@@ -113,7 +103,7 @@ def test_no_smaller_counterexample_exists(name):
 def by_model(geometry, shape, calls):
     """What the calls make of the tree, by what a split call is for: no walk, no page, no lock."""
     table = as_brute(geometry, shape)
-    for start, end, target_level, crossing in calls:
+    for start, end, target_level, crossing, _ in calls:
 
         def must(gfn, level, start=start, end=end, target_level=target_level, crossing=crossing):
             size = brute.pages(geometry, level)
@@ -198,7 +188,7 @@ def test_a_strategy_that_does_nothing_is_found_out():
 
 def test_a_call_beyond_the_machine_is_left_out():
     [tally] = search(
-        TINY, {"far": lambda geometry, span: [*strategies.walk_v3(geometry, span), Call(4, 9, 1)]}
+        TINY, {"far": lambda geometry, span: [*strategies.walk_v3(geometry, span), PlannedCall(4, 9, 1)]}
     ).values()
     assert repr(tally) == f"exact in all {tally.cases} cases"
 
@@ -245,6 +235,46 @@ def test_a_call_that_unmaps_frames_is_no_split(monkeypatch):
     monkeypatch.setattr(exhaust, "run", and_zap)
     with pytest.raises(NotTheTree, match="other frames are mapped"):
         search(TINY, CONTENDERS)
+
+
+def test_a_call_that_goes_too_far_is_found_out(monkeypatch):
+    """One frame more than planned: a leaf beyond the range is split, in some tree that it is tried on."""
+    real = exhaust.coroutine_of
+    longer = lambda call, root: real(call._replace(end=call.end + 1), root)  # noqa: E731
+    monkeypatch.setattr(exhaust, "coroutine_of", longer)
+    with pytest.raises(NotTheTree, match="beyond its range"):
+        search(TINY, {"plain": strategies.plain_split})
+
+
+def test_a_call_that_cannot_be_taken_back_is_found_out(monkeypatch):
+    """The next one would find another tree than it was planted."""
+    monkeypatch.setattr(exhaust.JournalWorld, "undo", lambda self: self.written.clear())
+    with pytest.raises(NotTheTree, match="other memory than before"):
+        search(TINY, {"plain": strategies.plain_split})
+
+
+@pytest.mark.parametrize("geometry", [Geometry(1, 4, 3), Geometry(2, 3, 3), Geometry(2, 3, 2)], ids=str)
+def test_what_cases_share_is_what_each_would_find_alone(geometry):
+    """Any calls on any trees, in one search: end, visits and splits are those of a run of its own."""
+    random, frames, cases = Random(9), geometry.root_pages, []
+    for _ in range(250):
+        calls = []
+        for _ in range(random.randint(1, 3)):
+            start = random.randrange(frames)
+            end = random.choice((start, start + 1, random.randint(start, frames), frames + 3))
+            crossing = random.random() < 0.5
+            calls.append(PlannedCall(start, end, random.randrange(1, geometry.root_level), crossing))
+        cases.append((random_shape(geometry, random), calls))
+    engine = exhaust._Engine(geometry, 64)
+    for shape, calls in [*cases, *cases]:
+        root = plant(geometry, shape)
+        report = run_strategy(root, lambda *_, calls=calls: calls, GfnRange(0, 0))
+        after, visits, splits = engine.made(shape, calls)
+        assert (as_brute(geometry, after), visits, splits) == (
+            brute.read(root),
+            report.all_visits,
+            report.splits,
+        )
 
 
 def test_what_is_judged_safe_is_safe_frame_by_frame():

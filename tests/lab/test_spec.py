@@ -6,19 +6,8 @@ from random import Random
 import pytest
 
 from tdpkit.engine.gfn import Geometry, GfnRange
-from tdpkit.engine.tree import Leaf, map_run
-from tdpkit.lab.layouts import LAYOUTS, map_layout
-from tdpkit.lab.shapes import LEAF, leaves_of, plant, random_shape, shapes, tables_of
-from tdpkit.lab.spec import (
-    edges_of,
-    forced_in,
-    forced_splits,
-    holds_both_sides,
-    judge,
-    leaves_at_edges,
-    split_as_forced,
-)
-from tdpkit.lab.strategies import STRATEGIES, Call, Report, run_strategy
+from tdpkit.lab.shapes import LEAF, leaves_of, random_shape, shapes, tables_of
+from tdpkit.lab.spec import crossed_edges, edges_of, forced_splits, holds_both_sides, split_as_forced
 from tests.oracles import brute
 
 from .test_shapes import as_brute
@@ -92,6 +81,15 @@ def test_it_is_the_only_safe_tree_with_the_fewest_splits():
             assert safe[0][1] == tables_of(expected) - tables_of(shape)
 
 
+def test_crossed_edges_are_those_that_a_split_would_change():
+    """Frame by frame, on random trees: the model splits something for x, or nothing."""
+    random = Random(8)
+    for _ in range(60):
+        shape = random_shape(FOUR, random)
+        crossed = {x for x in range(65) if brute.split_at_edges(FOUR, as_brute(FOUR, shape), x, x)[1]}
+        assert crossed_edges(FOUR, shape) == crossed
+
+
 @pytest.mark.parametrize(
     ("gfn", "pages", "x", "holds"),
     [
@@ -106,94 +104,3 @@ def test_it_is_the_only_safe_tree_with_the_fewest_splits():
 def test_a_leaf_holds_both_sides_of_an_edge_strictly_inside(gfn, pages, x, holds):
     assert holds_both_sides(gfn, pages, [x]) is holds
     assert holds_both_sides(gfn, pages, [100, x]) is holds
-
-
-# ---- judging a run -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("layout", "start", "end", "crossing", "forced"),
-    [
-        ("one-1G", "1G", "2G", [], []),
-        ("one-1G", "1G+1M", "2G", [("1G", 3)], [("1G", 3), ("1G", 2)]),
-        ("one-1G", "1G+2M", "2G", [("1G", 3)], [("1G", 3)]),
-        ("one-1G", "0", "1G+4K", [("1G", 3)], [("1G", 3), ("1G", 2)]),
-        ("one-1G", "1G+4K", "2G-4K", [("1G", 3)], [("1G", 3), ("1G", 2), ("2G-2M", 2)]),
-        ("mixed", "6M+12K", "3G+513M", [("6M", 2), ("3G", 3)], [("6M", 2), ("3G", 3), ("3G+512M", 2)]),
-        ("mixed", "4K", "8K", [], []),
-    ],
-)
-def test_what_is_forced_in_a_real_machine(layout, start, end, crossing, forced):
-    """By hand; 1G leaves at 1G and 3G, 2M leaves from 4M on, 4K leaves below."""
-    span, root = GfnRange.parse(start, end), plant(LAYOUTS[layout].geometry, ("hole",) * 512)
-    map_layout(root, LAYOUTS[layout])
-    named = [GfnRange.parse("0", at).end for at, _ in crossing]
-    assert [(leaf.gfn, leaf.level) for leaf in leaves_at_edges(root, span)] == [
-        (gfn, level) for gfn, (_, level) in zip(named, crossing, strict=True)
-    ]
-    assert forced_in(root, span) == tuple((GfnRange.parse("0", at).end, level) for at, level in forced)
-
-
-def judged(shape, span, strategy, geometry=FOUR):
-    root = plant(geometry, shape)
-    forced = forced_in(root, span)
-    return judge(run_strategy(root, strategy, span), span, forced), root
-
-
-def test_verdicts_follow_from_the_trees_alone():
-    """Against the model's trees, whatever the strategy says: for each strategy and many cases."""
-    random, seen = Random(5), set()
-    for _ in range(250):
-        shape = random_shape(FOUR, random)
-        span = GfnRange(*sorted(random.choices(range(65), k=2)))
-        before = as_brute(FOUR, shape)
-        expected, splits = brute.split_at_edges(FOUR, before, span.start, span.end)
-        for name, strategy in STRATEGIES.items():
-            said, root = judged(shape, span, strategy)
-            after = brute.read(root)
-            still = brute.split_at_edges(FOUR, after, span.start, span.end)[1]
-            verdict = "wrong" if still else "exact" if after == expected else "needless"
-            assert said.verdict == verdict, (name, shape, span)
-            assert sorted(said.forced, key=lambda leaf: (leaf[0], -leaf[1])) == splits
-            gone = set(brute.frames(FOUR, after)) - set(
-                brute.frames(FOUR, brute.zap(FOUR, after, span.start, span.end)[0])
-            )
-            outside = {gfn for gfn in gone if not span.start <= gfn < span.end}
-            assert {gfn for part in said.outside for gfn in range(part.start, part.end)} == outside
-            assert said.outside_frames == len(outside)
-            made = sum(brute.tables_per_level(FOUR, after)) - sum(brute.tables_per_level(FOUR, before))
-            assert said.needless == made - len(splits) + len(said.missing)
-            seen.add((verdict, bool(said.missing), bool(said.needless)))
-    assert {verdict for verdict, _, _ in seen} == {"wrong", "needless", "exact"}
-    assert ("wrong", True, True) in seen, "splits the wrong leaf and leaves the right one"
-
-
-def test_a_strategy_that_does_nothing_is_exact_where_nothing_crosses_and_wrong_elsewhere():
-    nothing = lambda geometry, span: []  # noqa: E731
-    shape = (LEAF, LEAF, LEAF, LEAF)
-    assert judged(shape, GfnRange(16, 32), nothing)[0].verdict == "exact"
-    said, _ = judged(shape, GfnRange(16, 33), nothing)
-    assert (said.verdict, said.missing, said.outside) == ("wrong", ((32, 3), (32, 2)), (GfnRange(33, 48),))
-
-
-def test_a_report_that_lies_about_its_splits_does_not_change_the_verdict():
-    root, span = plant(FOUR, (LEAF,) * 4), GfnRange(5, 16)
-    forced = forced_in(root, span)
-    lie = Report((Call(0, 16, 2),), (1,), 2, forced, 0, 0, 0, False, 0, root)
-    assert judge(lie, span, forced).verdict == "wrong"
-
-
-def test_an_edge_at_the_end_of_the_root_or_beyond_has_no_leaf():
-    root = plant(FOUR, (LEAF,) * 4)
-    assert leaves_at_edges(root, GfnRange(0, 64)) == []
-    assert leaves_at_edges(root, GfnRange(0, 1 << 40)) == []
-    [leaf] = leaves_at_edges(root, GfnRange(63, 64))
-    assert isinstance(leaf, Leaf)
-    assert (leaf.gfn, leaf.level) == (48, 3)
-
-
-def test_one_leaf_that_crosses_both_edges_is_named_once():
-    root = plant(Geometry(2, 2, 2), ("hole",) * 4)
-    map_run(root, 0, 2, 4, 0)
-    assert [leaf.gfn for leaf in leaves_at_edges(root, GfnRange(5, 7))] == [4]
-    assert forced_in(root, GfnRange(5, 7)) == ((4, 2),)

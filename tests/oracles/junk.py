@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tdpkit.lab.strategies import Call
+from tdpkit.lab.strategies import PlannedCall
 
 
 class Hostile:
@@ -107,10 +107,10 @@ JUNK: dict[str, Callable[[], Any]] = {
     "negative call": lambda: [(-4, 0, 1)],
     "reversed call": lambda: [(4, 0, 1)],
     "true level": lambda: [(0, 4, True)],
-    "the patch's call": lambda: [Call(0, 4, 1, True)],
+    "the patch's call": lambda: [PlannedCall(0, 4, 1, True)],
     "thousands of calls": lambda: [(0, 0, 1)] * 5000,
     "function": lambda: len,
-    "class": lambda: Call,
+    "class": lambda: PlannedCall,
     "type": lambda: int,
     "endless": lambda: endless("BLOCK"),
     "endless numbers": lambda: endless(3),

@@ -8,7 +8,7 @@ import pytest
 from tdpkit.engine.gfn import InvalidValueError, parse_gfn
 from tdpkit.lab.cost_curves import MAPS, SIZES, cost_curves
 from tdpkit.lab.strategies import CONTENDERS
-from tdpkit.show.cost_curves import NAMES, CostCurves
+from tdpkit.show.cost_curves import CostCurves
 from tdpkit.show.theme import DARK, LIGHT, contrast
 from tests.oracles.svgs import ROOT, SVG, printed_whatever_the_hash_seed
 
@@ -19,12 +19,12 @@ def curves():
 
 
 def test_there_is_a_line_for_the_zap_and_each_contender_in_each_panel(curves):
-    assert set(NAMES) == set(CONTENDERS)
     figure = curves.figure()
     for axes, (name, counted) in zip(figure.axes, curves.curves.items(), strict=True):
         lines = {line.get_label(): line for line in axes.lines}
         assert [tuple(map(int, lines["the zap that follows"].get_ydata()))] == [counted.zap]
-        for contender, label in NAMES.items():
+        for contender, strategy in CONTENDERS.items():
+            label = strategy.curve.label
             assert tuple(map(int, lines[f"split: {label}"].get_xdata())) == SIZES
             assert tuple(map(int, lines[f"split: {label}"].get_ydata())) == counted.split[contender]
         assert counted == cost_curves(name)
@@ -47,7 +47,7 @@ def test_lines_are_told_apart_without_colour(curves):
         for line in curves.figure().axes[0].lines
         if line.get_marker() != "o"
     ]
-    named = dict(zip(["zap", *NAMES], looks, strict=True))
+    named = dict(zip(["zap", *CONTENDERS], looks, strict=True))
     assert len({named["two_calls"], named["kai_two_step"], named["walk_v3"], named["zap"]}) == 4
     # The two full lines end at opposite ends of the picture, where the mark tells which is which.
     assert named["walk_v3"] == named["one_block_per_edge"]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from tdpkit.lab.search import Case
-from tdpkit.lab.strategies import Call
+from tdpkit.lab.search import ToyCase
+from tdpkit.lab.strategies import PlannedCall
 from tdpkit.lab.words import count_of
 
 from ..drawing import LEFT, RIGHT, WIDTH, Drawing, text_width
@@ -69,7 +69,7 @@ def case_text(state: CaseState) -> str:
 class CasePicture:
     """A case to be displayed: a picture, and the same in words."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: ToyCase) -> None:
         self.state = case_state(case)
 
     @property
@@ -185,7 +185,7 @@ def _calls(drawing: Drawing, state: CaseState, y: int) -> None:
         drawing.text(_AXIS - 10, y + _CALL_STEP + 4, f"and {more}" if shown else "no call", anchor="end")
 
 
-def _filter(drawing: Drawing, state: CaseState, call: Call, y: int) -> None:
+def _filter(drawing: Drawing, state: CaseState, call: PlannedCall, y: int) -> None:
     """What a call is restricted to: on its bar, or beside one that is too short for it."""
     text, low, high = filter_text(call), _x(state, call.start), _x(state, call.end)
     width = text_width(text, 11) + 28

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry
-from tdpkit.lab.search import Case
+from tdpkit.lab.search import ToyCase
 from tdpkit.lab.shapes import HOLE, LEAF, Shape
 from tdpkit.lab.spec import edges_of, holds_both_sides
-from tdpkit.lab.strategies import Call
+from tdpkit.lab.strategies import PlannedCall
 from tdpkit.lab.words import count_of
 
 from ..strips import Cell, Strip
@@ -35,7 +35,7 @@ class CaseState(NamedTuple):
     geometry: Geometry
     start: int
     end: int
-    calls: tuple[Call, ...]
+    calls: tuple[PlannedCall, ...]
     splits: int
     forced: int
     """Splits that the range needs."""
@@ -53,7 +53,7 @@ class CaseState(NamedTuple):
         return self.geometry.root_pages
 
 
-def case_state(case: Case) -> CaseState:
+def case_state(case: ToyCase) -> CaseState:
     """Read what became of one tree and one range."""
     reader = _Reader(case)
     trees = [Tree("before", reader.strips(reader.plain(case.shape)))]
@@ -76,7 +76,7 @@ def case_state(case: Case) -> CaseState:
 class _Reader:
     """Reads the trees of a case, entry by entry."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: ToyCase) -> None:
         self.case = case
         self.geometry = case.geometry
         self.edges = edges_of(case.span)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tdpkit.lab.strategies import Call
+from tdpkit.lab.strategies import PlannedCall
 from tdpkit.lab.words import count_of
 
 from .state import CaseState
@@ -51,13 +51,13 @@ def span_text(start: int, end: int) -> str:
     return f"[{start}, {end})"
 
 
-def call_text(call: Call) -> str:
+def call_text(call: PlannedCall) -> str:
     """What a call asks for, but for its filter (:func:`filter_text`)."""
     end = f"{call.end}" if call.end <= _LONGEST_NUMBER else "..."
     return f"[{call.start}, {end}) to level {call.target_level}"
 
 
-def filter_text(call: Call) -> str:
+def filter_text(call: PlannedCall) -> str:
     """Which leaves a call is restricted to, or nothing."""
     return "only what crosses" if call.only_cross_boundary else ""
 

@@ -14,8 +14,8 @@ from tdpkit.engine.gfn import GfnRange, InvalidValueError
 
 from ..exhibit import LABEL, WIDE, Exhibit, RangeControls, as_frame, check_unit, line
 from ..theme import Palette
+from .guests import GUESTS, OPENING_ROWS, Rows, guest_of, rows_of, rule_of
 from .picture import race_svg, race_table, race_text
-from .rows import GUESTS, OPENING_ROWS, Rows, guest_of, rows_of, rule_of
 from .state import ORDERS, Race, RaceState, Track, run_race
 from .words import RaceWords, race_words
 
@@ -35,7 +35,7 @@ class StrategyRace(Exhibit):
     """The exhibit. Display it; or read `state` and `words`, and change it with :meth:`show`.
 
     guest: a name in GUESTS. rows: who races, names of tdpkit.lab.strategies.STRATEGIES, or a dict of
-    strategies (a function of a geometry and a range that returns Calls) by name. Further arguments as
+    strategies (a function of a geometry and a range that returns PlannedCalls) by name. Further arguments as
     :meth:`show` takes them. Raises InvalidValueError or InvalidTypeError for what breaks a rule.
     """
 

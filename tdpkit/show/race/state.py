@@ -21,12 +21,12 @@ from typing import NamedTuple
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, name_gfn, parse_gfn
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import TdpMmuRoot
+from tdpkit.lab.judge import Judgement, Report, Scans, forced_in, judge, leaves_at_edges, run_strategy
 from tdpkit.lab.layouts import Layout, map_layout
-from tdpkit.lab.spec import Judgement, forced_in, judge, leaves_at_edges
-from tdpkit.lab.strategies import Call, Report, Scans, Strategy, one_block_per_edge, run_strategy
+from tdpkit.lab.strategies import PlannedCall, Planner, Rule, one_block_per_edge
 from tdpkit.lab.worlds import JournalWorld
 
-from .rows import Rule, checked, rule_of
+from .guests import checked, rule_of
 
 STEPWISE = parse_gfn("16M")
 """Calls over more frames are counted by `scan` and by formula: a slider is to be answered at once."""
@@ -263,7 +263,7 @@ class RaceRow(NamedTuple):
 
     name: str
     rule: Rule
-    calls: tuple[Call, ...]
+    calls: tuple[PlannedCall, ...]
     lanes: tuple[int, ...]
     """For each call the line on which it is drawn, from the outermost (0); on one line none overlap, but on
     the last of MOST_LANES."""
@@ -357,7 +357,7 @@ class Track:
         return span
 
 
-def run_race(track: Track, rows: Mapping[str, Strategy], start: int, end: int) -> Race:
+def run_race(track: Track, rows: Mapping[str, Planner], start: int, end: int) -> Race:
     """Let all of `rows` make the edges of frames [start, end) safe, each on the untouched tree.
 
     The tree is the same afterwards. Raises InvalidTypeError or InvalidValueError for a range that is not the
@@ -389,7 +389,7 @@ def _run(
     painter: Painter,
     scans: Scans,
     name: str,
-    strategy: Strategy,
+    strategy: Planner,
 ) -> RaceRow:
     world = JournalWorld(track.root.pool)
     try:
@@ -430,12 +430,12 @@ def _zap_visits(root: TdpMmuRoot, span: GfnRange) -> int:
         world.undo()
 
 
-def lanes_of(calls: Iterable[Call]) -> tuple[int, ...]:
+def lanes_of(calls: Iterable[PlannedCall]) -> tuple[int, ...]:
     """For each call a lane, 0 and up, on which it overlaps no other; longer calls have the lower numbers.
 
     Of more than MOST_LANES that overlap, the shortest share the last.
     """
-    taken: list[list[Call]] = []
+    taken: list[list[PlannedCall]] = []
     lanes: dict[int, int] = {}
     for at, call in sorted(enumerate(calls), key=lambda item: (item[1].start - item[1].end, item[0])):
         free = [all(_apart(call, other) for other in others) for others in taken]
@@ -446,7 +446,7 @@ def lanes_of(calls: Iterable[Call]) -> tuple[int, ...]:
     return tuple(lanes[at] for at in range(len(lanes)))
 
 
-def _apart(one: Call, other: Call) -> bool:
+def _apart(one: PlannedCall, other: PlannedCall) -> bool:
     """Two calls do not overlap; an empty one overlaps what it touches."""
     if one.start < one.end and other.start < other.end:
         return one.end <= other.start or other.end <= one.start

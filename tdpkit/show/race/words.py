@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tdpkit.engine.gfn import GfnRange, format_gfn
-from tdpkit.lab.strategies import Call
+from tdpkit.lab.strategies import PlannedCall
 from tdpkit.lab.words import capital, count_of, group_digits, listed
 
 from .state import Race, RaceRow, RaceState
@@ -164,14 +164,14 @@ def range_words(span: GfnRange) -> str:
     return f"the range: {format_gfn(span.pages)}"
 
 
-def call_words(race: Race, call: Call) -> tuple[str, str, str]:
+def call_words(race: Race, call: PlannedCall) -> tuple[str, str, str]:
     """A call's range for people, in hex, and what it splits."""
     what = "only what crosses" if call.only_cross_boundary else "every leaf"
     span = f"{GfnRange(call.start, call.end)}"
     return span, f"[{call.start:#x}, {call.end:#x})", f"{what}, down to {level_name(race, call.target_level)}"
 
 
-def call_in_short(race: Race, call: Call) -> str:
+def call_in_short(race: Race, call: PlannedCall) -> str:
     """A call's range and target, and its filter if it has one."""
     crossing = ", only what crosses" if call.only_cross_boundary else ""
     return f"{GfnRange(call.start, call.end)} to {level_name(race, call.target_level)}{crossing}"

@@ -8,10 +8,10 @@ import pytest
 
 from tdpkit.engine.gfn import Geometry, GfnRange
 from tdpkit.exercises.checking import Counterexample, Verdict
-from tdpkit.lab.search import SAMPLED, UNIVERSES, Case, Machine, sample, search
+from tdpkit.lab.search import SAMPLED, UNIVERSES, ToyCase, sample, search
 from tdpkit.lab.shapes import HOLE, LEAF, Shape, random_shape, tables_of
 from tdpkit.lab.spec import edges_of, split_as_forced
-from tdpkit.lab.strategies import STRATEGIES, Call, plan_of
+from tdpkit.lab.strategies import STRATEGIES, PlannedCall, plan_of
 from tdpkit.show.case import CasePicture
 from tdpkit.show.case.picture import case_svg, case_text
 from tdpkit.show.case.state import CaseState, case_state
@@ -48,30 +48,30 @@ def leaves(geometry: Geometry, shape: Shape) -> set[tuple[int, int]]:
     return found
 
 
-def case_of(geometry: Geometry, shape: Shape, span: GfnRange, calls: list[Call]) -> Case:
+def case_of(geometry: Geometry, shape: Shape, span: GfnRange, calls: list[PlannedCall]) -> ToyCase:
     """`calls` made on the engine."""
     made, visits, splits = shape, 0, 0
     for call in calls:
-        made, visited, split = Machine(geometry, made).step(call)
+        made, visited, split = ToyTree(geometry, made).tried(call)
         visits, splits = visits + visited, splits + split
     expected = split_as_forced(geometry, shape, edges_of(span))
     forced = tables_of(expected) - tables_of(shape)
-    return Case(geometry, shape, span, tuple(calls), "", splits, forced, visits, made, expected)
+    return ToyCase(geometry, shape, span, tuple(calls), "", splits, forced, visits, made, expected)
 
 
-def any_calls(random: Random, frames: int, root_level: int) -> list[Call]:
+def any_calls(random: Random, frames: int, root_level: int) -> list[PlannedCall]:
     """Up to ten calls, empty ones too, and some that reach beyond the machine."""
     calls = []
     for _ in range(random.choice((0, 1, 2, 4, 5, 10))):
         start, end = sorted(random.choices(range(frames + 1), k=2))
         start = min(start, frames - 1)
         end = max(start, end) * random.choice((1, 1, 1, 3))
-        calls.append(Call(start, end, random.randrange(1, root_level), random.random() < 0.3))
+        calls.append(PlannedCall(start, end, random.randrange(1, root_level), random.random() < 0.3))
     return calls
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases() -> list[ToyCase]:
     """The smallest counterexamples that a search and samples find; then cases of any kind and size."""
     geometries = [*SAMPLED.values(), *(universe.geometry for universe in UNIVERSES.values())]
     tallies = [search(UNIVERSES["three levels"], STRATEGIES)]
@@ -88,14 +88,19 @@ def cases() -> list[Case]:
             strategy = random.choice(list(STRATEGIES.values()))
             calls = plan_of(strategy, geometry, span, frames)
         found.append(case_of(geometry, shape, span, calls))
-    for calls in ([], [Call(0, 100, 1)], [Call(0, 0, 1), Call(7, 7, 1)], [Call(5, 10**12, 1, True)] * 4):
+    for calls in (
+        [],
+        [PlannedCall(0, 100, 1)],
+        [PlannedCall(0, 0, 1), PlannedCall(7, 7, 1)],
+        [PlannedCall(5, 10**12, 1, True)] * 4,
+    ):
         found.append(case_of(TOY, (LEAF, LEAF), GfnRange(3, 3), calls))
         found.append(case_of(TOY, (LEAF, HOLE), GfnRange(8, 8), calls))
     return found
 
 
 @pytest.fixture(scope="module")
-def states(cases: list[Case]) -> list[CaseState]:
+def states(cases: list[ToyCase]) -> list[CaseState]:
     return [case_state(case) for case in cases]
 
 
@@ -141,7 +146,9 @@ def test_every_word_of_the_state_is_in_the_picture_and_in_the_text(states: list[
             assert "calls: none" in said
 
 
-def test_every_leaf_is_a_box_of_its_frames_at_its_level(cases: list[Case], states: list[CaseState]) -> None:
+def test_every_leaf_is_a_box_of_its_frames_at_its_level(
+    cases: list[ToyCase], states: list[CaseState]
+) -> None:
     """The trees are read here without the module's help."""
     for case, state in zip(cases, states, strict=True):
         for tree_shown, shape in zip(state.trees, (case.shape, case.after), strict=False):
@@ -158,7 +165,7 @@ def test_every_leaf_is_a_box_of_its_frames_at_its_level(cases: list[Case], state
                 assert {cell.last - cell.first for cell in strip.cells if cell.kind != "hole"} <= {size}
 
 
-def test_what_is_wrong_is_marked_and_nothing_else(cases: list[Case], states: list[CaseState]) -> None:
+def test_what_is_wrong_is_marked_and_nothing_else(cases: list[ToyCase], states: list[CaseState]) -> None:
     for case, state in zip(cases, states, strict=True):
         before, after, wanted = (
             leaves(case.geometry, shape) for shape in (case.shape, case.after, case.expected)
@@ -187,7 +194,7 @@ def test_what_is_wrong_is_marked_and_nothing_else(cases: list[Case], states: lis
 
 
 def test_what_should_have_been_is_drawn_where_it_is_another(
-    cases: list[Case], states: list[CaseState]
+    cases: list[ToyCase], states: list[CaseState]
 ) -> None:
     for case, state in zip(cases, states, strict=True):
         if len(state.trees) == 3:
@@ -213,7 +220,7 @@ def test_a_marked_leaf_is_hatched_and_named(states: list[CaseState]) -> None:
 
 def test_one_frame_at_each_end_said_in_full() -> None:
     """By hand: 1 and 2 lie inside a leaf of 4, of which only the first half has to be split further."""
-    calls = [Call(1, 2, 1), Call(2, 3, 1)]
+    calls = [PlannedCall(1, 2, 1), PlannedCall(2, 3, 1)]
     picture = CasePicture(case_of(TOY, (LEAF, HOLE), GfnRange(1, 2), calls))
     assert repr(picture) == (
         "Range [1, 2) of 8 frames: 2 calls, 3 splits. "
@@ -262,7 +269,7 @@ def x_of(frame: int, frames: int) -> int:
 
 
 def test_every_entry_is_a_box_at_its_frames_below_the_name_of_its_tree(
-    cases: list[Case], states: list[CaseState]
+    cases: list[ToyCase], states: list[CaseState]
 ) -> None:
     """Its fill follows from its size; it is hatched if it crosses or is needless."""
     for case, state in zip(cases[::3], states[::3], strict=True):
@@ -296,7 +303,7 @@ def bar(low: int, high: int, y: int, *, leaves: bool) -> str:
 
 
 def test_the_range_and_the_calls_are_bars_at_their_frames_beside_their_texts(
-    cases: list[Case], states: list[CaseState]
+    cases: list[ToyCase], states: list[CaseState]
 ) -> None:
     for case, state in zip(cases, states, strict=True):
         picture, frames = tree(case_svg(state, LIGHT)), case.geometry.root_pages

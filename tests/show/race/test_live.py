@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, format_gfn, parse_gfn
-from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, Call
+from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, PlannedCall
 from tdpkit.show.race import StrategyRace
+from tdpkit.show.race.guests import GUESTS, OPENING_ROWS
 from tdpkit.show.race.picture import race_svg
-from tdpkit.show.race.rows import GUESTS, OPENING_ROWS
 from tdpkit.show.race.state import ORDERS, run_race
 from tdpkit.show.theme import LIVE, LIVE_STYLE
 from tests.oracles.exhibits import picture_of, words
@@ -91,7 +91,7 @@ def test_other_strategies_race_by_name_or_as_functions():
 
     def mine(geometry, span):
         """The start alone."""
-        return [Call(span.start, span.start, 1)]
+        return [PlannedCall(span.start, span.start, 1)]
 
     race = StrategyRace("toy", rows={**CONTENDERS, "mine": mine}, selected="mine")
     assert race.state.rows[-1].verdict == "wrong"
@@ -331,7 +331,7 @@ def test_what_breaks_a_rule_is_refused_and_nothing_half_happens(toy, refused, er
 
 def test_a_strategy_that_stumbles_at_another_range_is_answered_in_words():
     def short(geometry, span):
-        return [Call(span.start, span.end, 1, True)] if span.pages < 40 else [None]
+        return [PlannedCall(span.start, span.end, 1, True)] if span.pages < 40 else [None]
 
     race = StrategyRace("toy", rows={"short": short})
     before = race.state

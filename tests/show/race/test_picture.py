@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import GfnRange, parse_gfn
-from tdpkit.lab.spec import forced_in
-from tdpkit.lab.strategies import STRATEGIES, Call
+from tdpkit.lab.judge import forced_in
+from tdpkit.lab.strategies import STRATEGIES, PlannedCall
 from tdpkit.lab.words import group_digits
 from tdpkit.show.race import StrategyRace
+from tdpkit.show.race.guests import GUESTS, OPENING_ROWS, rows_of
 from tdpkit.show.race.picture import race_svg, race_table, race_text
-from tdpkit.show.race.rows import GUESTS, OPENING_ROWS, rows_of
 from tdpkit.show.race.state import RaceState, Track, run_race
 from tdpkit.show.race.words import FOOTNOTE, VERDICTS, ZAP, race_words
 from tdpkit.show.theme import DARK, LIGHT, contrast
@@ -25,9 +25,12 @@ OPENING = rows_of(OPENING_ROWS)
 OWN = {
     "WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW": lambda geometry, span: [],
     "many_calls": lambda geometry, span: [
-        Call(span.start + n, span.start + n + 9, 1, True) for n in range(20)
+        PlannedCall(span.start + n, span.start + n + 9, 1, True) for n in range(20)
     ],
-    "far_away": lambda geometry, span: [Call(0, 1, 1), Call(span.end // 2, span.end // 2 + 1, 2)],
+    "far_away": lambda geometry, span: [
+        PlannedCall(0, 1, 1),
+        PlannedCall(span.end // 2, span.end // 2 + 1, 2),
+    ],
     **OPENING,
 }
 SETS = {"opening": OPENING, "all": rows_of(STRATEGIES), "own": OWN}

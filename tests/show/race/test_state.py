@@ -11,11 +11,11 @@ from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError, par
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.scan import scan
 from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, translate
+from tdpkit.lab.judge import forced_in, judge, run_strategy
 from tdpkit.lab.layouts import map_layout
-from tdpkit.lab.spec import forced_in, judge
-from tdpkit.lab.strategies import STRATEGIES, Call, kai_two_step, run_strategy
+from tdpkit.lab.strategies import STRATEGIES, PlannedCall, kai_two_step
 from tdpkit.lab.worlds import JournalWorld
-from tdpkit.show.race.rows import GUESTS, OPENING_ROWS, RULES, checked, rows_of, rule_of
+from tdpkit.show.race.guests import GUESTS, OPENING_ROWS, checked, rows_of, rule_of
 from tdpkit.show.race.state import MOST_LANES, Track, axis_for, lanes_of, run_race
 
 ALL = rows_of(STRATEGIES)
@@ -162,7 +162,7 @@ def test_a_strategy_that_fails_on_the_way_leaves_the_tree_as_it_was():
     before = in_use(track.root)
 
     def stumbles(geometry, span):
-        return [Call(span.start, span.end, 1), Call(9, 3, 1)]
+        return [PlannedCall(span.start, span.end, 1), PlannedCall(9, 3, 1)]
 
     for strategy in (stumbles, lambda geometry, span: 1 // 0, lambda geometry, span: [(1, 2, 1)]):
         with pytest.raises((InvalidValueError, InvalidTypeError)):
@@ -286,7 +286,7 @@ def test_the_axis_shows_both_edges_in_order_and_whole_numbers(name, data):
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), max_size=8))
 def test_calls_on_one_lane_do_not_overlap(spans):
-    calls = [Call(start, start + pages, 1) for start, pages in spans]
+    calls = [PlannedCall(start, start + pages, 1) for start, pages in spans]
     lanes = lanes_of(calls)
     assert len(lanes) == len(calls)
     assert set(lanes) == set(range(max(lanes, default=-1) + 1)), "no lane is left free"
@@ -303,11 +303,10 @@ def test_calls_on_one_lane_do_not_overlap(spans):
 
 
 def test_every_strategy_of_the_lab_has_its_words():
-    assert set(RULES) == set(STRATEGIES)
     geometry = GUESTS["16T-2M"].layout.geometry
     titles = [rule_of(name, strategy, geometry).title for name, strategy in STRATEGIES.items()]
     assert len(set(titles)) == len(titles)
-    assert not any("{" in text for rule in RULES.values() for text in rule.on(geometry))
+    assert not any("{" in text for one in STRATEGIES.values() for text in one.rule.on(geometry))
     assert (
         rule_of("one_2m_pass", STRATEGIES["one_2m_pass"], GUESTS["toy"].layout.geometry).title
         == "one 16K pass"
@@ -342,7 +341,7 @@ def test_a_strategy_of_one_s_own_is_shown_by_its_name_and_its_docstring():
         ({"mine": 3}, InvalidTypeError),
         ({"": kai_two_step}, InvalidTypeError),
         ({3: kai_two_step}, InvalidTypeError),
-        ({f"s{n}": kai_two_step for n in range(14)}, InvalidValueError),
+        ({f"s{n}": kai_two_step for n in range(MOST_ROWS + 1)}, InvalidValueError),
         ([["walk_v3"]], InvalidValueError),
     ],
 )
@@ -358,7 +357,7 @@ def test_a_plan_s_mistakes_are_answered_in_words():
         (lambda geometry, span: None, "TypeError"),
         (list, "TypeError"),
         (lambda geometry, span: [(1, 2, 1)], "plans Calls"),
-        (lambda geometry, span: [Call(0, 4, 1)] * 257, "256 calls"),
+        (lambda geometry, span: [PlannedCall(0, 4, 1)] * 257, "256 calls"),
     ):
         with pytest.raises((InvalidValueError, InvalidTypeError)) as refused:
             checked("mine", strategy)(geometry, span)
