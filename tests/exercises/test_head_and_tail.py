@@ -199,7 +199,10 @@ def test_blocks_that_are_none_are_refused_in_words(blocks: Any, rule: str) -> No
         {edge: said * 3 for edge, said in BLOCKS.items()},
         {edge: {*said} for edge, said in BLOCKS.items()},
         {edge: np.array(edge_blocks(parse_gfn(edge), {2: M, 3: G})).reshape(-1, 3) for edge in EDGES},
-        {edge: [PlannedCall(parse_gfn(a), parse_gfn(b), c) for a, b, c in said] for edge, said in BLOCKS.items()},
+        {
+            edge: [PlannedCall(parse_gfn(a), parse_gfn(b), c) for a, b, c in said]
+            for edge, said in BLOCKS.items()
+        },
         {edge: [(edge, edge, 1)] for edge in EDGES},
     ],
     ids=range(9),

@@ -8,7 +8,7 @@ import pytest
 
 from tdpkit.engine.gfn import Geometry, GfnRange
 from tdpkit.exercises.checking import Counterexample, Verdict
-from tdpkit.lab.search import SAMPLED, UNIVERSES, ToyCase, sample, search
+from tdpkit.lab.search import SAMPLED, UNIVERSES, ToyCase, ToyTree, sample, search
 from tdpkit.lab.shapes import HOLE, LEAF, Shape, random_shape, tables_of
 from tdpkit.lab.spec import edges_of, split_as_forced
 from tdpkit.lab.strategies import STRATEGIES, PlannedCall, plan_of

@@ -15,7 +15,7 @@ from tdpkit.lab.judge import forced_in, judge, run_strategy
 from tdpkit.lab.layouts import map_layout
 from tdpkit.lab.strategies import STRATEGIES, PlannedCall, kai_two_step
 from tdpkit.lab.worlds import JournalWorld
-from tdpkit.show.race.guests import GUESTS, OPENING_ROWS, checked, rows_of, rule_of
+from tdpkit.show.race.guests import GUESTS, MOST_ROWS, OPENING_ROWS, checked, rows_of, rule_of
 from tdpkit.show.race.state import MOST_LANES, Track, axis_for, lanes_of, run_race
 
 ALL = rows_of(STRATEGIES)
@@ -356,7 +356,7 @@ def test_a_plan_s_mistakes_are_answered_in_words():
         (lambda geometry, span: {}["x"], "KeyError"),
         (lambda geometry, span: None, "TypeError"),
         (list, "TypeError"),
-        (lambda geometry, span: [(1, 2, 1)], "plans Calls"),
+        (lambda geometry, span: [(1, 2, 1)], "plans PlannedCalls"),
         (lambda geometry, span: [PlannedCall(0, 4, 1)] * 257, "256 calls"),
     ):
         with pytest.raises((InvalidValueError, InvalidTypeError)) as refused:
