@@ -158,17 +158,17 @@ def fields(case: Case) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}.{inner}", deeper) for inner, deeper in value.items())
 
 
+NOTHING = object()
+
+
 def with_field(case: Case, name: str, value: Any) -> Case:
+    """The case with another value in a field, or with NOTHING without the field."""
     changed = json.loads(json.dumps(case))
     *outer, inner = name.split(".")
-    (changed[outer[0]] if outer else changed)[inner] = value
-    return changed
-
-
-def without_field(case: Case, name: str) -> Case:
-    changed = json.loads(json.dumps(case))
-    *outer, inner = name.split(".")
-    del (changed[outer[0]] if outer else changed)[inner]
+    there = changed[outer[0]] if outer else changed
+    there[inner] = value
+    if value is NOTHING:
+        del there[inner]
     return changed
 
 
@@ -246,7 +246,7 @@ def test_a_field_of_another_form_is_no_vector(command, kind, case):
 @EACH_CASE
 def test_a_missing_field_is_named(command, kind, case):
     for name, _ in fields(case):
-        command.write(kind, without_field(case, name))
+        command.write(kind, with_field(case, name, NOTHING))
         named = [f"the field '{name.split('.')[-1]}' is missing"] if name != "inject.race" else []
         command.refuses(f"{kind}.jsonl, line 1", *named)
 

@@ -11,9 +11,10 @@ from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
 from tdpkit.lab.lost_errno import CALLERS, MOST_REQUESTS, VERDICTS, Shortage, run_short
 from tdpkit.lab.td import Td
 from tdpkit.tdx.module import SeptState
+from tests.oracles.tds import status
 
 ENOMEM, MF_DELAYED, FOR_EVER = -12, 2, None
-ALREADY_ACCEPTED = 0x00000B0A << 32  # kernel-facts 8.20
+ALREADY_ACCEPTED = status("PAGE_ALREADY_ACCEPTED")
 NAMES = ["conversion", "punch hole", "ACCEPT", "memory failure"]
 SPLITS = {"conversion": 2, "punch hole": 2, "ACCEPT": 1, "memory failure": 1}
 """[6, 12) has an edge inside each of the leaves [0, 8) and [8, 16); frame 3 lies in one leaf."""

@@ -11,9 +11,9 @@ from tdpkit.engine.splits import ACCEPT_SPLITS
 from tdpkit.lab.layouts import TD_4LEVEL, TOY
 from tdpkit.lab.td import PageRun, Td
 from tests.oracles.invariants import check
+from tests.oracles.tds import FREE, PENDING, PRESENT, status
 
-FREE, PENDING, PRESENT = 0, 2, 4  # kernel-facts 8.5
-ALREADY, MISMATCH, INVALID = 0x00000B0A << 32, 0xC0000B0B << 32, 0xC0000100 << 32
+ALREADY, MISMATCH, INVALID = map(status, ("PAGE_ALREADY_ACCEPTED", "PAGE_SIZE_MISMATCH", "OPERAND_INVALID"))
 EFAULT, ENOMEM, EINVAL, EHWPOISON, EIO = 14, 12, 22, 133, 5
 MF_DELAYED = 2
 
