@@ -276,6 +276,7 @@ def invariant_10_the_log_accounts_for_the_sept(seen: Seen) -> None:
     there = {at: (raw & brute.FRAME) >> 12 for at, raw in seen.sept.leaves.items()}
     assert there == seen.ledger.mapped, f"10: {there.items() ^ seen.ledger.mapped.items()}"
     assert not seen.ledger.blocked_after, f"10: {seen.ledger.blocked_after} are blocked at rest"
+    assert not seen.module.bepoch, "10: a BEPOCH at rest"
     assert not seen.ledger.unwritten, f"10: host frames {seen.ledger.unwritten} went back unwritten"
 
 
@@ -338,7 +339,6 @@ def books_3_pamt(seen: Seen) -> None:
     counted = dict(small) if seen.module.dynamic_pamt else {}
     assert seen.tdx.pamt_refcount == counted, f"PAMT: {seen.tdx.pamt_refcount} are {counted}"
     assert seen.module.pamt_pairs == set(counted), f"PAMT: pairs {seen.module.pamt_pairs} for {set(counted)}"
-    assert not seen.module.bepoch, "PAMT: a BEPOCH at rest"
     assert seen.tdx.pamt_cache >= 0
     if seen.ledger and seen.ledger.pamt_brought:
         left = seen.ledger.pamt_brought - seen.ledger.pamt_taken

@@ -3,8 +3,8 @@
 from tdpkit.engine.gfn import Geometry
 from tdpkit.tdx.module import TdxModule
 from tests.oracles import brute
+from tests.oracles.vms import TOY
 
-TOY = Geometry(2, 3, 2)
 X86_TD = Geometry(9, 4, 2)
 FREE, BLOCKED, PENDING, PENDING_BLOCKED, PRESENT = range(5)  # kernel-facts 8.5
 

@@ -73,7 +73,6 @@ from tests.oracles.whole_td import (
     SEPT_PFN,
     SHARED_PFN,
     WholeTd,
-    check_in_step,
     check_pages,
     check_pamt,
     leaves,
@@ -321,7 +320,7 @@ def test_under_the_write_lock_a_call_that_fails_is_a_kvm_bug_with_the_mirror_cha
     assert td.leaves == {(0, 2): (PRIVATE_PFN, PRESENT), (4, 2): (PRIVATE_PFN + 4, left)}
     assert rows(td.module.sept).keys() == {(0, 3)}
     assert td.tdx.pamt_refcount == counts
-    check_pamt(td.tdx)
+    check_pamt(td)
     assert td.tdx.dead
     assert td.module.vcpus_inside == frozenset()
     with pytest.raises(InvalidValueError, match="vCPU 0 is outside"):
@@ -337,15 +336,15 @@ def test_under_the_read_lock_the_entry_is_put_back_and_only_busy_is_tried_again(
     td = WholeTd(TOY, folio_level=1, vcpus=2, make=Scripted, dynamic_pamt=dynamic_pamt)
     td.touch(4)  # tables for [4, 8)
     gfn = 5 if name == "mem_page_aug" else 20
-    before, tree = td.leaves, td.mirror
+    before, tree = td.leaves, td.mirror_table
     td.forget()
     td.module.script = {name: [answer]}
     td.tdx.topup_pamt_cache(6)
     errno = td.run(kvm_tdp_mmu_page_fault(td.kvm, gfn, is_private=True))
     assert errno == RETRY
-    assert (td.leaves, td.mirror) == (before, tree)
+    assert (td.leaves, td.mirror_table) == (before, tree)
     assert [line.split(" = ")[1] for line in td.calls if "PAMT" not in line] == [answer]
-    stores = [event for event in td.world.events if type(event) is SetSpte]
+    stores = [event for event in td.watch.said if type(event) is SetSpte]
     assert [store.new_spte for store in stores] == [brute.FROZEN, brute.HOLE]
     assert td.tdx.dead == (answer != BUSY)
     assert td.module.vcpus_inside == (frozenset() if td.tdx.dead else {0, 1})
@@ -358,7 +357,6 @@ def test_a_guest_whose_fault_finds_the_module_broken_is_stopped(dynamic_pamt):
     td.module.script = {"mem_page_aug": [METADATA]}
     assert td.touch(1) == -EIO
     assert td.tdx.dead
-    check_in_step(td.tdx)
     check_pages(td)
 
 
@@ -398,7 +396,7 @@ def test_a_hook_that_lacks_pamt_pages_is_a_kvm_bug_without_a_call(op, in_hand):
     td = WholeTd(TOY, dynamic_pamt=True, sept_pfn=SEPT_PFN + 2)
     assert td.accept(0, 2) == 0
     td.tdx.external_spt[77] = SEPT_PFN + 100  # in a region without a pair
-    td.tdx.pamt_cache = in_hand
+    td.put_in_hand(in_hand)
     td.forget()
     enough = in_hand >= (4 if op == "split" else 2)
     leaf, link = brute.leaf(PRIVATE_PFN, 2), brute.LINK | 77 << 12
@@ -413,7 +411,7 @@ def test_a_hook_that_lacks_pamt_pages_is_a_kvm_bug_without_a_call(op, in_hand):
         assert errno == 0
     elif not enough:
         assert (errno, td.calls, td.tdx.dead, td.tdx.pamt_cache) == (-EIO, [], True, in_hand)
-    check_pamt(td.tdx)
+    check_pamt(td)
 
 
 @pytest.mark.parametrize(
@@ -468,13 +466,13 @@ def test_pamt_pages_in_hand_are_brought_to_four_before_each_split_and_to_all_a_f
     for gfn in (0, 4, 8):
         td.accept(gfn, 2)
     assert td.tdx.pamt_cache == 6  # a pair per level: two tables and the page
-    td.tdx.pamt_cache = 3
+    td.put_in_hand(3)
     td.forget()
     for gfn in (0, 4):
         a_split(td, gfn)
     assert td.pages.requests == 2 * ["page table", "S-EPT page", "PAMT pages"]
     td.forget()
-    td.tdx.pamt_cache = 5
+    td.put_in_hand(5)
     td.touch(16)
     assert "PAMT pages" in td.pages.requests
     assert td.tdx.pamt_cache == 6
@@ -496,13 +494,13 @@ def touched(td: WholeTd) -> None:
     td.touch(1)
     td.touch(5)
     if td.module.dynamic_pamt:
-        td.tdx.pamt_cache = 0
+        td.put_in_hand(0)
 
 
 def small(td: WholeTd) -> None:
     td.accept(17, 1)
     if td.module.dynamic_pamt:
-        td.tdx.pamt_cache = 0
+        td.put_in_hand(0)
 
 
 CALLS = {
@@ -543,7 +541,6 @@ def test_whichever_page_is_refused_nothing_is_lost_and_another_try_completes(cal
         assert act(td) == -ENOMEM
         assert td.pages.requests == requests[:k]
         assert by_frame(td) == before
-        check_in_step(td.tdx)
         check_pages(td)
         assert not td.tdx.dead
         if "split" not in call:
@@ -551,7 +548,6 @@ def test_whichever_page_is_refused_nothing_is_lost_and_another_try_completes(cal
             td.module.vp_enter(0)
         assert act(td) == expected
         assert by_frame(td) == after
-        check_in_step(td.tdx)
         check_pages(td)
 
 
@@ -560,11 +556,11 @@ def test_as_long_as_a_kind_of_page_is_refused_a_split_fails_and_leaks_none(what)
     td = WholeTd(TOY, dynamic_pamt=True)
     touched(td)
     td.pages.refuse = lambda number, asked: asked == what
-    before = td.mirror
+    before = td.mirror_table
     for _ in range(5):
         assert a_boundary_split(td, 1, 7) == -ENOMEM
         check_pages(td)
-    assert td.mirror == before
+    assert td.mirror_table == before
 
 
 # ---- the end -------------------------------------------------------------------------------------------
@@ -582,7 +578,7 @@ def lived_in(dynamic_pamt: bool) -> WholeTd:
     assert leaves(td.kvm.direct_root).keys() == {(32 + 2, 1), (32 + 5, 1)}
     assert Counter(level for _, level in td.leaves) == {1: 5, 2: 2}
     assert all(td.kvm.page_caches.values())
-    check_in_step(td.tdx)
+    check_pages(td)
     td.forget()
     return td
 
@@ -617,10 +613,10 @@ def of_pages(mapped: dict[tuple[int, int], tuple[int, int]]) -> list[tuple[int, 
 def test_a_td_ends_once_and_not_while_a_vcpu_is_inside():
     td = lived_in(True)
     td.module.vp_exit(0)
-    before = state_of(td.module), td.mirror, brute.memory(td.kvm.pool)
+    before = state_of(td.module), td.mirror_table, brute.memory(td.kvm.pool)
     with pytest.raises(InvalidValueError, match="vCPU 1 is inside"):
         td.tdx.destroy()
-    assert (state_of(td.module), td.mirror, brute.memory(td.kvm.pool)) == before
+    assert (state_of(td.module), td.mirror_table, brute.memory(td.kvm.pool)) == before
     check_pages(td)
     td.module.vp_exit(1)
     td.run(td.tdx.destroy())
@@ -656,7 +652,7 @@ def test_tables_are_not_freed_while_the_td_has_its_hkid():
         yield from kvm_tdp_mmu_zap_invalidated_roots(td.kvm)
 
     with pytest.raises(KvmBug, match="is the TD torn down"):
-        run(drop(), td.world)
+        run(drop(), td.watch)
     assert td.tdx.external_spt == tables
     assert rows(td.module.sept).keys() == {(0, 3)}
     assert not any("RECLAIM" in line for line in td.calls)
@@ -817,7 +813,6 @@ class Story:
                 huge |= {frame} if level > 1 else set()
         assert state == model.state
         assert huge == {gfn for gfn in range(self.frames) if model.is_huge(gfn)}
-        check_in_step(td.tdx)
         check_pages(td)
         for vcpu in (0, 1):
             for gfn, level, pfn in td.module.tlb[vcpu]:  # kernel-facts 12.1, 12
@@ -864,7 +859,7 @@ def three_pending(geometry: Geometry = TOY, **options) -> WholeTd:
 
 
 def of(td: WholeTd, kind: type) -> list:
-    return [event for event in td.world.events if type(event) is kind]
+    return [event for event in td.watch.said if type(event) is kind]
 
 
 def accepts(td: WholeTd) -> list[str]:
@@ -915,7 +910,7 @@ def test_a_shared_huge_page_at_the_same_frame_stays_whole(split):
 def test_the_inhibit_bit_is_set_after_the_split_and_before_the_lock_is_let_go(split):
     """Who sees the bit may rely on the split: it is asked for without the lock."""
     td, seen = three_pending(), []
-    td.world.watch = lambda event: seen.append((event, hugepage_test_guest_inhibit(td.kvm, 5, 2)))
+    td.watch.each = lambda event: seen.append((event, hugepage_test_guest_inhibit(td.kvm, 5, 2)))
     td.accept(5, 1, split=split)
     last = [type(event) is External and event.op == "split" for event, _ in seen].index(True)
     done = [(type(event), getattr(event, "reason", "")) for event, _ in seen].index((Unlock, "done"))
@@ -977,7 +972,7 @@ def test_kvm_cannot_repair_a_mapping_smaller_than_the_accept(state):
     td.forget()
     assert td.accept(4, 2) == status("PAGE_SIZE_MISMATCH")
     assert td.calls == ["TDG.MEM.PAGE.ACCEPT(gfn=0x4, level=2) = PAGE_SIZE_MISMATCH"]
-    assert td.world.events == []
+    assert td.watch.said == []
     assert [td.accept(gfn, 1) for gfn in range(4, 8)] == [
         status("SUCCESS") if state == PENDING else status("PAGE_ALREADY_ACCEPTED")
     ] * 4
@@ -1019,10 +1014,10 @@ def honor(td: WholeTd, split, gfn: int = 5) -> int:
 def test_a_split_without_memory_sets_no_bit_and_its_errno_is_what_the_type_makes_of_it(split, returned, k):
     """K = 1: the table, 2: its S-EPT page."""
     td = three_pending()
-    before = td.mirror
+    before = td.mirror_table
     td.refuse(k)
     assert honor(td, split) == returned
-    assert (td.mirror, td.kvm.disallow_lpage, td.calls) == (before, {}, [])
+    assert (td.mirror_table, td.kvm.disallow_lpage, td.calls) == (before, {}, [])
     check_pages(td)
     assert honor(td, split) == 0
     assert td.kvm.disallow_lpage == {(2, 4): INHIBIT, (3, 0): INHIBIT}
@@ -1050,11 +1045,11 @@ def test_an_errno_that_became_1_resumes_the_guest_which_faults_again():
 def test_an_errno_that_became_1_is_never_heard_of_if_memory_does_not_come_back():
     td = three_pending()
     td.pages.refuse = lambda number, what: True
-    before = td.mirror
+    before = td.mirror_table
     assert td.accept(5, 1, split=accept_split_v3_as_posted, tries=20) is None
     assert accepts(td) == ["EPT violation"] * 20
     assert not any(lock.shared for lock in of(td, Lock))  # the guest is resumed before a fault is tried
-    assert (td.mirror, td.kvm.disallow_lpage) == (before, {})
+    assert (td.mirror_table, td.kvm.disallow_lpage) == (before, {})
     assert td.module.vcpus_inside == {0}
     check_pages(td)
 
@@ -1068,9 +1063,9 @@ def test_a_split_of_root_hpa_leaves_the_private_page_whole_and_the_guest_in_a_lo
     td = three_pending()
     if shared_leaf:
         map_leaf(td.kvm.direct_root, 4, 2, SHARED_PFN + 4)
-    before, sept = td.mirror, td.leaves
+    before, sept = td.mirror_table, td.leaves
     assert honor(td, accept_split_root_hpa) == 0  # success, it says
-    assert (td.mirror, td.leaves, td.calls) == (before, sept, [])
+    assert (td.mirror_table, td.leaves, td.calls) == (before, sept, [])
     assert not of(td, External)
     assert td.kvm.disallow_lpage[2, 4] == INHIBIT  # and later faults skip the split
     split = {(32 + gfn, 1): SHARED_PFN + gfn for gfn in range(4, 8)}  # the shared half of the direct root
@@ -1080,7 +1075,7 @@ def test_a_split_of_root_hpa_leaves_the_private_page_whole_and_the_guest_in_a_lo
     assert td.accept(5, 1, split=accept_split_root_hpa) is None
     assert accepts(td) == ["EPT violation"] * TRIES
     assert {line.split("(")[0] for line in td.calls} == {"TDG.MEM.PAGE.ACCEPT", "VP.ENTER"}
-    assert (td.mirror, td.leaves) == (before, sept)
+    assert (td.mirror_table, td.leaves) == (before, sept)
     # The fault, which may map 4K only now, tries to split under the read lock, and the TDX side refuses.
     assert [lock.shared for lock in of(td, Lock)] == [True] * TRIES
     assert [(event.op, event.gfn, event.shared) for event in of(td, External)] == [("split", 4, True)] * TRIES
@@ -1118,13 +1113,13 @@ def test_an_access_to_a_page_that_is_not_accepted_kills_the_vm_if_the_td_wants_n
     assert handle(td, *got.exit) == -EIO
     assert td.tdx.dead
     assert td.module.vcpus_inside == frozenset()
-    assert (td.leaves, td.calls, td.world.events) == (before, [], [])
+    assert (td.leaves, td.calls, td.watch.said) == (before, [], [])
 
 
 def test_without_that_attribute_the_guest_gets_a_ve_and_kvm_hears_nothing():
     td = three_pending()
     assert td.touch(5).outcome == "#VE"
-    assert (td.calls, td.world.events, td.tdx.dead) == ([], [], False)
+    assert (td.calls, td.watch.said, td.tdx.dead) == ([], [], False)
 
 
 def test_a_fault_that_kvm_mends_resumes_the_guest():
@@ -1138,7 +1133,7 @@ def test_a_fault_that_kvm_mends_resumes_the_guest():
 def test_what_kvm_cannot_map_goes_to_userspace(kind):
     td = WholeTd(TOY, frames=24)
     assert td.run(kvm_vm_set_mem_attributes(td.kvm, 8, 12, 0)) == 0
-    del td.gmem.pages[16]
+    td.gmem.poisoned.add(16)
     assert handle(td, 8, *kind) == -EFAULT  # shared, says the attribute
     assert handle(td, 16, *kind) == -EHWPOISON
     inhibited = dict(td.kvm.disallow_lpage)
