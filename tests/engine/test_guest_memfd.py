@@ -413,8 +413,8 @@ def test_a_page_that_the_file_does_not_have_cannot_break(page, kind, message):
 
 
 def test_which_of_the_four_callers_makes_a_split_and_when():
-    """C13, C16, C17, C20, M7's list: (1) punch hole, (2) conversion, (3) the ACCEPT of a smaller page, (4)
-    memory failure. Each with the split that v3 gives it, on huge pages of four frames.
+    """C13, C16, C17, C20, M7's list: (1) punch hole, (2) conversion, (3) the ACCEPT of a smaller page,
+    (4) memory failure. Each with the split that v3 gives it, on huge pages of four frames.
     """
     pending = {"accept": False}
     spanning = {"folio_level": 1, "spans_folios": True}

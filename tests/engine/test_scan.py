@@ -358,7 +358,7 @@ def test_an_invalid_root_is_scanned_too():
     ("start", "end", "min_level", "visits"),
     [
         ("2T+4K", "14T+4K", 2, 6_303_771),  # 25 + 12 289 + 6 291 457 of findings 1
-        ("2T", "14T", 2, 6_303_768),  # 24 + 12 288 + 6 291 456 of kernel-facts 7.2
+        ("2T", "14T", 2, 6_303_768),  # 24 + 12 288 + 6 291 456 of kernel-facts C7
         ("2T", "14T", 3, 12_312),
         ("2T", "14T", 4, 24),
     ],

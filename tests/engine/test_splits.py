@@ -103,7 +103,7 @@ def split(guest: Guest, how, start: int, end: int) -> int:
 
 @pytest.mark.parametrize("pattern", list(product((0, 1, 2), repeat=2)))
 def test_head_and_tail_and_the_patch_leave_the_same_tree_with_the_edges_free(pattern):
-    """C15, all ranges over all patterns; and only what holds an edge inside was split (12.1, 2, 4, 5)."""
+    """C15, all ranges over all patterns; only what holds an edge inside was split (12.1, 2, 4, 5)."""
     for start, end in ((a, b) for a in range(12) for b in range(a + 1, 13)):
         found = []
         for how in (split_v3, split_head_and_tail):
