@@ -1,4 +1,4 @@
-"""Numbers, ranges and how people write them. Expected: arithmetic, and the table of kernel-facts 1.3."""
+"""Numbers, ranges and how people write them. Expected: arithmetic, and the table of S3."""
 
 import doctest
 from itertools import pairwise, product

@@ -1,5 +1,5 @@
 """Whole guests to run things on: a TD or a plain VM with slots, files and visible bytes, and a world that
-watches every event for what kernel-facts 12.1 says of steps.
+watches every event for what S239 says of steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from tests.oracles.invariants import Ledger
 from tests.oracles.vms import TOY
 from tests.oracles.worlds import Lockdep
 
-PRIVATE = 1 << 3  # KVM_MEMORY_ATTRIBUTE_PRIVATE, kernel-facts 9.7
+PRIVATE = 1 << 3  # KVM_MEMORY_ATTRIBUTE_PRIVATE, S196
 
 
 class Watch(World):

@@ -1,7 +1,7 @@
 """KVM's TDX side: which SEAMCALLs each hook makes, what a failure leaves, what is counted; and exits of the
 guest.
 
-Truth is the sequences of kernel-facts 8.2, 8.3, 8.8, 8.14 and 8.17, written out. Whenever mmu_lock is dropped
+Truth is the sequences of S161, S162, S168, S173 and S175, written out. Whenever mmu_lock is dropped
 the world checks that both sides agree (`whole_td`).
 """
 
@@ -222,7 +222,7 @@ def test_with_dynamic_pamt_a_pair_comes_before_the_first_4k_page_of_a_region_and
 
 
 class ZeroStep(TdxModule):
-    """vCPU `slow` is at one instruction for too long: it takes the tree lock whenever it enters (8.19)."""
+    """vCPU `slow` is at one instruction for too long: it takes the tree lock whenever it enters (S177)."""
 
     slow: int | None = None
 
@@ -307,7 +307,7 @@ def test_a_track_that_finds_a_vcpu_of_the_previous_epoch_is_made_again_too():
 def test_under_the_write_lock_a_call_that_fails_is_a_kvm_bug_with_the_mirror_changed_already(
     name, answers, what, left, dynamic_pamt
 ):
-    """Of the S-EPT a leaf is blocked at most; the metadata is as before; the VM is dead (findings 6)."""
+    """Of the S-EPT a leaf is blocked at most; the metadata is as before; the VM is dead (S238)."""
     td = two_huge(vcpus=2, make=Scripted, dynamic_pamt=dynamic_pamt)
     before, counts = leaves(td.kvm.mirror_root), dict(td.tdx.pamt_refcount)
     td.module.script = {name: [*answers]}
@@ -447,7 +447,7 @@ def test_pages_are_removed_before_teardown_and_tables_freed_after_it(event):
     ],
 )
 def test_a_split_takes_two_pamt_pages_or_four_if_its_own_table_is_in_a_new_region(geometry, sept_pfn, takes):
-    """Kernel-facts C30."""
+    """S134."""
     td = WholeTd(geometry, geometry.pages(2), dynamic_pamt=True, sept_pfn=sept_pfn)
     assert td.accept(0, 2) == 0
     had, in_hand = td.module.pamt_pages, td.tdx.pamt_cache
@@ -815,7 +815,7 @@ class Story:
         assert huge == {gfn for gfn in range(self.frames) if model.is_huge(gfn)}
         check_pages(td)
         for vcpu in (0, 1):
-            for gfn, level, pfn in td.module.tlb[vcpu]:  # kernel-facts 12.1, 12
+            for gfn, level, pfn in td.module.tlb[vcpu]:  # S239, item 12
                 assert td.leaves[gfn, level] == (pfn, PRESENT)
 
 
@@ -963,7 +963,7 @@ def test_an_accept_of_2m_neither_splits_nor_inhibits():
 
 @pytest.mark.parametrize("state", [PENDING, PRESENT])
 def test_kvm_cannot_repair_a_mapping_smaller_than_the_accept(state):
-    """The guest is told, and KVM hears nothing of it (kernel-facts 8.15)."""
+    """The guest is told, and KVM hears nothing of it (S174)."""
     td = WholeTd(TOY, folio_level=1)
     for gfn in range(4, 8):
         assert td.touch(gfn).outcome == "#VE"
@@ -1059,7 +1059,7 @@ def test_an_errno_that_became_1_is_never_heard_of_if_memory_does_not_come_back()
 
 @pytest.mark.parametrize("shared_leaf", [False, True])
 def test_a_split_of_root_hpa_leaves_the_private_page_whole_and_the_guest_in_a_loop(shared_leaf):
-    """RFC v5 41, kernel-facts C43: each sentence of it is looked at."""
+    """RFC v5 41, S140: each sentence of it is looked at."""
     td = three_pending()
     if shared_leaf:
         map_leaf(td.kvm.direct_root, 4, 2, SHARED_PFN + 4)
@@ -1103,7 +1103,7 @@ def handle(td: WholeTd, gfn: int, kind: str = "access", level: int | None = None
 
 
 def test_an_access_to_a_page_that_is_not_accepted_kills_the_vm_if_the_td_wants_no_ve():
-    """Kernel-facts 8.12."""
+    """S171."""
     td = WholeTd(TOY, vcpus=3, sept_ve_disable=True)
     assert td.accept(0, 2) == 0
     td.module.mem_page_aug(4, 2, PRIVATE_PFN + 4)

@@ -1,6 +1,6 @@
 """The TDX module: its calls on the S-EPT, ACCEPT and access, epochs, PAMT; a refusal changes nothing.
 
-Truth is the tables of kernel-facts 8.4 to 8.7, 8.10 and 8.12, written out, and vCPUs counted one by one.
+Truth is the tables of S163-S164 to S167, S169 and S171, written out, and vCPUs counted one by one.
 """
 
 from itertools import product
@@ -51,7 +51,7 @@ from tests.oracles.tds import (
 @pytest.mark.parametrize("geometry", [TOY, X86_TD], ids=["toy", "x86"])
 @pytest.mark.parametrize(
     ("state", "tracked", "aug", "block", "remove", "demote"),
-    [  # kernel-facts 8.4, 8.7
+    [  # S163-S164, S167
         (FREE, False, OK, IS_FREE, IS_FREE, IS_FREE),
         (PENDING, False, NOT_FREE, OK, NOT_BLOCKED, NOT_BLOCKED),
         (PRESENT, False, NOT_FREE, OK, NOT_BLOCKED, NOT_BLOCKED),
@@ -429,7 +429,7 @@ HIGHER, SAME, TABLE, MISSING = "a leaf at a higher level", "a leaf at the level"
 @pytest.mark.parametrize("geometry", [TOY, X86_TD], ids=["toy", "x86"])
 @pytest.mark.parametrize(
     ("level", "there", "state", "expected"),
-    [  # every row of kernel-facts 8.10
+    [  # every row of S169
         (1, HIGHER, PRESENT, ACCEPTED),
         (1, HIGHER, PENDING, EXIT),
         (1, HIGHER, BLOCKED, EXIT),
@@ -496,7 +496,7 @@ def test_an_accept_of_half_a_page_or_of_a_level_without_table_is_invalid():
 
 
 def test_an_accept_of_4k_in_a_pending_huge_leaf_tells_kvm_the_level():
-    """The mismatched flow (kernel-facts 8.14): KVM splits, the guest tries again."""
+    """The mismatched flow (S173): KVM splits, the guest tries again."""
     module = huge(state=PENDING)
     assert module.accept(2, 1) == (None, EptViolation(2, "accept", 1))
     module.mem_range_block(0, 2)
@@ -587,7 +587,7 @@ def test_a_vcpu_that_entered_after_the_block_delays_tracking_too():
 
 
 def test_a_kicked_vcpu_may_be_inside_again_when_the_page_goes():
-    """BLOCK, TRACK, kick (kernel-facts 8.6)."""
+    """BLOCK, TRACK, kick (S166)."""
     module = huge()
     for vcpu in (0, 1):
         module.vp_enter(vcpu)
@@ -673,7 +673,7 @@ def with_pair_for_tables(**options) -> TdxModule:
 
 @pytest.mark.parametrize(("brought", "expected"), [(0, INVALID), (1, INVALID), (2, OK)])
 def test_a_demote_to_4k_takes_a_pair_of_pamt_pages(brought, expected):
-    """Two more if the S-EPT page's own region is not covered (kernel-facts C30, C31)."""
+    """Two more if the S-EPT page's own region is not covered (S134, S135)."""
     module = with_pair_for_tables()
     before = state_of(module)
     assert module.mem_page_demote(0, 2, 9, brought) == status(expected)
