@@ -1,6 +1,6 @@
 """The TDX module: its calls on the S-EPT, ACCEPT and access, epochs, PAMT; a refusal changes nothing.
 
-Truth is the tables of S163-S164 to S167, S169 and S171, written out, and vCPUs counted one by one.
+Truth is the tables of S163 to S167, S169 and S171, written out, and vCPUs counted one by one.
 """
 
 from itertools import product
