@@ -4,7 +4,7 @@ A plain VM has a direct root, which the hardware walks. A TD has two roots. The 
 half and is indexed with the shared bit. The mirror root is KVM's copy of the private half, is indexed without
 the bit, and is never loaded (S10, S46). A caller selects a half by a filter, a filter maps to
 root types, and root types match roots. *Direct* here means "no mirror"; role.direct is set in both kinds
-(3.3).
+(S41).
 
 An iterator over roots holds one reference at a time; leave early and you must put it. Left out: roots of
 nested guests and of the shadow MMU.
