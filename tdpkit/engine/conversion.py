@@ -1,10 +1,10 @@
 """Conversion: a range of a TD changes between private and shared (KVM_SET_MEMORY_ATTRIBUTES).
 
 A call that fails leaves the attributes as they were and no invalidation in progress. Its splits stay, and in
-slots before the failing one the old half is already zapped (kernel-facts 6.12 D8). Another call completes the
+slots before the failing one the old half is already zapped (S108). Another call completes the
 conversion.
 
-Sources: kvm_main.c and mmu.c of 6.16, patches v3 14/24 and 15/24; kernel-facts 9.7-9.9. Left out: in-place
+Sources: kvm_main.c and mmu.c of 6.16, patches v3 14/24 and 15/24; S196-S198. Left out: in-place
 conversion (KVM_SET_MEMORY_ATTRIBUTES2) and the reservation of the attribute array. v3 15/24 leaves the
 invalidation open on an error; this function ends it.
 """
@@ -38,9 +38,9 @@ def kvm_vm_set_mem_attributes(
     unknown attributes; else the split's negative errno, with nothing zapped in that slot.
 
     A *positive* value from the split is taken for "flush": the zap is skipped, the attributes are stored, and
-    the call returns 0. That is how v3's ``bool ret`` loses an errno (kernel-facts 6.12 D1). Raises
+    the call returns 0. That is how v3's ``bool ret`` loses an errno (S107). Raises
     InvalidTypeError or InvalidValueError, before anything changes, for a range that is no range of this VM.
-    Source: kernel-facts 9.7, 9.9.
+    Source: S196, S198.
     """
     span = GfnRange(start, end)
     if span.end > kvm.max_gfn_exclusive:

@@ -81,7 +81,7 @@ class AllocTable(Event):
 class External(Event):
     """Asks the TDX side to follow a change of a mirror entry. Answer: 0 or a negative errno.
 
-    op: "link", "set", "split", "remove" or "free" (kernel-facts 8.2); shared: mmu_lock is held for read.
+    op: "link", "set", "split", "remove" or "free" (S161); shared: mmu_lock is held for read.
     """
 
     op: str
@@ -152,7 +152,7 @@ class Flush(Event):
 
 @dataclass(slots=True)
 class Trace(Event):
-    """A trace event of the kernel, or a WARN. It prints in the kernel's own format (kernel-facts 11)."""
+    """A trace event of the kernel, or a WARN. It prints in the kernel's own format (S220-S221)."""
 
     name: str
     gfn: int = 0

@@ -45,7 +45,7 @@ class InvalidTypeError(TypeError):
 def align_down(x: int, n: int) -> int:
     """The greatest multiple of `n` not above `x` (both in frames; `n` a power of two).
 
-    Raises InvalidValueError for an `n` that is no power of two. Source: kernel-facts 1.5.
+    Raises InvalidValueError for an `n` that is no power of two. Source: S5.
     """
     return x & -_power_of_two(n)
 
@@ -53,7 +53,7 @@ def align_down(x: int, n: int) -> int:
 def align_up(x: int, n: int) -> int:
     """The least multiple of `n` not below `x` (both in frames; `n` a power of two).
 
-    Raises InvalidValueError for an `n` that is no power of two. Source: kernel-facts 1.5.
+    Raises InvalidValueError for an `n` that is no power of two. Source: S5.
     """
     return (x + n - 1) & -_power_of_two(n)
 
@@ -149,7 +149,7 @@ def name_gfn(gfn: int) -> str:
 
 
 class Level(NamedTuple):
-    """One level of a geometry. `number` 1 is the 4K level (kernel-facts 1.2)."""
+    """One level of a geometry. `number` 1 is the 4K level (S2)."""
 
     number: int
     pages: int
@@ -164,7 +164,7 @@ class Geometry:
 
     index_bits: 1 to 9 address bits per level (a table has ``1 << index_bits`` entries);
     root_level: 1 to 5; max_leaf_level: 1 to root_level (x86: 3 = 1G; a TD of this series: 2 = 2M).
-    Raises InvalidValueError or InvalidTypeError. Source: kernel-facts 1.2-1.6.
+    Raises InvalidValueError or InvalidTypeError. Source: S2-S6.
     """
 
     index_bits: int
@@ -252,7 +252,7 @@ X86_5LEVEL = Geometry(SPTE_LEVEL_BITS, PT64_ROOT_MAX_LEVEL, KVM_MAX_HUGEPAGE_LEV
 
 
 def tdp_mmu_max_gfn_exclusive() -> int:
-    """The first frame beyond the host's address width, where zaps end (kernel-facts 1.7)."""
+    """The first frame beyond the host's address width, where zaps end (S7)."""
     return 1 << (MAXPHYADDR - PAGE_SHIFT)
 
 

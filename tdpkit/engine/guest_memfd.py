@@ -7,7 +7,7 @@ before the zap (see `splits`). If that split fails:
 * punch hole zaps and truncates nothing, and ends the invalidation; splits already made stay.
 * memory failure goes on and zaps: it cannot fail.
 
-Sources: virt/kvm/guest_memfd.c of 6.16, patch v3 16/24; kernel-facts 9. Left out: the file system's side
+Sources: virt/kvm/guest_memfd.c of 6.16, patch v3 16/24; S190-S198. Left out: the file system's side
 (inodes, page cache).
 """
 
@@ -51,7 +51,7 @@ class GuestMemfd:
     """A guest_memfd of `npages` pages, on host frames from `first_pfn` on, in folios of `folio_level`.
 
     spans_folios: let a mapping be larger than its folio, up to the level that the frames' alignment allows.
-    That breaks the rule the series relies on (kernel-facts 9.6, C17). Raises InvalidValueError for a number
+    That breaks the rule the series relies on (S195, S128). Raises InvalidValueError for a number
     of pages that is no multiple of the folio, an unaligned `first_pfn`, or an unknown level.
     """
 
@@ -86,7 +86,7 @@ class GuestMemfd:
         return f"<guest_memfd of {self.npages} pages from host frame {self.first_pfn:#x}>"
 
     def bind(self, kvm: Kvm) -> None:
-        """Bind the file to each slot of `kvm` that names it (kernel-facts 9.1).
+        """Bind the file to each slot of `kvm` that names it (S190).
 
         Raises InvalidValueError for a plain VM, a slot beyond the file, or a page that is already bound.
         """
@@ -141,7 +141,7 @@ class GuestMemfd:
         return self.first_pfn + index, self.geometry.max_leaf_level if self.spans_folios else level
 
     def gfns(self, pages: GfnRange) -> Iterator[tuple[Kvm, KvmMemorySlot, GfnRange]]:
-        """Find the guest frames of file pages, binding by binding (kernel-facts 9.4)."""
+        """Find the guest frames of file pages, binding by binding (S193)."""
         for kvm, slot in self.bindings:
             first = max(slot.gmem_pgoff, pages.start)
             last = min(slot.gmem_pgoff + slot.npages, pages.end)
@@ -164,11 +164,11 @@ def kvm_gmem_fallocate(
 ) -> Coroutine[int]:
     """fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) of `length` bytes from byte `offset` on.
 
-    whole_folios: the upstream agreement that holes come in units of the backing huge page (M3; kernel-facts
-    C16). Then no split is needed as long as no mapping is larger than its folio. Returns 0; -EOPNOTSUPP for
+    whole_folios: the upstream agreement that holes come in units of the backing huge page (M3;
+    S127). Then no split is needed as long as no mapping is larger than its folio. Returns 0; -EOPNOTSUPP for
     another mode (KEEP_SIZE alone, which allocates ahead, is left out); -EINVAL for a hole that is negative,
     empty, no multiple of 4K, or, with whole_folios, not of whole folios; else the value that `split`
-    returned, v3's 1 included (patch v3 16/24). Source: kernel-facts 9.2, 9.3.
+    returned, v3's 1 included (patch v3 16/24). Source: S191, S192.
     """
     start, size = as_integer(offset, "an offset"), as_integer(length, "a length")
     if mode != FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
@@ -254,7 +254,7 @@ def kvm_gmem_error_folio(gmem: GuestMemfd, index: int, *, split: RangeSplit = no
     -EHWPOISON.
 
     If no mapping is larger than its folio this needs no split. M7 names this caller for a future version, in
-    which a folio may be split before the S-EPT is (kernel-facts C20, 9.5). How that version would treat a
+    which a folio may be split before the S-EPT is (S130, S194). How that version would treat a
     failed split is unverified; here the zap goes on, because the page is bad anyway. Returns MF_DELAYED.
     Raises InvalidValueError for a page beyond the file.
     """

@@ -34,11 +34,11 @@ KVM_DIRECT_ROOTS = 1 << 1
 KVM_MIRROR_ROOTS = 1 << 2
 KVM_VALID_ROOTS = KVM_DIRECT_ROOTS | KVM_MIRROR_ROOTS
 KVM_ALL_ROOTS = KVM_VALID_ROOTS | KVM_INVALID_ROOTS
-"""enum kvm_tdp_mmu_root_types (kernel-facts 3.4)."""
+"""enum kvm_tdp_mmu_root_types (S42)."""
 
 KVM_FILTER_SHARED = 1 << 0
 KVM_FILTER_PRIVATE = 1 << 1
-"""enum kvm_gfn_range_filter (kernel-facts 3.6)."""
+"""enum kvm_gfn_range_filter (S44)."""
 
 
 class GmemFile(Protocol):
@@ -54,7 +54,7 @@ class KvmMemorySlot:
 
     host_pfn: the first host frame of userspace's own memory, or None; that memory consists of pages of
     host_level and backs a plain VM, or the shared half of a TD. gmem: the guest_memfd that backs the private
-    half, from its page gmem_pgoff on (kernel-facts 9.1). Raises InvalidTypeError or InvalidValueError for a
+    half, from its page gmem_pgoff on (S190). Raises InvalidTypeError or InvalidValueError for a
     number that is no integer or negative, and for a host_level below 1.
     """
 
@@ -199,7 +199,7 @@ class Kvm:
 
     @property
     def max_leaf_level(self) -> int:
-        """The level of this VM's largest leaf: a TD of the series maps at most 2M (kernel-facts 1.3)."""
+        """The level of this VM's largest leaf: a TD of the series maps at most 2M (S3)."""
         largest = self.geometry.max_leaf_level
         return min(largest, PG_LEVEL_2M) if self.has_mirrored_tdp else largest
 
@@ -221,7 +221,7 @@ def kvm_tdp_mmu_alloc_root(kvm: Kvm, *, is_mirror: bool) -> TdpMmuRoot:
 
     A new root has two references, the vCPU's and the TDP MMU's own, which lasts until the root is
     invalidated. Raises InvalidValueError for a mirror root in a VM without a mirror. Source: tdp_mmu.c;
-    kernel-facts 3.9.
+    S45.
     """
     if is_mirror and not kvm.has_mirrored_tdp:
         raise InvalidValueError("only a TD has a mirror root; this is a plain VM")
@@ -239,7 +239,7 @@ def kvm_tdp_mmu_alloc_root(kvm: Kvm, *, is_mirror: bool) -> TdpMmuRoot:
 
 
 def kvm_mmu_invalidate_begin(kvm: Kvm, span: GfnRange) -> None:
-    """Make faults on `span` retry from now on; the caller holds mmu_lock for write (kernel-facts 10.8)."""
+    """Make faults on `span` retry from now on; the caller holds mmu_lock for write (S212)."""
     kvm.mmu_invalidate_in_progress += 1
     was = kvm.mmu_invalidate_range
     kvm.mmu_invalidate_range = GfnRange(min(was.start, span.start), max(was.end, span.end)) if was else span

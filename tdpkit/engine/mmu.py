@@ -27,7 +27,7 @@ from .tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
 
 KVM_LPAGE_GUEST_INHIBIT_FLAG = 1 << 30
 KVM_LPAGE_MIXED_FLAG = 1 << 31
-"""Bits of lpage_info.disallow_lpage, per level and block (kernel-facts 8.14). Left out: the count of
+"""Bits of lpage_info.disallow_lpage, per level and block (S173). Left out: the count of
 write-tracked pages in the same word, and dirty logging, which also forbids huge pages."""
 
 P = ParamSpec("P")
@@ -144,7 +144,7 @@ def kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(
     """Split what crosses an edge of the range down to 4K, in every valid root that the filter selects.
 
     Returns 0, or the negative errno of the first root that fails, with later roots untouched; -EOPNOTSUPP for
-    a mirror root under the read lock. Source: patch v3 11/24, tdp_mmu.c; kernel-facts 6.5. Raises as
+    a mirror root under the read lock. Source: patch v3 11/24, tdp_mmu.c; S103. Raises as
     :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
     """
     return split_by_filter(kvm, gfn_range, PG_LEVEL_4K, shared=shared, only_cross_boundary=True)
@@ -159,7 +159,7 @@ def kvm_split_cross_boundary_leafs(
     The caller protects the range by an invalidation in progress, slots_lock or the VM's SRCU; else the
     kernel's lockdep WARNs. Returns 0 (with nothing done if the TDP MMU is off); -EOPNOTSUPP if the caller may
     not sleep, or for a mirror root under the read lock; -ENOMEM. `as_posted` is v3 to the letter: its local
-    ``bool ret`` turns any errno of the walk into 1, which callers take for success (kernel-facts 6.12 D1).
+    ``bool ret`` turns any errno of the walk into 1, which callers take for success (S107).
     Raises as :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
     """
     if not (kvm.mmu_invalidate_in_progress or kvm.slots_lock or kvm.srcu):
@@ -190,7 +190,7 @@ def kvm_tdp_mmu_try_split_huge_pages(
 ) -> Coroutine[None]:
     """Split all huge leaves of [start, end) in every valid root, mirror roots included; drop any error.
 
-    Source: tdp_mmu.c; kernel-facts 5.6, C10. Raises as :func:`kvm_split_cross_boundary_leafs`.
+    Source: tdp_mmu.c; S81, S124. Raises as :func:`kvm_split_cross_boundary_leafs`.
     """
     yield from split_in_roots(kvm, slot.as_id, KVM_VALID_ROOTS, start, end, target_level, shared=shared)
 
@@ -225,7 +225,7 @@ def kvm_mmu_try_split_huge_pages(kvm: Kvm, slot: KvmMemorySlot, start: int, end:
 def kvm_tdp_mmu_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange, *, flush: bool = False) -> Coroutine[bool]:
     """Zap the range in every root that the filter selects, invalid ones too; mmu_lock is held for write.
 
-    Returns whether a TLB flush is owed. Source: tdp_mmu.c; kernel-facts 3.14. Raises as
+    Returns whether a TLB flush is owed. Source: tdp_mmu.c; S49. Raises as
     :func:`~.tdp_mmu.tdp_mmu_zap_leafs`, before anything changes.
     """
     types = yield from _root_types(kvm, gfn_range.attr_filter)
@@ -242,7 +242,7 @@ def kvm_tdp_mmu_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange, *, flush: bool
 def kvm_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[bool]:
     """Call :func:`kvm_tdp_mmu_unmap_gfn_range` for code outside the MMU, which must protect the range.
 
-    That takes an invalidation in progress or slots_lock; with SRCU alone lockdep WARNs (kernel-facts 6.2).
+    That takes an invalidation in progress or slots_lock; with SRCU alone lockdep WARNs (S100).
     Source: mmu.c.
     """
     if not (kvm.mmu_invalidate_in_progress or kvm.slots_lock):
@@ -256,7 +256,7 @@ def kvm_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[bool]:
 
 
 def hugepage_allowed(kvm: Kvm, slot: KvmMemorySlot, gfn: int, level: int) -> bool:
-    """Whether the slot's edges and the flags allow a `level` leaf that holds `gfn` (kernel-facts 9.4)."""
+    """Whether the slot's edges and the flags allow a `level` leaf that holds `gfn` (S193)."""
     first, pages = kvm.geometry.gfn_round_for_level(gfn, level), kvm.geometry.pages(level)
     if not slot.base_gfn <= first <= first + pages <= slot.base_gfn + slot.npages:
         return False
@@ -279,7 +279,7 @@ def set_disallow_lpage(kvm: Kvm, gfn: int, level: int, flag: int, on: bool) -> N
 
 
 def hugepage_test_guest_inhibit(kvm: Kvm, gfn: int, level: int) -> bool:
-    """Whether the guest accepted this `level` block in smaller pieces (kernel-facts 8.14)."""
+    """Whether the guest accepted this `level` block in smaller pieces (S173)."""
     key = (level, kvm.geometry.gfn_round_for_level(gfn, level))
     return bool(kvm.disallow_lpage.get(key, 0) & KVM_LPAGE_GUEST_INHIBIT_FLAG)
 
@@ -288,7 +288,7 @@ def kvm_arch_post_set_memory_attributes(kvm: Kvm, span: GfnRange) -> None:
     """Recompute which blocks hold both halves after the attributes of `span` were stored.
 
     Only the first and last block of a level can: those between them are of one half. Source: mmu.c;
-    kernel-facts 9.7.
+    S196.
     """
     for level in range(PG_LEVEL_2M, kvm.max_leaf_level + 1):
         pages = kvm.geometry.pages(level)

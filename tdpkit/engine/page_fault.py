@@ -2,7 +2,7 @@
 
 KVM maps the largest page that the memory slot, the attributes, the host's memory, the TDX side and the
 guest's own accept level allow. Source: Linux 7.2's mmu.c and tdp_mmu.c (kvm_tdp_mmu_page_fault,
-kvm_tdp_mmu_map); kernel-facts 1.10, 5.7, 8.3, 10.8.
+kvm_tdp_mmu_map); S9, S82, S162, S212.
 
 Left out: MMIO, permissions and their faults (every access here is a write to memory), NX huge pages,
 prefetching, and merging small pages into a huge one: where a table is, the fault maps below it. For a mirror
@@ -67,7 +67,7 @@ def _page_fault(kvm: Kvm, gfn: int, is_private: bool, largest: int) -> Coroutine
             if row is None:
                 return -ENOMEM
             cache.append(row)
-        # Read the count first: a change to anything read below raises it (kernel-facts 10.8).
+        # Read the count first: a change to anything read below raises it (S212).
         seq = kvm.mmu_invalidate_seq
         if is_private != (gfn in kvm.mem_attributes):
             return -EFAULT

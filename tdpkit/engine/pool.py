@@ -22,7 +22,7 @@ ROLE_DIRECT = 1 << 7
 ROLE_ACCESS_ALL = 7 << 8
 ROLE_INVALID = 1 << 11
 ROLE_IS_MIRROR = 1 << 19
-"""Bits of kvm_mmu_page_role.word (kernel-facts 3.2)."""
+"""Bits of kvm_mmu_page_role.word (S40)."""
 
 POISON = 0x6B6B6B6B6B6B6B6B
 """Every entry of a freed row (the slab allocator's byte): present, and a link to no row that exists."""

@@ -2,9 +2,9 @@
 
 A plain VM has a direct root, which the hardware walks. A TD has two roots. The direct root holds the shared
 half and is indexed with the shared bit. The mirror root is KVM's copy of the private half, is indexed without
-the bit, and is never loaded (kernel-facts 1.11, 3.10). A caller selects a half by a filter, a filter maps to
+the bit, and is never loaded (S10, S46). A caller selects a half by a filter, a filter maps to
 root types, and root types match roots. *Direct* here means "no mirror"; role.direct is set in both kinds
-(3.3).
+(S41).
 
 An iterator over roots holds one reference at a time; leave early and you must put it. Left out: roots of
 nested guests and of the shadow MMU.
@@ -36,7 +36,7 @@ from .tree import TdpMmuRoot, table_rows
 def kvm_gfn_range_filter_to_root_types(kvm: Kvm, attr_filter: int) -> int:
     """Map a filter to root types; without a mirror the answer is KVM_DIRECT_ROOTS for any filter.
 
-    Returns 0 if a TD's filter selects neither half (the kernel WARNs). Source: tdp_mmu.h; kernel-facts 3.6.
+    Returns 0 if a TD's filter selects neither half (the kernel WARNs). Source: tdp_mmu.h; S44.
     """
     if not kvm.has_mirrored_tdp:
         return KVM_DIRECT_ROOTS
@@ -46,7 +46,7 @@ def kvm_gfn_range_filter_to_root_types(kvm: Kvm, attr_filter: int) -> int:
 
 
 def warn_unless_root_types(types: int) -> Iterator[Trace]:
-    """WARN, as the kernel does, if root types name neither direct nor mirror roots (kernel-facts 3.5)."""
+    """WARN, as the kernel does, if root types name neither direct nor mirror roots (S43)."""
     if not types & KVM_VALID_ROOTS:
         yield Trace("WARN_ON_ONCE(!(types & KVM_VALID_ROOTS))")
 
@@ -54,7 +54,7 @@ def warn_unless_root_types(types: int) -> Iterator[Trace]:
 def tdp_mmu_root_match(root: TdpMmuRoot, types: int) -> bool:
     """Whether `root` matches `types`. INVALID admits invalid roots and matches nothing by itself.
 
-    Source: tdp_mmu_root_match, tdp_mmu.c; kernel-facts 3.5.
+    Source: tdp_mmu_root_match, tdp_mmu.c; S43.
     """
     if root.invalid and not types & KVM_INVALID_ROOTS:
         return False
@@ -64,7 +64,7 @@ def tdp_mmu_root_match(root: TdpMmuRoot, types: int) -> bool:
 def tdp_mmu_next_root(kvm: Kvm, prev: TdpMmuRoot | None, as_id: int, types: int) -> TdpMmuRoot | None:
     """Take a reference on the next matching root and drop the one on `prev`.
 
-    A loop that ends early must put the root it holds (kernel-facts 3.12).
+    A loop that ends early must put the root it holds (S47).
     """
     after = 0 if prev is None else kvm.tdp_mmu_roots.index(prev) + 1
     following: Iterator[TdpMmuRoot] = (
@@ -99,7 +99,7 @@ def kvm_tdp_mmu_put_root(kvm: Kvm, root: TdpMmuRoot) -> None:
     """Drop one reference; after the last, the root leaves the list and its tables return to the pool.
 
     Raises KvmBug, with nothing changed, for the last reference on a valid root (a KVM_BUG in the kernel) and
-    for a root without references. Source: kvm_tdp_mmu_put_root, tdp_mmu.c; kernel-facts 3.13.
+    for a root without references. Source: kvm_tdp_mmu_put_root, tdp_mmu.c; S48.
     """
     if not root.tdp_mmu_root_count:
         raise KvmBug(f"{root} has no reference left to drop")
@@ -117,7 +117,7 @@ def kvm_tdp_mmu_invalidate_roots(kvm: Kvm, types: int) -> None:
     """Mark the matching roots invalid: no vCPU enters with them again, and faults on them retry.
 
     The caller holds mmu_lock for write. Fast zap-all passes KVM_DIRECT_ROOTS, which spares a TD's private
-    memory; teardown passes KVM_VALID_ROOTS. Source: tdp_mmu.c; kernel-facts 3.14.
+    memory; teardown passes KVM_VALID_ROOTS. Source: tdp_mmu.c; S49.
     """
     for root in kvm.tdp_mmu_roots:
         if not root.invalid and tdp_mmu_root_match(root, types):
@@ -129,7 +129,7 @@ def kvm_tdp_mmu_zap_invalidated_roots(kvm: Kvm) -> Coroutine[None]:
     """Zap each invalidated root whole and drop the TDP MMU's reference on it.
 
     For a mirror root it first reclaims the tables' pages from the TDX side (op "free"), which returns them
-    only after the TD is torn down (kernel-facts 8.2). The caller holds mmu_lock for write. Two concurrent
+    only after the TD is torn down (S161). The caller holds mmu_lock for write. Two concurrent
     calls share the roots; if one is abandoned or ends in a KvmBug, another starts that root again. Source:
     tdp_mmu.c.
     """

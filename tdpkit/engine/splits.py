@@ -1,7 +1,7 @@
 """The thread in one file: every way to split before a zap, by name, with its mail.
 
 Callers split under the write lock, with the range protected by an invalidation. Each caller interprets the
-return value differently; that is the bug of v3's ``bool ret`` (kernel-facts 6.12 D1).
+return value differently; that is the bug of v3's ``bool ret`` (S107).
 
 * :data:`SPLITS`: ways to make the edges of a range safe before a zap;
 * :data:`ACCEPT_SPLITS`: ways to split a leaf that maps more than the guest accepts;
@@ -35,7 +35,7 @@ def __kvm_tdp_mmu_split_huge_pages(
     """Split in the roots that the filter selects; returns -EOPNOTSUPP if the caller may not sleep.
 
     Otherwise returns and raises as :func:`~.mmu.kvm_split_cross_boundary_leafs`. Source: Kai Huang, M1
-    (2906b4d3b789985917a063d095c4063ee6ab7b72.camel@intel.com); kernel-facts C9, C11.
+    (2906b4d3b789985917a063d095c4063ee6ab7b72.camel@intel.com); S123.
     """
     if not gfn_range.may_block:
         return -EOPNOTSUPP
@@ -52,7 +52,7 @@ def kvm_tdp_mmu_split_huge_pages_log_dirty(
 ) -> Coroutine[int]:
     """Kai's wrapper for dirty logging: all huge leaves of [start, end), on VMs without a mirror.
 
-    On a TD it WARNs and returns -EINVAL, so its filter of 0 does not matter (kernel-facts C10).
+    On a TD it WARNs and returns -EINVAL, so its filter of 0 does not matter (S124).
     """
     if kvm.has_mirrored_tdp:
         yield Trace("WARN_ON_ONCE(kvm_has_mirrored_tdp(kvm))")
@@ -68,7 +68,7 @@ def kvm_tdp_mmu_split_huge_pages_log_dirty(
 def kvm_tdp_mmu_split_huge_pages_cross_boundary(
     kvm: Kvm, gfn_range: KvmGfnRange, target_level: SupportsIndex, *, shared: bool
 ) -> Coroutine[int]:
-    """Kai's wrapper for the patch's purpose: only leaves that cross an edge (kernel-facts C9)."""
+    """Kai's wrapper for the patch's purpose: only leaves that cross an edge (S123)."""
     return __kvm_tdp_mmu_split_huge_pages(
         kvm, gfn_range, target_level, shared=shared, cross_boundary_only=True
     )
@@ -84,7 +84,7 @@ def kvm_tdp_mmu_mirrors_split_huge_pages(
     """Split the huge leaves of [start, end) to `target_level` in the mirror roots, under the write lock.
 
     Returns 0 or a negative errno; does nothing on a VM without a mirror. Source: Sean
-    Christopherson, 2026-01-29 (aXt9pfN8uGLX2c-o@google.com); kernel-facts C43. Raises as
+    Christopherson, 2026-01-29 (aXt9pfN8uGLX2c-o@google.com); S140. Raises as
     :func:`~.mmu.kvm_split_cross_boundary_leafs`.
     """
     return split_in_roots(kvm, 0, KVM_MIRROR_ROOTS, start, end, target_level, shared=False)
@@ -97,7 +97,7 @@ def kvm_tdp_mmu_split_huge_pages(
     """The call of RFC v5 41 as posted, a documented defect: it uses the vCPU's root.hpa, the *direct* root.
 
     A TD's private half is in the mirror root. So this splits nothing private, returns 0, and needlessly
-    splits a shared huge leaf at the same frame. Source: RFC v5 41; kernel-facts C43. Raises as
+    splits a shared huge leaf at the same frame. Source: RFC v5 41; S140. Raises as
     :func:`~.mmu.kvm_split_cross_boundary_leafs`.
     """
     return tdp_mmu_split_huge_pages_root(kvm.direct_root, start, end, target_level, shared=shared)
@@ -123,7 +123,7 @@ def split_head_and_tail(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[int]:
     """Split as the later code does: at most two 2M blocks, found by arithmetic, in the mirror roots.
 
     A TD's leaf is at most 2M, so one level is enough. Source: Sean Christopherson, 2026-01-29
-    (aXt_L6QKB9CSTZcW@google.com); kernel-facts 7.3.
+    (aXt_L6QKB9CSTZcW@google.com); S141.
     """
     block = kvm.geometry.pages(PG_LEVEL_4K + 1)
     head, tail = align_down(gfn_range.start, block), align_down(gfn_range.end, block)
@@ -176,7 +176,7 @@ def _boundary_split(kvm: Kvm, gfn: int, level: int, as_posted: bool) -> Coroutin
 
 
 def accept_split_root_hpa(kvm: Kvm, gfn: int, level: int) -> Coroutine[int]:
-    """Split as RFC v5 41 posted it: in the vCPU's root.hpa, the wrong root (kernel-facts C43)."""
+    """Split as RFC v5 41 posted it: in the vCPU's root.hpa, the wrong root (S140)."""
     first = kvm.geometry.gfn_round_for_level(gfn, level)
     return kvm_tdp_mmu_split_huge_pages(kvm, first, first + kvm.geometry.pages(level), level, shared=False)
 

@@ -1,4 +1,4 @@
-"""One 64-bit entry of a page table, with the EPT bits of Linux 7.2 (kernel-facts 2.1b).
+"""One 64-bit entry of a page table, with the EPT bits of Linux 7.2 (S20).
 
 An SPTE is a plain integer. Left out on purpose: a VM's policy for memory types and protection. A new leaf is
 writeback, readable, writable and executable.
@@ -33,9 +33,9 @@ VMX_EPT_SUPPRESS_VE_BIT = 1 << 63
 PT64_NX_MASK = 1 << 63
 
 SHADOW_NONPRESENT_VALUE = VMX_EPT_SUPPRESS_VE_BIT
-"""An empty entry. Not zero: bit 63 makes a miss an EPT violation instead of a #VE (kernel-facts 2.3)."""
+"""An empty entry. Not zero: bit 63 makes a miss an EPT violation instead of a #VE (S23)."""
 FROZEN_SPTE = SHADOW_NONPRESENT_VALUE | 0x5A0
-"""Another thread is changing this entry in several steps; leave it alone (kernel-facts 2.4)."""
+"""Another thread is changing this entry in several steps; leave it alone (S24)."""
 
 SHADOW_ACC_TRACK_MASK = VMX_EPT_RWX_MASK | VMX_EPT_USER_EXECUTABLE_MASK
 SHADOW_ACC_TRACK_SAVED_BITS_MASK = (
@@ -54,7 +54,7 @@ class ExecMasks(NamedTuple):
 
 EPT = ExecMasks(VMX_EPT_EXECUTABLE_MASK | VMX_EPT_USER_EXECUTABLE_MASK, 0)
 NPT = ExecMasks(0, PT64_NX_MASK)
-"""AMD denies execution with bit 63 (kernel-facts 2.1b). The walk is the same for both formats."""
+"""AMD denies execution with bit 63 (S20). The walk is the same for both formats."""
 
 
 def is_shadow_present_pte(spte: int) -> bool:
@@ -126,8 +126,8 @@ def make_small_spte(
 
     The page-size bit is cleared only at 4K. Under the NX-huge-page mitigation a 4K child is executable
     exactly if the new table's role.access allows it (`exec_allowed`). Raises InvalidValueError if `huge_spte`
-    is no present huge leaf, where the kernel has a KVM_BUG. Source: make_small_spte, spte.c; kernel-facts
-    2.6.
+    is no present huge leaf, where the kernel has a KVM_BUG. Source: make_small_spte, spte.c;
+    S26.
     """
     if not (is_shadow_present_pte(huge_spte) and is_large_pte(huge_spte)):
         raise InvalidValueError(f"only a present huge leaf is split; {huge_spte:#018x} is none")

@@ -2,7 +2,7 @@
 
 Every user loops ``while it.valid and it.gfn < end: body; it.next()``. A walk that dropped mmu_lock sets
 `yielded`: the tables on its path may be gone, so `next` restarts at the root and goes straight to the goal,
-`next_last_level_gfn`, the first frame the walk has not passed (kernel-facts 4).
+`next_last_level_gfn`, the first frame the walk has not passed (S60-S65).
 
 The iterator takes raw numbers: a start beyond the root aliases to a low entry, as in the kernel. For a
 checked range, use `tdp_mmu`.

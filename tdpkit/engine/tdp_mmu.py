@@ -1,7 +1,7 @@
 """Split and zap: the functions that change one root's tree.
 
 Each is a coroutine (see `events`): it checks its arguments at once and returns the generator. They follow
-tdp_mmu.c of Linux 7.2.12 with patch v3 11/24 applied (kernel-facts 5, 6). After each change of a mirror root
+tdp_mmu.c of Linux 7.2.12 with patch v3 11/24 applied (S80, S100-S105). After each change of a mirror root
 comes an `External` event for the TDX side.
 
 Left out: dirty-bit harvesting, huge-page recovery, NX-huge-page accounting.
@@ -55,7 +55,7 @@ def tdp_mmu_set_spte_atomic(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Cor
     """Compare-and-exchange under the shared lock: returns 0, or -EBUSY with `it.old_spte` read again.
 
     On a mirror entry: freeze it, call the TDX side, then write the new value. If the TDX side fails, write
-    the old value back and return its errno (kernel-facts 8.3).
+    the old value back and return its errno (S162).
     """
     old_spte = it.old_spte
     value = FROZEN_SPTE if root.is_mirror else new_spte
@@ -91,7 +91,7 @@ def _tdp_mmu_set_spte(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Coroutine
 
 
 def _external_of(it: TdpIter, old_spte: int, new_spte: int, *, shared: bool) -> External:
-    """Choose the hook for a change (kernel-facts 8.2)."""
+    """Choose the hook for a change (S161)."""
     leaf = is_last_spte(new_spte, it.level)
     if not is_shadow_present_pte(new_spte):
         op = "remove"
@@ -137,7 +137,7 @@ def iter_cross_boundary(it: TdpIter, start: int, end: int) -> bool:
     """Test "not fully inside [start, end)", the patch's predicate for "crosses an edge".
 
     It is right only for entries that the walk visits, because those overlap the range. A leaf far away is
-    "not fully inside" as well (kernel-facts 6.3).
+    "not fully inside" as well (S101).
     """
     return not (it.gfn >= start and it.gfn + (1 << it.shifts[it.level]) <= end)
 
@@ -179,11 +179,11 @@ def tdp_mmu_split_huge_pages_root(
     start, end: frames. An end beyond the root is accepted: the walk stops at the root's last entry.
     target_level: 1 to root_level - 1. shared: the caller holds mmu_lock for read and entries change by
     compare-and-exchange; else it holds it for write. check_start: refuse a start beyond the root; if False
-    the walk aliases to a low entry, as in the kernel (findings 3). Returns 0 or -ENOMEM; splits made before
+    the walk aliases to a low entry, as in the kernel (S235). Returns 0 or -ENOMEM; splits made before
     stay, and another call completes them. For start == end inside a huge leaf the walk visits and splits that
     leaf (a quirk). Raises InvalidTypeError or InvalidValueError for a range that is negative, reversed or
     starts beyond the root, or an unknown level. Source: tdp_mmu_split_huge_pages_root, tdp_mmu.c;
-    kernel-facts 5.1, 6.
+    S80, S100-S105.
     """
     span = _check_range(root, start, end, check_start)
     level = root.geometry.level(target_level).number
@@ -261,7 +261,7 @@ def tdp_mmu_zap_leafs(
     A leaf that straddles an edge loses its frames outside the range too: nothing here looks at the edges.
     Emptied tables stay. start, end: frames; `end` is clamped to what the host can address. can_yield: honour
     a due reschedule. flush: a flush is already owed. Returns whether a flush is owed at the end. Raises as
-    :func:`tdp_mmu_split_huge_pages_root` does. Source: tdp_mmu_zap_leafs, tdp_mmu.c; kernel-facts 5.10.
+    :func:`tdp_mmu_split_huge_pages_root` does. Source: tdp_mmu_zap_leafs, tdp_mmu.c; S84.
     """
     span = _check_range(root, start, end)
     return _zap_leafs(root, span.start, min(span.end, tdp_mmu_max_gfn_exclusive()), can_yield, flush)

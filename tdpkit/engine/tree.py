@@ -30,7 +30,7 @@ class TdpMmuRoot:
 
     pool: holds its tables; gfn_bits: a frame mask ORed into every index (the shared bit, for a TD's direct
     root); is_mirror: KVM's copy of a TD's private tree. The reference count starts at 2: one for the vCPU,
-    one for the TDP MMU (kernel-facts 3.9).
+    one for the TDP MMU (S45).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class TdpMmuRoot:
         return f"<{'mirror' if self.is_mirror else 'direct'} root in row {self.row}>"
 
     def child_role(self, level: int) -> int:
-        """The role word of this tree's tables of `level`, which inherit is_mirror (kernel-facts 3.2)."""
+        """The role word of this tree's tables of `level`, which inherit is_mirror (S40)."""
         return ROLE_DIRECT | ROLE_ACCESS_ALL | (ROLE_IS_MIRROR if self.is_mirror else 0) | level
 
     @property

@@ -1,6 +1,6 @@
 """The language between TDX module, host and guest: calls, statuses and exits.
 
-Source: kernel-facts 8.4, 8.11, 8.12, 8.20.
+Source: S163-S164, S170, S171, S178.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TDX_PAGE_SIZE_MISMATCH = 0xC0000B0B << 32
 TDX_GPA_RANGE_BLOCKED = 0xC0000B0C << 32
 TDX_EPT_ENTRY_STATE_INCORRECT = 0xC0000B0D << 32
 STATUS_NAMES: dict[int, str] = {value: name for name, value in globals().items() if name.startswith("TDX_")}
-"""Status codes (kernel-facts 8.20). The lower half, which names an operand, stays 0."""
+"""Status codes (S178). The lower half, which names an operand, stays 0."""
 
 PAMT_ENTRY_PAGES = 2
-"""4K metadata pages for each 2M of host memory in use at 4K (Dynamic PAMT, kernel-facts 8.18)."""
+"""4K metadata pages for each 2M of host memory in use at 4K (Dynamic PAMT, S176)."""
 
 
 def is_error(status: int) -> bool:
@@ -44,7 +44,7 @@ def status_name(status: int) -> str:
 
 
 class Seamcall(IntEnum):
-    """Leaf numbers of the SEAMCALLs in the model (kernel-facts 8.4)."""
+    """Leaf numbers of the SEAMCALLs in the model (S163-S164)."""
 
     VP_ENTER = 0
     MEM_SEPT_ADD = 3
@@ -87,7 +87,7 @@ class Call(NamedTuple):
 class EptViolation(NamedTuple):
     """A TD exit to KVM. kind: the extended exit qualification's type: "accept", "access" or "pending".
 
-    level: the level that an ACCEPT asks for, in KVM's count (kernel-facts 8.11).
+    level: the level that an ACCEPT asks for, in KVM's count (S170).
     """
 
     gfn: int

@@ -1,7 +1,7 @@
 """The guest of a TD: it touches and accepts pages, and exits to KVM when it must.
 
 Each function is a coroutine for a :class:`~.kvm_tdx.TdxWorld`: the TDX module executes the guest's
-instruction, KVM handles the exits. Source: kernel-facts 8.10-8.14.
+instruction, KVM handles the exits. Source: S169-S173.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ lock, and counts it. At an exit for a private address KVM first honours the leve
 it mapped 2M and the guest accepts 4K, KVM splits the leaf and never maps that block so large again.
 
 Left out: building the TD (PAGE.ADD), the shared half's TLB, interrupted SEAMCALLs, device passthrough.
-Nothing recorded backs this side (S251). Sources: tdx.c of 6.16 and of the v3 series; kernel-facts 8.
+Nothing recorded backs this side (S251). Sources: tdx.c of 6.16 and of the v3 series; S160-S178.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from .module import TdxModule
 
 TDX_MIN_SPLIT_CACHE_SZ = 2 * PAMT_ENTRY_PAGES
 """PAMT pages needed in hand before a split: a pair for the region of the new S-EPT page, a pair for the
-guest's (tdx_min_split_cache_sz; kernel-facts C30)."""
+guest's (tdx_min_split_cache_sz; S134)."""
 
 
 class HostPages:
@@ -121,7 +121,7 @@ class KvmTdx:
         the read lock. The others kill the VM, leave PAMT counts as they were and at most one leaf of the
         S-EPT blocked: -EIO for missing PAMT pages, a split above 2M, or a status that the module should never
         return (a second BUSY with all vCPUs out included); -EINVAL for a leaf removed without an HKID, or a
-        table freed with one. Source: kernel-facts 8.2, 8.8, 8.17; tdx.c of 6.16.
+        table freed with one. Source: S161, S168, S175; tdx.c of 6.16.
         """
         hooks = {"link": self._link, "set": self._set, "split": self._split, "remove": self._remove}
         return hooks.get(event.op, self._free)(event)
@@ -145,7 +145,7 @@ class KvmTdx:
         return -EBUSY if status == TDX_OPERAND_BUSY else self._errno(status)
 
     def _split(self, event: External) -> int:
-        """BLOCK, TRACK and DEMOTE a 2M leaf, under the write lock only (kernel-facts 8.8, 8.17)."""
+        """BLOCK, TRACK and DEMOTE a 2M leaf, under the write lock only (S168, S175)."""
         if event.shared:
             return -EOPNOTSUPP
         if event.level != PG_LEVEL_2M:
@@ -204,7 +204,7 @@ class KvmTdx:
     # ---- tracking --------------------------------------------------------------------------------------
 
     def _once_blocked(self, event: External, seamcall: Callable[[], int]) -> int:
-        """Block the leaf of `event`, track it out of all TLBs, then make `seamcall` (kernel-facts 8.7)."""
+        """Block the leaf of `event`, track it out of all TLBs, then make `seamcall` (S167)."""
         block = partial(self.module.mem_range_block, event.gfn, event.level)
         status = self._do_no_vcpus(block)
         if status != TDX_SUCCESS:
@@ -357,7 +357,7 @@ def tdx_honor_guest_accept_level(
 
     The bit is read without the lock and never cleared. It is set after the split, so seeing it means the
     split is done. Takes the write lock; the caller's vCPU holds SRCU. Returns 0 or the value of `split`.
-    Source: v3 13/24, v5 41; kernel-facts 8.14.
+    Source: v3 13/24, v5 41; S173.
     """
     above = level + 1
     if level > PG_LEVEL_4K or not kvm.slot_of(gfn) or hugepage_test_guest_inhibit(kvm, gfn, above):
@@ -379,7 +379,7 @@ def tdx_handle_ept_violation(
     """Handle an exit of a TD at a private address: 1 resumes the guest, a negative errno goes to userspace.
 
     Honours the accept level, then maps the page. A touch of a PENDING page kills the VM with -EIO
-    (kernel-facts 8.12). The kernel retries a private fault by itself; here the guest faults again, so that a
+    (S171). The kernel retries a private fault by itself; here the guest faults again, so that a
     reader sees it. Source: tdx_handle_ept_violation, tdx.c.
     """
     if violation.kind == "pending":

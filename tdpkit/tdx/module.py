@@ -2,13 +2,13 @@
 
 KVM makes a SEAMCALL and gets a status; a call that does not return TDX_SUCCESS changes nothing but the log.
 The guest makes a TDCALL, or touches a page. Levels are KVM's, 1 = 4K; the module's own count is one lower
-(kernel-facts 1.2). A status answers a well-formed call. An argument that no caller could mean (a frame beyond
+(S2). A status answers a well-formed call. An argument that no caller could mean (a frame beyond
 the private half, an unaligned frame, an unknown level) raises InvalidValueError or InvalidTypeError, with
 nothing changed and nothing logged.
 
 The module cannot see a TLB. It counts epochs and the vCPUs that entered in each. In this model a vCPU flushes
-at every entry; the real module flushes only if the epoch changed since that vCPU's last entry (kernel-facts
-8.6). The module keeps metadata (PAMT) for each page of host memory: a page has one use at a time, and with
+at every entry; the real module flushes only if the epoch changed since that vCPU's last entry
+(S166). The module keeps metadata (PAMT) for each page of host memory: a page has one use at a time, and with
 Dynamic PAMT the host supplies the metadata pages for memory in use at 4K.
 
 The real encoding of an S-EPT entry is the module's secret; this one is the kit's own. It uses KVM's bits for
@@ -16,7 +16,7 @@ The real encoding of an S-EPT entry is the module's secret; this one is the kit'
 
 Left out on purpose: build time (PAGE.ADD), promotion and UNBLOCK (KVM uses neither), blocked tables,
 interrupted calls, the key itself. Unverified, hence choices of this model: the order in which rules are
-checked, and every status whose docstring says so. Source: kernel-facts 8.
+checked, and every status whose docstring says so. Source: S160-S178.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ from .abi import (
 
 
 class SeptState(IntEnum):
-    """The states of an S-EPT entry (enum tdx_sept_entry_state, tdx_arch.h; kernel-facts 8.5)."""
+    """The states of an S-EPT entry (enum tdx_sept_entry_state, tdx_arch.h; S165)."""
 
     FREE = 0
     BLOCKED = 1
@@ -171,7 +171,7 @@ class TdxModule:
         self.td_epoch = 1
         """Counts TRACKs from 1. The start is unverified, and only differences matter."""
         self.refcount = [0, 0]
-        """vCPUs inside the TD, by parity of the epoch they entered in (kernel-facts 8.6)."""
+        """vCPUs inside the TD, by parity of the epoch they entered in (S166)."""
         self.entered: dict[int, int] = {}
         """vCPU inside the TD -> the epoch it entered in."""
         self.tlb: dict[int, set[tuple[int, int, int]]] = {}
@@ -225,8 +225,8 @@ class TdxModule:
             self.sept_lock_holder = None
 
     def hold_sept_lock(self, vcpu: SupportsIndex) -> None:
-        """Let `vcpu`, which faulted at one instruction too often, hold the S-EPT tree lock (kernel-facts
-        8.19).
+        """Let `vcpu`, which faulted at one instruction too often, hold the S-EPT tree lock
+        (S177).
 
         Until it leaves, calls that need the lock return BUSY. Raises InvalidValueError if it is outside or
         another vCPU holds the lock.
@@ -248,7 +248,7 @@ class TdxModule:
         return self._log(Seamcall.MEM_TRACK, TDX_PREVIOUS_TLB_EPOCH_BUSY if busy else TDX_SUCCESS)
 
     def is_tlb_tracked(self, pfn: int, level: int) -> bool:
-        """Whether no TLB can still hold the blocked leaf on `pfn` (is_tlb_tracked, kernel-facts 8.6)."""
+        """Whether no TLB can still hold the blocked leaf on `pfn` (is_tlb_tracked, S166)."""
         bepoch = self.bepoch[pfn, level]
         last = self.td_epoch - 1
         return bepoch < last or (bepoch == last and not self.refcount[bepoch & 1])
@@ -259,7 +259,7 @@ class TdxModule:
         """TDG.MEM.PAGE.ACCEPT for the page of `level` at `gfn` (the TDCALL itself takes level - 1).
 
         Zeroes a PENDING leaf of that level and makes it PRESENT. OPERAND_INVALID above 2M, for a level that
-        the root lacks and for an unaligned `gfn` (the last two unverified). Source: kernel-facts 8.10.
+        the root lacks and for an unaligned `gfn` (the last two unverified). Source: S169.
         """
         self._check_alive()
         frame, number = self._private(gfn), as_integer(level, "a level")
@@ -291,7 +291,7 @@ class TdxModule:
         """Touch `gfn` from `vcpu`: by a translation its TLB may hold, stale or not, else by a walk.
 
         A PRESENT leaf is ok and enters the TLB; a PENDING one raises a #VE (or exits, see `sept_ve_disable`);
-        anything else exits. Raises InvalidValueError for a vCPU outside the TD. Source: kernel-facts 8.12.
+        anything else exits. Raises InvalidValueError for a vCPU outside the TD. Source: S171.
         """
         number, frame = self._check_inside_td(vcpu), self._private(gfn)
         for first, level, pfn in self.tlb[number]:

@@ -169,7 +169,7 @@ def test_one_flush_for_all_slots_and_none_where_nothing_was_mapped():
 
 
 def test_towards_private_nothing_is_split_and_the_shared_mapping_goes():
-    """Kernel-facts 9.9; C13. What userspace wrote stays in userspace's memory."""
+    """S198; S125. What userspace wrote stays in userspace's memory."""
     guest = a_guest()
     assert guest.convert(4, 16) == 0
     for gfn in (4, 9, 14):
@@ -244,7 +244,7 @@ def empty_the_pamt_cache(guest: Guest) -> None:
 def test_a_failed_allocation_changes_no_attribute_and_no_byte_and_a_retry_completes(
     split, dynamic_pamt, pages
 ):
-    """Two splits; for each a table, its S-EPT page and, with Dynamic PAMT, pages for that (C27)."""
+    """Two splits; for each a table, its S-EPT page and, with Dynamic PAMT, pages for that (S132)."""
     calm = a_guest(dynamic_pamt=dynamic_pamt)
     empty_the_pamt_cache(calm)
     assert calm.convert(6, 10, split=SPLITS[split]) == 0
@@ -269,7 +269,7 @@ def test_a_failed_allocation_changes_no_attribute_and_no_byte_and_a_retry_comple
 
 @pytest.mark.parametrize("split", EXACT)
 def test_slots_before_the_failing_one_are_zapped_and_their_attributes_unchanged(split):
-    """Kernel-facts 6.12 D8; what was zapped is flushed all the same."""
+    """S108; what was zapped is flushed all the same."""
     guest = Guest(slots=((0, 8, 0), (12, 8, 8))).populate()
     guest.refuse(3)  # a table and its S-EPT page for [4, 8), then one for [16, 20)
     assert guest.convert(5, 18, split=SPLITS[split]) == -ENOMEM
@@ -285,7 +285,7 @@ def test_slots_before_the_failing_one_are_zapped_and_their_attributes_unchanged(
 
 
 def test_v3_as_posted_loses_the_errno_and_with_it_the_zap():
-    """Kernel-facts 6.12 D1: 1 is no error, so a flush, no zap, attributes stored, 0 returned."""
+    """S107: 1 is no error, so a flush, no zap, attributes stored, 0 returned."""
     guest = a_guest()
     was = guest.private_bytes()
     guest.refuse(1)
@@ -352,7 +352,7 @@ def invalidated(guest: Guest, start: int, end: int, *, private: bool = False) ->
     ],
 )
 def test_faults_wait_on_the_range_and_on_blocks_at_its_edges_that_may_be_huge_now(start, end, waits):
-    """Kernel-facts 9.7. The slot is [0, 31); frame 12 is shared."""
+    """S196. The slot is [0, 31); frame 12 is shared."""
     guest = Guest(Geometry(2, 4, 2), slots=((0, 31, 0),)).populate(0)
     assert guest.convert(12, 13) == 0
     assert invalidated(guest, start, end) == GfnRange(*waits)
@@ -500,7 +500,7 @@ def test_a_split_is_made_of_each_slots_part_and_only_towards_shared():
 
 
 def test_traces_of_a_conversion_hold_no_warning():
-    """Its range is protected, as the patch's API and the zap want it (kernel-facts 6.2)."""
+    """Its range is protected, as the patch's API and the zap want it (S100)."""
     guest = a_guest()
     for step in ((6, 10, False), (7, 9, True), (0, 32, False)):
         assert guest.convert(step[0], step[1], private=step[2]) == 0

@@ -92,7 +92,7 @@ def brief(event: Event) -> tuple:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_split_says_what_it_does_in_the_order_of_the_kernels_steps(shared):
-    """Kernel-facts 5.1 and 11, by hand: one 16K leaf, edge at frame 1, so an 8K leaf is split as well.
+    """S80 and S220-S221, by hand: one 16K leaf, edge at frame 1, so an 8K leaf is split as well.
 
     (`kvm_mmu_get_page` is not among the traces of this engine.)
     """
@@ -117,7 +117,7 @@ def test_a_split_says_what_it_does_in_the_order_of_the_kernels_steps(shared):
 
 
 def test_a_failed_allocation_says_nothing_but_the_failed_split():
-    """-ENOMEM gives only the split event (kernel-facts 11)."""
+    """-ENOMEM gives only the split event (S220-S221)."""
     root = brute.plant(TOY, [brute.leaf(64, 3), brute.HOLE])
     call = tdp_mmu_split_huge_pages_root(root, 1, 4, 1, shared=True, only_cross_boundary=True)
     assert [brief(event) for event in record(call, Refusing()).events] == [
@@ -128,7 +128,7 @@ def test_a_failed_allocation_says_nothing_but_the_failed_split():
 
 
 def test_a_split_of_a_mirror_root_under_the_shared_lock_stores_twice():
-    """Frozen first, then the TDX side, then the new value (kernel-facts 8.3)."""
+    """Frozen first, then the TDX side, then the new value (S162)."""
     root = brute.plant(TOY, [brute.leaf(64, 3), brute.HOLE], is_mirror=True)
     call = tdp_mmu_split_huge_pages_root(root, 2, 4, 1, shared=True, only_cross_boundary=True)
     events = record(call).events
@@ -239,7 +239,7 @@ def test_what_a_trace_event_does_not_have_is_0():
 
 
 def test_traces_read_like_the_kernels():
-    """Event and text of kernel-facts 11, numbers in hex without 0x; a WARN has its own text."""
+    """Event and text of S220-S221, numbers in hex without 0x; a WARN has its own text."""
     split = Trace("kvm_mmu_split_huge_page", gfn=0x40000, level=3, spte=0x80A0000000000FB7, errno=-12)
     assert str(split) == "kvm_mmu_split_huge_page: gfn 40000 spte 80a0000000000fb7 level 3 errno -12"
     changed = Trace("kvm_tdp_mmu_spte_changed", gfn=0x200, level=2, spte=0xABC, new_spte=0xDEF, as_id=1)

@@ -1,11 +1,11 @@
-"""Numbers, ranges and how people write them. Expected: arithmetic, and the table of kernel-facts 1.3."""
+"""Numbers, ranges and how people write them. Expected: arithmetic, and the table of S3."""
 
 import doctest
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdpkit.engine import gfn as gfn_module
@@ -25,6 +25,7 @@ from tdpkit.engine.gfn import (
     parse_gfn,
     tdp_mmu_max_gfn_exclusive,
 )
+from tdpkit.engine.gfn import FrameSet as FrameSet
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 GFNS = st.integers(0, 2**52 - 1)
@@ -343,3 +344,54 @@ def test_a_start_beyond_the_root_is_refused_with_the_limit():
     with pytest.raises(InvalidValueError) as refusal:
         X86_4LEVEL.check_start(2**36)
     assert "below 0x1000000000 (256T); 0x1000000000 (256T) is beyond it" in str(refusal.value)
+
+
+# ---- a set of frames -----------------------------------------------------------------------------------
+
+FRAMES = 64
+SPANS = st.tuples(st.integers(0, FRAMES - 1), st.integers(1, 20)).map(
+    lambda of: GfnRange(of[0], min(FRAMES, of[0] + of[1]))
+)
+STORES = st.lists(st.tuples(SPANS, st.booleans()), max_size=8)
+
+
+def frames(span: GfnRange) -> set[int]:
+    return set(range(span.start, span.end))
+
+
+def stored(attributes: FrameSet, stores) -> set[int]:
+    """Make the stores; the private frames, as a set."""
+    private: set[int] = set()
+    for span, to_private in stores:
+        attributes.store(span, to_private)
+        private = private | frames(span) if to_private else private - frames(span)
+    return private
+
+
+@settings(max_examples=300)
+@given(STORES, SPANS)
+def test_stores_in_any_order_leave_what_a_set_of_frames_has(stores, span):
+    attributes = FrameSet()
+    private = stored(attributes, stores)
+    assert {gfn for gfn in range(FRAMES + 5) if gfn in attributes} == private
+    inside = private & frames(span)
+    assert attributes.has(span, True) is (inside == frames(span))
+    assert attributes.has(span, False) is (not inside)
+    assert attributes.uniform(span) is (not inside or inside == frames(span))
+
+
+@settings(max_examples=200)
+@given(STORES)
+def test_ranges_are_in_order_apart_and_hold_the_private_frames(stores):
+    attributes = FrameSet()
+    private = stored(attributes, stores)
+    spans = attributes.ranges()
+    assert [gfn for span in spans for gfn in range(span.start, span.end)] == sorted(private)
+    assert all(span.pages for span in spans)
+    assert all(one.end < other.start for one, other in pairwise(spans))
+
+
+def test_at_first_every_frame_is_shared():
+    attributes = FrameSet()
+    assert attributes.has(GfnRange(0, 1 << 40), False)
+    assert attributes.ranges() == []

@@ -115,7 +115,7 @@ def a_slot(gmem: GuestMemfd, base: int, npages: int, page: int) -> KvmMemorySlot
     ],
 )
 def test_a_binding_is_inside_the_file_and_no_page_is_bound_twice(slots, message):
-    """Kernel-facts 9.1. Whoever is refused has bound nothing."""
+    """S190. Whoever is refused has bound nothing."""
     gmem = GuestMemfd(TOY, 16, 64)
     kvm = Kvm(KVM_X86_TDX_VM, TOY, memslots=[a_slot(gmem, *slot) for slot in slots])
     with pytest.raises(InvalidValueError, match=message):
@@ -152,7 +152,7 @@ def test_only_slots_that_name_the_file_are_bound():
 
 @pytest.mark.parametrize(
     ("pages", "found"),
-    [  # kernel-facts 9.4, slots (gfn 1, 11 frames, page 16) and (gfn 16, 14 frames, page 0)
+    [  # S193, slots (gfn 1, 11 frames, page 16) and (gfn 16, 14 frames, page 0)
         ((0, 32), [(1, 12), (16, 30)]),
         ((0, 14), [(16, 30)]),
         ((16, 27), [(1, 12)]),
@@ -176,7 +176,7 @@ def test_file_pages_are_found_at_their_guest_frames(pages, found):
 
 
 def test_a_hole_in_order_begin_split_zap_flush_truncate_end():
-    """Kernel-facts 9.3: of one VM under one lock each, with one flush, however many slots bind the file."""
+    """S192: of one VM under one lock each, with one flush, however many slots bind the file."""
     guest = a_guest(slots=((0, 8, 0), (16, 8, 8)))
     story = []
 
@@ -216,7 +216,7 @@ def test_a_hole_in_order_begin_split_zap_flush_truncate_end():
 @pytest.mark.parametrize("split", sorted(SPLITS))
 @pytest.mark.parametrize(("first", "pages"), [(0, 4), (4, 8), (0, 32), (28, 4)])
 def test_a_hole_of_whole_folios_needs_no_split(first, pages, split):
-    """C13 refuted, C16: as long as no mapping is larger than its folio."""
+    """S125 refuted, S127: as long as no mapping is larger than its folio."""
     guest = a_guest()
     was = guest.private_bytes()
     assert punch(guest, first, pages, split=split) == 0
@@ -257,7 +257,7 @@ def test_without_the_agreement_the_split_saves_what_surrounds_the_hole(split):
 
 @pytest.mark.parametrize("split", sorted(SPLITS))
 def test_where_a_mapping_spans_folios_a_hole_of_whole_folios_needs_the_split_again(split):
-    """C17: the rule rests on "mapping <= folio"."""
+    """S128: the rule rests on "mapping <= folio"."""
     guest = a_guest(folio_level=1, spans_folios=True)
     assert guest.mirror.leaves.keys() == {(gfn, 2) for gfn in range(0, 32, 4)}
     was = guest.private_bytes()
@@ -299,7 +299,7 @@ def test_a_hole_over_pages_that_nobody_bound_is_a_hole_all_the_same():
 
 
 def test_a_flush_is_made_once_where_something_was_zapped_and_not_otherwise():
-    """Kernel-facts 10.1: a zap owes the flush, so a hole or a broken page over nothing mapped owes none."""
+    """S210: a zap owes the flush, so a hole or a broken page over nothing mapped owes none."""
     guest = Guest(slots=((0, 8, 0), (16, 8, 8)))
     assert guest.populate(0).mirror.leaves == {}
     assert (punch(guest, 4, 8), guest.flushes()) == (0, 0)
@@ -334,7 +334,7 @@ def test_an_offset_that_is_no_number_is_refused(offset, kind):
 
 
 def test_a_broken_page_takes_its_folio_and_later_faults_there_are_ehwpoison():
-    """Kernel-facts 9.5: zapped, not truncated; MF_DELAYED."""
+    """S194: zapped, not truncated; MF_DELAYED."""
     guest = a_guest()
     was = guest.private_bytes()
     assert fail(guest, 9) == MF_DELAYED
@@ -361,7 +361,7 @@ def test_a_broken_page_in_a_folio_of_single_pages_takes_that_page():
 
 @pytest.mark.parametrize("split", sorted(SPLITS))
 def test_where_the_folio_was_split_before_the_mapping_its_neighbours_go_unless_it_is_split_too(split):
-    """C20 (4), M7: the caller that was left open."""
+    """S130 (4), M7: the caller that was left open."""
     guest = a_guest()
     was = guest.private_bytes()
     guest.gmem.split_folio(9)
@@ -413,8 +413,8 @@ def test_a_page_that_the_file_does_not_have_cannot_break(page, kind, message):
 
 
 def test_which_of_the_four_callers_makes_a_split_and_when():
-    """C13, C16, C17, C20, M7's list: (1) punch hole, (2) conversion, (3) the ACCEPT of a smaller page, (4)
-    memory failure. Each with the split that v3 gives it, on huge pages of four frames.
+    """S125, S127, S128, S130, M7's list: (1) punch hole, (2) conversion, (3) the ACCEPT of a smaller page,
+    (4) memory failure. Each with the split that v3 gives it, on huge pages of four frames.
     """
     pending = {"accept": False}
     spanning = {"folio_level": 1, "spans_folios": True}

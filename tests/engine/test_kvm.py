@@ -34,7 +34,7 @@ from tests.oracles.vms import TOY
 
 @pytest.mark.parametrize(("geometry", "bit"), [(X86_4LEVEL, 47), (X86_5LEVEL, 51), (TOY, 12 + 5)])
 def test_the_direct_root_of_a_td_is_indexed_with_the_shared_bit_and_the_mirror_without(geometry, bit):
-    """Kernel-facts 1.8 and 1.11; in a toy the shared bit is the topmost the root can tell."""
+    """S8 and S10; in a toy the shared bit is the topmost the root can tell."""
     vm, shared, gfn = Kvm(KVM_X86_TDX_VM, geometry), 1 << bit - 12, 5
     assert vm.gfn_direct_bits == shared
     for root, at, not_at in ((vm.direct_root, gfn | shared, gfn), (vm.mirror_root, gfn, gfn | shared)):
@@ -116,7 +116,7 @@ def test_a_shared_bit_may_be_any_of_the_roots_index(bit):
 
 @pytest.mark.parametrize(("largest", "in_a_td"), [(1, 1), (2, 2), (3, 2)])
 def test_a_td_maps_2m_at_most_and_a_plain_vm_what_its_geometry_has(largest, in_a_td):
-    """Kernel-facts 1.3."""
+    """S3."""
     shape = Geometry(2, 4, largest)
     assert Kvm(KVM_X86_DEFAULT_VM, shape).max_leaf_level == largest
     assert Kvm(KVM_X86_TDX_VM, shape).max_leaf_level == in_a_td
@@ -194,7 +194,7 @@ def retried(vm: Kvm, seq: int) -> set[int]:
 
 
 def test_while_a_range_is_invalidated_faults_on_it_are_retried_and_afterwards_those_that_began_before():
-    """Kernel-facts 10.8."""
+    """S212."""
     vm = Kvm(KVM_X86_DEFAULT_VM, TOY)
     before = vm.mmu_invalidate_seq
     assert retried(vm, before) == set()

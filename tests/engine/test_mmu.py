@@ -20,7 +20,7 @@ from tdpkit.engine.events import (
     Unlock,
     Visit,
 )
-from tdpkit.engine.gfn import GfnRange, InvalidValueError
+from tdpkit.engine.gfn import Geometry, GfnRange, InvalidValueError
 from tdpkit.engine.kvm import (
     KVM_X86_DEFAULT_VM,
     KVM_X86_TDX_VM,
@@ -30,6 +30,10 @@ from tdpkit.engine.kvm import (
     kvm_mmu_invalidate_begin,
 )
 from tdpkit.engine.mmu import (
+    hugepage_allowed,
+    hugepage_test_guest_inhibit,
+    kvm_arch_post_set_memory_attributes,
+    kvm_max_mapping_level,
     kvm_mmu_slot_try_split_huge_pages,
     kvm_mmu_try_split_huge_pages,
     kvm_split_cross_boundary_leafs,
@@ -37,6 +41,7 @@ from tdpkit.engine.mmu import (
     kvm_tdp_mmu_try_split_huge_pages,
     kvm_tdp_mmu_unmap_gfn_range,
     kvm_unmap_gfn_range,
+    set_disallow_lpage,
     weak_kvm_split_cross_boundary_leafs,
 )
 from tdpkit.engine.splits import (
@@ -98,7 +103,7 @@ def warnings(recording) -> list[str]:
 @pytest.mark.parametrize("attr_filter", [0, 1, 2, 3])
 @pytest.mark.parametrize("operation", ["split", "unmap"])
 def test_an_operation_reaches_the_roots_that_its_filter_means_and_no_other(operation, attr_filter):
-    """Direct-root operations never change a mirror tree, and vice versa (kernel-facts 12.1, 8)."""
+    """Direct-root operations never change a mirror tree, and vice versa (S239, item 8)."""
     vm = a_td()
     tables = {root: contents(root) for root in vm.tdp_mmu_roots}
     reached = {0: [], 1: [vm.direct_root], 2: [vm.mirror_root], 3: vm.tdp_mmu_roots}[attr_filter]
@@ -134,7 +139,7 @@ def test_a_filter_that_means_neither_half_of_a_td_is_warned_about():
 
 
 def test_a_split_leaves_invalid_roots_alone_and_an_unmap_does_not():
-    """Unlike unmap, the patch excludes them (kernel-facts 6.5); a zap there owes no flush (10.1)."""
+    """Unlike unmap, the patch excludes them (S103); a zap there owes no flush (S210)."""
     vm = a_td()
     tables = {root: contents(root) for root in vm.tdp_mmu_roots}
     invalidate(vm.direct_root)
@@ -156,7 +161,7 @@ def test_only_roots_of_the_slots_address_space_are_walked(as_id):
 @pytest.mark.parametrize("attr_filter", [1, 2, 3])
 @pytest.mark.parametrize("call", FILTERED.values(), ids=FILTERED)
 def test_a_range_written_with_the_shared_bit_is_refused_at_the_call(call, attr_filter):
-    """Ranges carry no shared bit for either half (kernel-facts 1.10)."""
+    """Ranges carry no shared bit for either half (S9)."""
     vm = a_td()
     before = brute.memory(vm.pool)
     with pytest.raises(InvalidValueError, match=r"0x20 \(128K\)"):
@@ -179,7 +184,7 @@ def test_a_range_that_starts_beyond_the_root_is_refused_at_the_call(call):
 
 @pytest.mark.parametrize(("as_posted", "ret"), [(False, -ENOMEM), (True, 1)])
 def test_the_patch_as_posted_turns_an_errno_into_1(as_posted, ret):
-    """Its local bool; callers take 1 for success (kernel-facts 6.12 D1)."""
+    """Its local bool; callers take 1 for success (S107)."""
     vm = a_td()
     call = kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9), shared=True, as_posted=as_posted)
     got = run(call, Refusing())
@@ -211,7 +216,7 @@ def test_success_is_0_either_way(as_posted):
 
 
 def test_the_first_root_without_memory_ends_the_call_and_a_retry_completes_it():
-    """Later roots are not processed (findings 6)."""
+    """Later roots are not processed (S238)."""
     vm, tables = a_td(), {root: contents(root) for root in a_td().tdp_mmu_roots}
     direct, mirror = tables.values()
 
@@ -259,7 +264,7 @@ def test_an_unmap_passes_on_a_flush_that_is_owed():
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("world", [Finite, Refusing, Impatient], ids=["kind", "no memory", "rescheds"])
 def test_references_balance_when_a_call_ends(call, world):
-    """RFC v5-44 forgot one on its error path (kernel-facts 3.12)."""
+    """RFC v5-44 forgot one on its error path (S47)."""
     vm, held = a_td(), set()
 
     class Watching(world):
@@ -345,7 +350,7 @@ def unprotected(vm_type: int = KVM_X86_TDX_VM) -> Kvm:
     [("split", {"invalidation", "slots_lock", "SRCU"}), ("outer unmap", {"invalidation", "slots_lock"})],
 )
 def test_a_range_is_protected_or_lockdep_warns_once_and_the_call_goes_on(call, enough, protection):
-    """Kernel-facts 6.2: SRCU is enough for the split, not for the unmap."""
+    """S100: SRCU is enough for the split, not for the unmap."""
     vm, protected = unprotected(), a_td()
     if protection == "invalidation":
         kvm_mmu_invalidate_begin(vm, GfnRange(1, 9))
@@ -378,7 +383,7 @@ def test_lockdep_warns_before_the_question_whether_the_caller_may_sleep():
 
 
 def test_kais_helper_asks_whether_the_caller_may_sleep():
-    """Kernel-facts C11."""
+    """S123."""
     vm = a_td()
     gfn_range = a_range(vm, 1, 9, may_block=False)
     for only in (False, True):
@@ -392,7 +397,7 @@ def test_kais_helper_asks_whether_the_caller_may_sleep():
 @pytest.mark.parametrize("protected", [False, True])
 @pytest.mark.parametrize("as_posted", [False, True])
 def test_without_the_tdp_mmu_nothing_is_done_and_0_returned(as_posted, protected):
-    """The shadow MMU is not supported (kernel-facts 6.2); the protection is asked for before."""
+    """The shadow MMU is not supported (S100); the protection is asked for before."""
     vm = a_plain_vm(tdp_mmu_enabled=False)
     if not protected:
         vm.slots_lock.__exit__(None, None, None)
@@ -414,7 +419,7 @@ def test_without_the_tdp_mmu_nothing_is_done_and_0_returned(as_posted, protected
 
 @pytest.mark.parametrize("may_block", [False, True])
 def test_an_architecture_without_the_function_does_nothing_and_returns_0(may_block):
-    """Kernel-facts 6.6: not even the caller's right to sleep is asked for."""
+    """S104: not even the caller's right to sleep is asked for."""
     vm = unprotected()
     before = brute.memory(vm.pool)
     gfn_range = a_range(vm, 1, 9, may_block=may_block)
@@ -428,7 +433,7 @@ def test_an_architecture_without_the_function_does_nothing_and_returns_0(may_blo
 @pytest.mark.parametrize(("as_posted", "ret"), [(False, -EOPNOTSUPP), (True, 1)])
 @pytest.mark.parametrize("attr_filter", [PRIVATE, BOTH])
 def test_a_mirror_root_is_not_split_under_the_read_lock(attr_filter, as_posted, ret):
-    """The TDX side refuses (kernel-facts 6.7, 6.12 D7); the shared half's turn was before."""
+    """The TDX side refuses (S105, S109); the shared half's turn was before."""
     vm = a_td()
     direct, mirror = [contents(root) for root in vm.tdp_mmu_roots]
     call = kvm_split_cross_boundary_leafs(
@@ -487,7 +492,7 @@ def clipped(vm: Kvm, start: int, end: int) -> tuple[int, int]:
 @settings(max_examples=120)
 @given(CASES, st.sampled_from([KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM]), st.integers(0, 3), st.booleans(), WORLDS)
 def test_kais_boundary_split_is_the_patchs(case, vm_type, attr_filter, shared, world):
-    """Kernel-facts C9: the refactoring changes nothing; on a TD neither."""
+    """S123: the refactoring changes nothing; on a TD neither."""
     layout, start, end = case
     start, end = clipped(planted(layout, vm_type), start, end)
     same(
@@ -551,7 +556,7 @@ def test_kais_dirty_log_split_says_enomem_and_the_one_there_is_says_nothing():
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_kais_dirty_log_split_is_not_for_tds(shared):
-    """It WARNs, returns -EINVAL and touches nothing; so its filter, 0, does not matter (kernel-facts C10)."""
+    """It WARNs, returns -EINVAL and touches nothing; so its filter, 0, does not matter (S124)."""
     vm = a_td()
     before = brute.memory(vm.pool)
     recording = record(kvm_tdp_mmu_split_huge_pages_log_dirty(vm, vm.slot, 1, 9, 1, shared=shared))
@@ -565,7 +570,7 @@ def test_kais_dirty_log_split_is_not_for_tds(shared):
 
 
 def test_a_dirty_log_split_reaches_private_memory_too():
-    """VALID contains MIRROR: what Kai found (kernel-facts C10), under the write lock."""
+    """VALID contains MIRROR: what Kai found (S124), under the write lock."""
     vm = a_td()
     direct, mirror = [contents(root) for root in vm.tdp_mmu_roots]
     recording = record(kvm_mmu_try_split_huge_pages(vm, vm.slot, 1, 9), Lockdep("write"))
@@ -589,7 +594,7 @@ def test_a_dirty_log_split_leaves_invalid_roots_alone():
 
 
 def test_a_dirty_log_split_without_memory_stops_at_the_first_root_and_says_nothing():
-    """The errno is dropped (kernel-facts 5.6)."""
+    """The errno is dropped (S81)."""
     vm = a_td()
     before = [contents(root) for root in vm.tdp_mmu_roots]
     recording = record(kvm_mmu_try_split_huge_pages(vm, vm.slot, 1, 9), Lockdep("write", Refusing()))
@@ -664,7 +669,7 @@ def test_a_split_in_the_mirror_roots_without_memory_says_so():
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("shared_leaf", [False, True])
 def test_the_call_that_took_root_hpa_leaves_private_memory_as_it_is_and_returns_0(shared, shared_leaf):
-    """C43: the mirror is bit-identical; a shared huge leaf at the same frame is split for nothing."""
+    """S140: the mirror is bit-identical; a shared huge leaf at the same frame is split for nothing."""
     vm = planted(brute.Layout(TOY, [brute.HOLE] * 4), KVM_X86_TDX_VM)
     map_run(vm.mirror_root, 4, 2, 2, 128)
     if shared_leaf:
@@ -693,7 +698,7 @@ def test_in_a_plain_vm_the_call_that_took_root_hpa_splits_what_it_is_asked_to():
 @settings(max_examples=80)
 @given(CASES, st.sampled_from([KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM]), st.integers(1, 3))
 def test_split_then_unmap_takes_the_frames_of_the_range_and_no_other(case, vm_type, attr_filter):
-    """Kernel-facts C1, over both trees; without the split a straddling leaf goes whole (findings 6)."""
+    """S120, over both trees; without the split a straddling leaf goes whole (S238)."""
     layout, start, end = case
     geometry, vm = layout.geometry, planted(layout, vm_type)
     start, end = clipped(vm, start, end)
@@ -714,7 +719,7 @@ def test_split_then_unmap_takes_the_frames_of_the_range_and_no_other(case, vm_ty
 
 
 def test_another_thread_that_splits_first_leaves_the_call_nothing_but_the_page_it_holds():
-    """Kernel-facts 6.9: under the read lock the loser sees the table and frees its own."""
+    """S106: under the read lock the loser sees the table and frees its own."""
     vm, rival = a_td(), {}
 
     def act(store: SetSpte) -> None:
@@ -732,3 +737,105 @@ def test_another_thread_that_splits_first_leaves_the_call_nothing_but_the_page_i
 def test_a_slot_that_lies_beyond_the_vm_is_refused_before_the_lock_is_taken():
     with pytest.raises(InvalidValueError, match=r"0x40 \(256K\) is beyond it"):
         kvm_mmu_slot_try_split_huge_pages(a_plain_vm(), KvmMemorySlot(64, 1))
+
+
+# ---- blocks that hold both halves, and where a huge page may be ----------------------------------------
+
+MIXED, INHIBIT, OTHER = 1 << 31, 1 << 30, 1 << 3
+"""S173; OTHER stands for whatever else is kept in that word."""
+FRAMES = 64
+SPANS = st.tuples(st.integers(0, FRAMES - 1), st.integers(1, 20)).map(
+    lambda of: GfnRange(of[0], min(FRAMES, of[0] + of[1]))
+)
+STORES = st.lists(st.tuples(SPANS, st.booleans()), max_size=8)
+
+
+def frames(span: GfnRange) -> set[int]:
+    return set(range(span.start, span.end))
+
+
+SHAPES = [Geometry(1, 4, 4), Geometry(2, 4, 3), Geometry(2, 4, 2), Geometry(3, 3, 2)]
+FLAGS = st.dictionaries(
+    st.tuples(st.integers(2, 3), st.integers(0, FRAMES - 1)),
+    st.sampled_from([INHIBIT, OTHER, INHIBIT | OTHER]),
+)
+
+
+def blocks(vm: Kvm):
+    for level in range(2, vm.max_leaf_level + 1):
+        size = brute.pages(vm.geometry, level)
+        yield from ((level, first) for first in range(0, FRAMES, size))
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(SHAPES), st.sampled_from([KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM]), STORES, FLAGS)
+def test_after_each_store_the_mixed_flag_is_on_the_blocks_with_frames_of_both_halves(
+    shape, vm_type, stores, flags
+):
+    """And what other flags a block has stays (S173: the inhibit bit is one-way)."""
+    vm, private = Kvm(vm_type, shape), set()
+    kept: dict[tuple[int, int], int] = {}
+    for (level, gfn), flag in flags.items():
+        if level <= vm.max_leaf_level:
+            key = (level, gfn - gfn % brute.pages(shape, level))
+            kept[key] = kept.get(key, 0) | flag
+            set_disallow_lpage(vm, gfn, level, flag, True)
+    for span, to_private in stores:
+        vm.mem_attributes.store(span, to_private)
+        kvm_arch_post_set_memory_attributes(vm, span)
+        private = private | frames(span) if to_private else private - frames(span)
+        expected = dict(kept)
+        for level, first in blocks(vm):
+            block = set(range(first, first + brute.pages(shape, level)))
+            if block & private and block - private:
+                expected[level, first] = expected.get((level, first), 0) | MIXED
+        assert vm.disallow_lpage == expected
+
+
+# ---- where a huge page may be ----------------------------------------------------------------------------
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(SHAPES),
+    st.integers(0, 15),
+    st.integers(1, 64),
+    st.dictionaries(st.tuples(st.integers(2, 4), st.integers(0, FRAMES - 1)), st.just(INHIBIT), max_size=4),
+    st.data(),
+)
+def test_a_huge_page_may_be_where_its_block_is_in_the_slot_and_has_no_flag(shape, base, pages, flags, data):
+    slot = KvmMemorySlot(base, min(pages, shape.root_pages - base, FRAMES - base))
+    vm = Kvm(KVM_X86_DEFAULT_VM, shape, memslots=[slot])
+    flagged = set()
+    for level, gfn in flags:
+        if level <= vm.max_leaf_level:
+            set_disallow_lpage(vm, gfn, level, INHIBIT, True)
+            flagged.add((level, gfn - gfn % brute.pages(shape, level)))
+    gfn = data.draw(st.integers(base, base + slot.npages - 1))
+    allowed = {1}
+    for level, first in blocks(vm):
+        block = range(first, first + brute.pages(shape, level))
+        if gfn in block:
+            inside = all(base <= frame < base + slot.npages for frame in block)
+            assert hugepage_allowed(vm, slot, gfn, level) is (inside and (level, first) not in flagged)
+            assert hugepage_test_guest_inhibit(vm, gfn, level) is ((level, first) in flagged)
+            if inside and (level, first) not in flagged:
+                allowed.add(level)
+    for most in range(1, vm.max_leaf_level + 1):
+        assert kvm_max_mapping_level(vm, slot, gfn, most) == max(level for level in allowed if level <= most)
+
+
+@pytest.mark.parametrize("gfn", [4, 5, 7])
+def test_flags_are_set_and_cleared_one_by_one(gfn):
+    """On the block, whichever of its frames is named."""
+    vm = Kvm(KVM_X86_TDX_VM, Geometry(2, 3, 2))
+    set_disallow_lpage(vm, gfn, 2, MIXED, True)
+    set_disallow_lpage(vm, gfn, 2, INHIBIT, True)
+    assert vm.disallow_lpage == {(2, 4): MIXED | INHIBIT}
+    assert [hugepage_test_guest_inhibit(vm, at, 2) for at in (3, 4, 7, 8)] == [False, True, True, False]
+    set_disallow_lpage(vm, gfn, 2, MIXED, False)
+    assert vm.disallow_lpage == {(2, 4): INHIBIT}
+    set_disallow_lpage(vm, gfn, 2, INHIBIT, False)
+    set_disallow_lpage(vm, gfn, 2, MIXED, False)
+    assert not vm.disallow_lpage
+    assert not hugepage_test_guest_inhibit(vm, gfn, 2)

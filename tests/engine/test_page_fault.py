@@ -246,7 +246,7 @@ def test_a_td_maps_2m_at_most_where_a_plain_vm_maps_1g(vm_type, private, level):
 
 
 def test_private_memory_is_mapped_in_the_mirror_and_the_tdx_side_follows_from_the_top_down():
-    """Frozen while it works (kernel-facts 8.3); a page for the S-EPT goes with each table (5.8)."""
+    """Frozen while it works (S162); a page for the S-EPT goes with each table (S83)."""
     vm = a_private_td()
     recording = record(kvm_tdp_mmu_page_fault(vm, 6, is_private=True, max_level=1), Lockdep(""))
     assert recording.result == FIXED
@@ -291,7 +291,7 @@ def test_a_plain_vm_knows_no_private_frames(is_private):
 
 @pytest.mark.parametrize("is_private", [False, True])
 def test_a_fault_needs_a_reference_on_the_root_of_its_own_half_only(is_private):
-    """What became of the other half's root does not matter to it (kernel-facts 3.10)."""
+    """What became of the other half's root does not matter to it (S46)."""
     vm = backed(KVM_X86_TDX_VM, private=is_private)
     own, other = (vm.mirror_root, vm.direct_root)[:: 1 if is_private else -1]
     other.tdp_mmu_root_count = 0
@@ -373,7 +373,7 @@ def begin_and_end(vm: Kvm, span: GfnRange) -> None:
     ],
 )
 def test_a_fault_on_a_range_that_is_or_was_invalidated_meanwhile_maps_nothing(kind, act, span, result):
-    """Kernel-facts 10.8."""
+    """S212."""
     vm = backed()
     world = Lockdep("", Meanwhile(kind, lambda: act(vm, span)))
     assert run(kvm_tdp_mmu_page_fault(vm, 3, is_private=False), world) == result
@@ -404,7 +404,7 @@ def test_a_frame_converted_meanwhile_is_not_mapped_in_the_half_it_left(kind, res
 
 @pytest.mark.parametrize("kind", [AllocTable, Lock])
 def test_an_inhibit_flag_set_meanwhile_is_heeded(kind):
-    """The level is chosen under the lock: a 4K accept that went first is not undone (kernel-facts 8.14)."""
+    """The level is chosen under the lock: a 4K accept that went first is not undone (S173)."""
     vm = a_private_td()
     world = Meanwhile(kind, lambda: set_disallow_lpage(vm, 3, 2, INHIBIT, True))
     assert run(kvm_tdp_mmu_page_fault(vm, 3, is_private=True), world) == FIXED
@@ -530,7 +530,7 @@ def test_two_faults_at_a_time_end_as_one_after_the_other_once_the_losers_are_ret
 @pytest.mark.parametrize("errno", [-EBUSY, -EIO])
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_what_the_tdx_side_refuses_leaves_the_entry_as_it_was_and_is_retried(k, errno):
-    """Kernel-facts 8.3; what was linked on the way before stays, the page in hand goes back."""
+    """S162; what was linked on the way before stays, the page in hand goes back."""
 
     class Refuses(Stubborn):
         def external(self, event: External) -> int:
@@ -555,7 +555,7 @@ def test_what_the_tdx_side_refuses_leaves_the_entry_as_it_was_and_is_retried(k, 
 
 
 def test_a_private_huge_page_above_the_accept_level_is_not_split_by_the_fault_if_the_tdx_side_refuses():
-    """What makes the wrong root of C43 a loop for ever: the fault holds the read lock."""
+    """What makes the wrong root of S140 a loop for ever: the fault holds the read lock."""
     vm = a_private_td()
     map_run(vm.mirror_root, 4, 2, 1, 64 + 4)
     table = contents(vm.mirror_root)
@@ -570,7 +570,7 @@ def test_a_private_huge_page_above_the_accept_level_is_not_split_by_the_fault_if
 
 
 def test_a_huge_page_above_the_level_is_split_one_page_at_a_time():
-    """Kernel-facts 5.7: only what holds the frame, down to the level; the frame was mapped already."""
+    """S82: only what holds the frame, down to the level; the frame was mapped already."""
     vm = backed(geometry=Geometry(2, 4, 3))
     assert run(kvm_tdp_mmu_page_fault(vm, 22, is_private=False)) == FIXED
     table = contents(vm.direct_root)

@@ -40,7 +40,7 @@ from tests.oracles.vms import (
 from tests.oracles.worlds import Finite, Impatient, Lockdep, record, run
 
 DIRECT, MIRROR, VALID, ALL = 2, 4, 6, 7
-"""Kernel-facts 3.4."""
+"""S42."""
 
 # ---- which roots ---------------------------------------------------------------------------------------
 
@@ -49,7 +49,7 @@ NEITHER = (False, False, False, False)
 
 @pytest.mark.parametrize(
     ("types", "matches"),
-    [  # valid direct, invalid direct, valid mirror, invalid mirror: the table of kernel-facts 3.5
+    [  # valid direct, invalid direct, valid mirror, invalid mirror: the table of S43
         (2, (True, False, False, False)),
         (4, (False, False, True, False)),
         (6, (True, False, True, False)),
@@ -72,7 +72,7 @@ def test_invalid_is_a_modifier_and_never_matches_alone(types, matches):
     ("attr_filter", "in_a_td", "in_a_plain_vm"), [(0, 0, 2), (1, 2, 2), (2, 4, 2), (3, 6, 2)]
 )
 def test_a_filter_chooses_root_types_in_a_td_only(attr_filter, in_a_td, in_a_plain_vm):
-    """Kernel-facts 3.6: SHARED = 1 means DIRECT = 2, PRIVATE = 2 means MIRROR = 4."""
+    """S44: SHARED = 1 means DIRECT = 2, PRIVATE = 2 means MIRROR = 4."""
     assert kvm_gfn_range_filter_to_root_types(a_td(), attr_filter) == in_a_td
     assert kvm_gfn_range_filter_to_root_types(a_plain_vm(), attr_filter) == in_a_plain_vm
 
@@ -87,7 +87,7 @@ def test_root_types_that_name_neither_kind_are_warned_about(types):
 
 
 def test_the_loop_over_roots_holds_one_reference_at_a_time():
-    """Two to begin with: one for the vCPU, one for the TDP MMU (kernel-facts 3.9)."""
+    """Two to begin with: one for the vCPU, one for the TDP MMU (S45)."""
     vm = a_td()
     assert counts(vm) == [2, 2]
     first = tdp_mmu_next_root(vm, None, 0, 6)
@@ -200,7 +200,7 @@ def test_a_split_goes_on_whatever_happens_to_its_roots_while_it_has_let_go_of_th
 
 
 def test_vcpus_share_a_valid_root_of_a_kind():
-    """One more reference each, no row more (kernel-facts 3.9)."""
+    """One more reference each, no row more (S45)."""
     vm = a_td()
     rows = vm.pool.rows_in_use
     assert kvm_tdp_mmu_alloc_root(vm, is_mirror=True) is vm.mirror_root
@@ -233,7 +233,7 @@ def test_a_plain_vm_has_no_mirror_root():
 
 
 def test_the_last_reference_on_a_valid_root_is_not_dropped():
-    """The kernel's KVM_BUG (kernel-facts 3.13)."""
+    """The kernel's KVM_BUG (S48)."""
     vm = a_td()
     kvm_tdp_mmu_put_root(vm, vm.mirror_root)
     before = brute.memory(vm.pool)
@@ -264,7 +264,7 @@ def test_with_its_last_reference_a_root_leaves_the_list_and_its_tables_go_back()
 
 
 def test_tables_of_a_root_are_not_used_again_while_somebody_may_read_them():
-    """The kernel frees them by RCU (kernel-facts 3.13)."""
+    """The kernel frees them by RCU (S48)."""
     vm = a_td()
     invalidate(old := vm.mirror_root)
     rows = rows_of(old)
@@ -313,7 +313,7 @@ def test_a_root_without_references_is_not_used(use):
 
 @pytest.mark.parametrize(("types", "hit"), [(2, [True, False]), (4, [False, True]), (6, [True, True])])
 def test_roots_of_the_types_named_become_invalid_and_nothing_else_happens(types, hit):
-    """Fast zap-all names DIRECT, which spares private memory; teardown VALID (kernel-facts 3.14)."""
+    """Fast zap-all names DIRECT, which spares private memory; teardown VALID (S49)."""
     vm = a_td()
     tables = [contents(root) for root in vm.tdp_mmu_roots]
     kvm_tdp_mmu_invalidate_roots(vm, types)
@@ -354,7 +354,7 @@ def test_invalidated_roots_are_zapped_and_freed_once_the_vcpus_have_let_go(types
         assert [root.tdp_mmu_root_count for root in old] == [1] * len(old)
     recording = record(kvm_tdp_mmu_zap_invalidated_roots(vm), Lockdep("write"))
     assert len(recording.of(SetSpte)) == 5 * len(old)
-    assert recording.of(Flush) == []  # nobody walks an invalid root (kernel-facts 10.1)
+    assert recording.of(Flush) == []  # nobody walks an invalid root (S210)
     if not reload_first:
         assert [root.tdp_mmu_root_count for root in old] == [1] * len(old)
         assert all(brute.leaves(TOY, contents(root)) == [] for root in old)
@@ -368,7 +368,7 @@ def test_invalidated_roots_are_zapped_and_freed_once_the_vcpus_have_let_go(types
 
 
 def test_of_a_mirror_root_the_tdx_side_gives_back_leaves_then_tables_from_the_bottom_up():
-    """A table's page comes back after those below it, with the link of the mirror (kernel-facts 8.2)."""
+    """A table's page comes back after those below it, with the link of the mirror (S161)."""
     vm = a_td_of_many_tables()
     kvm_tdp_mmu_invalidate_roots(vm, VALID)
     links = {}

@@ -346,7 +346,7 @@ def test_a_shared_bit_below_the_roots_index_is_part_of_each_lower_index():
 
 
 def test_an_invalid_root_is_scanned_too():
-    """Zaps walk invalid roots as well (kernel-facts 3.14)."""
+    """Zaps walk invalid roots as well (S49)."""
     geometry = Geometry(2, 2, 2)
     root = brute.plant(geometry, brute.full(geometry, 1))
     root.pool.role[root.row] |= ROLE_INVALID
@@ -357,8 +357,8 @@ def test_an_invalid_root_is_scanned_too():
 @pytest.mark.parametrize(
     ("start", "end", "min_level", "visits"),
     [
-        ("2T+4K", "14T+4K", 2, 6_303_771),  # 25 + 12 289 + 6 291 457 of findings 1
-        ("2T", "14T", 2, 6_303_768),  # 24 + 12 288 + 6 291 456 of kernel-facts 7.2
+        ("2T+4K", "14T+4K", 2, 6_303_771),  # 25 + 12 289 + 6 291 457 of S230
+        ("2T", "14T", 2, 6_303_768),  # 24 + 12 288 + 6 291 456 of S122
         ("2T", "14T", 3, 12_312),
         ("2T", "14T", 4, 24),
     ],

@@ -39,7 +39,7 @@ def blocks(geometry: Geometry, start: int, end: int, monkeypatch, ret: tuple[int
 
 @pytest.mark.parametrize(
     ("start", "end", "firsts"),
-    [  # kernel-facts 7.3: start aligned, end aligned, same block -> calls
+    [  # S141: start aligned, end aligned, same block -> calls
         # y y
         (512, 1024, []),
         (0, 512, []),
@@ -103,7 +103,7 @@ def split(guest: Guest, how, start: int, end: int) -> int:
 
 @pytest.mark.parametrize("pattern", list(product((0, 1, 2), repeat=2)))
 def test_head_and_tail_and_the_patch_leave_the_same_tree_with_the_edges_free(pattern):
-    """C15, all ranges over all patterns; and only what holds an edge inside was split (12.1, 2, 4, 5)."""
+    """S126, all ranges over all patterns; only what holds an edge inside was split (S239, items 2, 4, 5)."""
     for start, end in ((a, b) for a in range(12) for b in range(a + 1, 13)):
         found = []
         for how in (split_v3, split_head_and_tail):
@@ -130,7 +130,7 @@ def test_asked_again_there_is_nothing_to_do(how):
 
 @pytest.mark.parametrize("pattern", [(0, 0, 0, 0), (1, 1, 1, 1)])
 def test_on_what_is_empty_or_4k_already_a_block_costs_few_visits_and_no_split(pattern):
-    """C38: a caller need not know whether anything crosses."""
+    """S137: a caller need not know whether anything crosses."""
     guest = a_guest(pattern)
     before, visits = guest.mirror, guest.watch.visits
     assert split(guest, split_head_and_tail, 5, 8) == 0
@@ -150,7 +150,7 @@ def test_none_does_nothing():
     ("name", "errno"), [("v3", -ENOMEM), ("v3 as posted", 1), ("head and tail", -ENOMEM), ("none", 0)]
 )
 def test_what_comes_back_when_a_page_is_refused(name, errno):
-    """Kernel-facts 6.12 D1. Splits before it stay."""
+    """S107. Splits before it stay."""
     for k in (1, 2, 3, 4):
         guest = a_guest()
         guest.refuse(k)

@@ -1,4 +1,4 @@
-"""The bits of an entry. Expected values: kernel-facts 2.1b-2.6, and huge SPTEs recorded from the kernel."""
+"""The bits of an entry. Expected values: S20-S26, and huge SPTEs recorded from the kernel."""
 
 import pytest
 from hypothesis import assume, given
@@ -91,7 +91,7 @@ def test_a_leaf_has_every_bit_of_the_kernels_own():
 
 
 def test_a_table_entry_is_the_rows_number_with_rwx_and_accessed():
-    """0x907 of kernel-facts 2.5, with XU, which 7.2 sets together with X (2.1b)."""
+    """0x907 of S25, with XU, which 7.2 sets together with X (S20)."""
     assert make_nonleaf_spte(0) == 0x8000_0000_0000_0D07
     assert make_nonleaf_spte(0x1234) == 0x8000_0000_0123_4D07
 
@@ -219,7 +219,7 @@ ALIGNED = RAW.map(lambda raw: (raw | bits(7, 11)) & ~bits(*range(12, 30)))
 
 @given(ALIGNED, st.booleans())
 def test_the_nx_mitigation_decides_execution_at_4k_and_nothing_else(raw, exec_allowed):
-    """Linux 7.2 clears execute where role.access lacks it; 6.12 only ever added it (kernel-facts 2.6)."""
+    """Linux 7.2 clears execute where role.access lacks it; 6.12 only ever added it (S26)."""
     tracked = raw & bits(60) and not raw & bits(0, 1, 2, 10)
     execute = bits(54, 62) if tracked else bits(2, 10)
     inherited = small(raw) & ~execute

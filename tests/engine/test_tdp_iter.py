@@ -50,7 +50,7 @@ def test_the_walk_visits_the_entries_that_hold_frames_of_the_range_parents_first
 
 @given(brute.layouts())
 def test_an_empty_range_visits_exactly_the_entries_that_straddle_it(layout):
-    """The start is rounded down and the loop asks gfn < end: the quirk of findings 3."""
+    """The start is rounded down and the loop asks gfn < end: the quirk of S234."""
     root = brute.plant(*layout)
     for x in range(min(layout.geometry.root_pages, 64)):
         around = [
@@ -106,7 +106,7 @@ def test_a_walk_that_starts_at_the_shared_bit_is_over_before_it_begins():
 
 
 def test_the_walk_of_a_5_level_td_enters_the_root_at_the_shared_bit():
-    """Bit 51 of the address is index 8 of a 5-level root (kernel-facts 1.8)."""
+    """Bit 51 of the address is index 8 of a 5-level root (S8)."""
     root = TdpMmuRoot(PageTablePool(X86_5LEVEL), gfn_bits=1 << 39)
     assert [(it.gfn, it.index) for it in steps(root, 5, 2**36 + 1)] == [(0, 8), (2**36, 9)]
 
@@ -206,7 +206,7 @@ def test_a_copy_stays_where_it_was():
 
 @given(brute.geometries(), st.data())
 def test_a_fully_mapped_range_costs_what_the_formula_says(geometry, data):
-    """Per level floor((e - 1) / F^(l - 1)) - floor(s / F^(l - 1)) + 1 (findings 1)."""
+    """Per level floor((e - 1) / F^(l - 1)) - floor(s / F^(l - 1)) + 1 (S230)."""
     assume(geometry.root_pages <= 512)
     mapped_at = data.draw(st.integers(1, geometry.root_level))
     min_level = data.draw(st.integers(1, geometry.root_level))
@@ -220,6 +220,6 @@ def test_a_fully_mapped_range_costs_what_the_formula_says(geometry, data):
 
 @pytest.mark.parametrize("min_level", [1, 2, 3, 4, 5])
 def test_an_empty_5_level_tree_has_one_visit_per_root_entry_of_the_range(min_level):
-    """Moot if empty: one visit for 12 TiB under a 5-level root (kernel-facts C7)."""
+    """Moot if empty: one visit for 12 TiB under a 5-level root (S122)."""
     root = TdpMmuRoot(PageTablePool(X86_5LEVEL))
     assert visits(root, 2**29, 14 * 2**28, min_level) == [(0, 5, brute.HOLE)]

@@ -1,6 +1,6 @@
 """Splitting and zapping one root, against nested lists that were changed without walking.
 
-The exact result of a boundary split is the forced closure (findings 3): every leaf that holds an edge of the
+The exact result of a boundary split is the forced closure (S232): every leaf that holds an edge of the
 range strictly inside, and its children as far as they do. `brute.split_at_edges` computes it leaf by leaf.
 """
 
@@ -83,7 +83,7 @@ def test_a_boundary_split_does_what_the_edges_force_and_nothing_else(case, share
 @settings(max_examples=100)
 @given(CASES, st.booleans())
 def test_a_boundary_split_costs_the_visits_of_the_final_table_and_one_descent_per_split(case, shared):
-    """Findings 1, exact on all recorded cases; one table and one release of the lock per split."""
+    """S230, exact on all recorded cases; one table and one release of the lock per split."""
     layout, start, end = case
     root = brute.plant(*layout)
     recording = record(boundary_split(root, start, end, shared=shared))
@@ -111,7 +111,7 @@ def test_a_boundary_split_done_again_finds_nothing_to_do(case):
 @settings(max_examples=40)
 @given(CASES)
 def test_the_lower_edge_alone_is_an_empty_range(case):
-    """Start == end inside a leaf is visited and split: no no-op, but the quirk of findings 3."""
+    """Start == end inside a leaf is visited and split: no no-op, but the quirk of S234."""
     layout, x, _ = case
     root = brute.plant(*layout)
     recording = record(boundary_split(root, x, x))
@@ -179,7 +179,7 @@ ONE_1G, TWO_1G, FOUR_1G, SOME_2M = (3, 1), (3, 2), (3, 4), (2, 8)  # level and n
 )
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_vectors_of_the_fact_sheet_hold(mapped, start, end, entries, collateral, shared):
-    """Kernel-facts 7.4: what is split, in order, and what a zap without the split takes besides the range."""
+    """S142: what is split, in order, and what a zap without the split takes besides the range."""
 
     def guest() -> TdpMmuRoot:
         root = TdpMmuRoot(PageTablePool(X86_4LEVEL))
@@ -205,11 +205,11 @@ def test_the_vectors_of_the_fact_sheet_hold(mapped, start, end, entries, collate
 @pytest.mark.parametrize(
     ("level", "count", "start", "end", "visits", "tables"),
     [
-        (2, 2048, "28K", "3G+20K", 1548, 2),  # [7, 3G+5) of kernel-facts 7.2
-        (3, 1, "2M+4K", "2M+12K", 8, 2),  # 8 KB inside one 2M block: C40
+        (2, 2048, "28K", "3G+20K", 1548, 2),  # [7, 3G+5) of S133
+        (3, 1, "2M+4K", "2M+12K", 8, 2),  # 8 KB inside one 2M block: S139
         (3, 1, "4M-4K", "4M+4K", 12, 3),  # ... straddling a 2M edge
         (3, 2, "1G-4K", "1G+4K", 15, 4),  # ... straddling a 1G edge
-        (3, 16384, "2T+4K", "14T+4K", 12_837, 4),  # the thread's range over 1G leaves: findings 1
+        (3, 16384, "2T+4K", "14T+4K", 12_837, 4),  # the thread's range over 1G leaves: S230
     ],
 )
 def test_the_boundary_walk_costs_what_was_measured(level, count, start, end, visits, tables):
@@ -247,7 +247,7 @@ def test_a_plain_split_breaks_every_leaf_of_the_range_above_the_target(case, sha
     ("level", "count", "tables", "visits"), [(3, 16, 8208, 32_817), (2, 8192, 8192, 32_785), (2, 1, 1, 6)]
 )
 def test_sixteen_gigabytes_split_to_4k_take_the_tables_of_the_fact_sheet(level, count, tables, visits):
-    """8208 from 1G leaves, not the 8192 of the review (kernel-facts 7.2, C29)."""
+    """8208 from 1G leaves, not the 8192 of the review (S133)."""
     root = TdpMmuRoot(PageTablePool(X86_4LEVEL))
     map_run(root, 0, level, count, 0)
     end = count * X86_4LEVEL.pages(level)
@@ -330,7 +330,7 @@ def goals_of_rescheds(events: list[Event]) -> list[int]:
 @settings(max_examples=60)
 @given(CASES)
 def test_a_walk_that_is_always_asked_to_resched_gets_on_each_time(case):
-    """The progress rule of kernel-facts 4.10; without it this test would not end."""
+    """The progress rule of S65; without it this test would not end."""
     layout, start, end = case
     for call, min_level in ((boundary_split, 2), (tdp_mmu_zap_leafs, 1)):
         goals = goals_of_rescheds(record(call(brute.plant(*layout), start, end), Impatient()).events)
@@ -437,7 +437,7 @@ def test_an_entry_that_comes_back_to_its_old_value_is_exchanged():
 @settings(max_examples=40)
 @given(CASES, st.booleans())
 def test_a_leaf_that_another_thread_split_while_the_lock_was_free_is_left_alone(case, shared):
-    """The first thread then splits nothing, frees its page and returns 0 all the same (kernel-facts 10.4)."""
+    """The first thread then splits nothing, frees its page and returns 0 all the same (S211)."""
     layout, start, end = case
     table, forced = brute.split_at_edges(*layout, start, end)
     for k in range(1, len(forced) + 1):
@@ -577,7 +577,7 @@ def test_a_zap_takes_the_leaves_that_touch_the_range_and_nothing_else(case):
 
 
 def test_a_zap_takes_a_straddling_leaf_whole():
-    """Eight kilobytes in a 1G leaf lose 262 142 frames besides (findings 6)."""
+    """Eight kilobytes in a 1G leaf lose 262 142 frames besides (S238)."""
     root = TdpMmuRoot(PageTablePool(X86_4LEVEL))
     map_run(root, 0, 3, 2, 0)
     run(tdp_mmu_zap_leafs(root, 0x207, 0x209))
@@ -636,7 +636,7 @@ def test_a_zap_that_may_not_yield_does_not():
 
 @pytest.mark.parametrize("owed", [False, True])
 def test_a_zap_in_an_invalid_root_owes_no_flush_of_its_own(owed):
-    """A vCPU flushes when it loads a new root (kernel-facts 10.1)."""
+    """A vCPU flushes when it loads a new root (S210)."""
     root = brute.plant(TOY, brute.full(TOY, 2))
     root.pool.role[root.row] |= ROLE_INVALID
     assert run(tdp_mmu_zap_leafs(root, 0, 64, flush=owed)) is owed
@@ -644,7 +644,7 @@ def test_a_zap_in_an_invalid_root_owes_no_flush_of_its_own(owed):
 
 
 def test_a_zap_ends_where_the_host_cannot_address_a_frame():
-    """The end is clamped to 2^40 frames (kernel-facts 1.7), which only a 5-level root reaches."""
+    """The end is clamped to 2^40 frames (S7), which only a 5-level root reaches."""
     root = TdpMmuRoot(PageTablePool(X86_5LEVEL))
     map_run(root, 2**40 - 2, 1, 4, 0)
     run(tdp_mmu_zap_leafs(root, 2**40 - 1, 2**45 + 7))
@@ -682,7 +682,7 @@ def test_the_tdx_side_follows_every_split_and_every_removal_of_a_mirror_root():
 
 @pytest.mark.parametrize("shared", [False, True], ids=["exclusive", "shared"])
 def test_a_mirror_entry_is_frozen_for_the_tdx_side_under_the_shared_lock_only(shared):
-    """Kernel-facts 8.3; under the exclusive lock the new value is there already (findings 6)."""
+    """S162; under the exclusive lock the new value is there already (S238)."""
     root, held = brute.plant(*MIRROR, is_mirror=True), []
 
     class Watching(Finite):
@@ -728,7 +728,7 @@ def test_a_busy_tdx_side_is_asked_again_and_the_leaf_is_whole_in_between(times, 
 
 
 def test_a_tdx_side_that_never_gives_in_is_asked_for_ever():
-    """The v3 loop has no way out (findings 6); who gives up the walk finds the leaf where it was."""
+    """The v3 loop has no way out (S238); who gives up the walk finds the leaf where it was."""
     root, world, answer, asked = brute.plant(*MIRROR, is_mirror=True), Stubborn(10**9), None, 0
     coroutine = boundary_split(root, 3, 50)
     while asked < 100:

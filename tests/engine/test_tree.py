@@ -133,7 +133,7 @@ def test_a_mapped_leaf_has_the_bits_and_tables_of_the_kernels():
 
 
 def test_the_pages_of_a_mirror_tree_inherit_is_mirror():
-    """Bit 19 of the role word (kernel-facts 3.2)."""
+    """Bit 19 of the role word (S40)."""
     mirror = toy_root(is_mirror=True)
     map_leaf(mirror, 0, 1, 0)
     assert {role >> 19 & 1 for role in mirror.pool.role if role} == {1}

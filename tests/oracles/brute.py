@@ -1,7 +1,7 @@
 """Trees without an engine: what the tests compare its memory with.
 
 A table is the list of its entries; an entry is a table, or the 64-bit value of anything else. Every value is
-written out from kernel-facts 2.1b, 2.3 and 2.4 (none comes from `tdpkit.engine.spte`), and nothing here walks
+written out from S20, S23 and S24 (none comes from `tdpkit.engine.spte`), and nothing here walks
 from entry to entry: what is asked of a range is asked of each entry by arithmetic on its frames.
 """
 
@@ -24,9 +24,9 @@ PRESENT = 1 << 11
 LARGE = 1 << 7
 FRAME = 0x000F_FFFF_FFFF_F000
 LINK = 0x8000_0000_0000_0D07
-"""A non-leaf without its frame: 0x907 of kernel-facts 2.5 and XU, which goes with X (2.1b)."""
+"""A non-leaf without its frame: 0x907 of S25 and XU, which goes with X (S20)."""
 LEAF = 0x80A0_0000_0000_0F37
-"""A 4K leaf without its frame; a larger one has bit 7 too: the 0x80a0...fb7 of kernel-facts 2.1b."""
+"""A 4K leaf without its frame; a larger one has bit 7 too: the 0x80a0...fb7 of S20."""
 WRITE_PROTECTED = LEAF & ~(1 << 55 | 1 << 1)
 DIRTY_CLEARED = LEAF & ~(1 << 9)
 ACCESSED_CLEARED = LEAF & ~(1 << 8)
@@ -154,7 +154,7 @@ def tables_per_level(geometry: Geometry, table: list) -> tuple[int, ...]:
 
 
 def small_leaves(geometry: Geometry, raw: int, level: int) -> list[int]:
-    """The table that takes a huge leaf's place (kernel-facts 2.6, without the NX mitigation)."""
+    """The table that takes a huge leaf's place (S26, without the NX mitigation)."""
     step = pages(geometry, level - 1) << 12
     if level == 2:
         raw &= ~LARGE
@@ -195,12 +195,12 @@ def split(
 
 
 def holds_inside(geometry: Geometry, gfn: int, level: int, edges: Iterable[int]) -> bool:
-    """A leaf here has both x - 1 and x, for one x of the edges: it must be split (findings 3, P1)."""
+    """A leaf here has both x - 1 and x, for one x of the edges: it must be split (S232)."""
     return any(gfn < x < gfn + pages(geometry, level) for x in edges)
 
 
 def split_at_edges(geometry: Geometry, table: list, start: int, end: int) -> tuple[list, list[Leaf]]:
-    """The forced closure (findings 3, P3): the one correct and minimal result, and its splits."""
+    """The forced closure (S232): the one correct and minimal result, and its splits."""
     return split(geometry, table, lambda gfn, level: holds_inside(geometry, gfn, level, (start, end)))
 
 

@@ -65,7 +65,7 @@ class Frames:
         return sorted(held)
 
     def split(self, start: int, end: int) -> tuple[Frames, list[Leaf]]:
-        """The forced closure (findings 3, P3), and what was split, parents before children, in order."""
+        """The forced closure (S232), and what was split, parents before children, in order."""
         after, done = self.copy(), []
         for edge in (start, end):
             while after.holds_both_sides(edge):
@@ -131,7 +131,7 @@ def expected(before: Frames, start: int, end: int, action: str) -> Expected:
     split, would = before.split(start, end)
     split_visits = 0
     if action != "zap":
-        # findings 1: the visits of the final table, and the way down from the root again for each split.
+        # S230: the visits of the final table, and the way down from the root again for each split.
         again = sum(before.root_level - level + 1 for _, level in would)
         split_visits = split.visits(start, end, 2) + again
     taken = before.zap(start, end) if action == "look" else after

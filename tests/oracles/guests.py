@@ -1,5 +1,5 @@
 """Whole guests to run things on: a TD or a plain VM with slots, files and visible bytes, and a world that
-watches every event for what kernel-facts 12.1 says of steps.
+watches every event for what S239 says of steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,10 @@ from tdpkit.tdx.kvm_tdx import HostPages, KvmTdx, TdxWorld
 from tdpkit.tdx.module import TdxModule
 from tests.oracles import brute, invariants
 from tests.oracles.invariants import Ledger
+from tests.oracles.vms import TOY
 from tests.oracles.worlds import Lockdep
 
-TOY = Geometry(2, 3, 2)
-"""32 private frames under eight leaves of four."""
-PRIVATE = 1 << 3  # KVM_MEMORY_ATTRIBUTE_PRIVATE, kernel-facts 9.7
+PRIVATE = 1 << 3  # KVM_MEMORY_ATTRIBUTE_PRIVATE, S196
 
 
 class Watch(World):
@@ -44,6 +43,10 @@ class Watch(World):
         """What another vCPU does when a walk lets go of the lock, after `patience` other times."""
         self.patience = 0
         self.said: list[Event] = []
+        """Since the call began, or with `keeps` since they were last cleared."""
+        self.keeps = False
+        self.halves_stored: set[bool] = set()
+        """is_mirror of each tree that the call stored to."""
         self.meddling = False
         self.each: Callable[[Event], None] = lambda event: None
         """Sees each event but visits, before it is answered."""
@@ -60,20 +63,14 @@ class Watch(World):
         self._restarts = False
 
     def begin(self) -> None:
-        self.said.clear()
+        if not self.keeps:
+            self.said.clear()
+        self.halves_stored.clear()
         self.owed, self.needless = False, 0
         self._walk = None
 
     def of(self, kind: type[Event]) -> list:
         return [event for event in self.said if type(event) is kind]
-
-    @property
-    def halves_stored(self) -> set[bool]:
-        """is_mirror of each tree that was stored to."""
-        return {mirror for mirror, _ in self._stored()}
-
-    def _stored(self) -> list[tuple[bool, SetSpte]]:
-        return [(event.in_mirror, event) for event in self.said if isinstance(event, _Stored)]
 
     def answer(self, event: Event) -> Any:
         self.left -= 1
@@ -116,7 +113,7 @@ class Watch(World):
 
     def _store(self, event: SetSpte) -> None:
         pool = self.guest.kvm.pool
-        self.said[-1] = _Stored(event, bool(pool.role[event.row] & invariants.IS_MIRROR))
+        self.halves_stored.add(bool(pool.role[event.row] & invariants.IS_MIRROR))
         new, old = event.new_spte, event.old_spte
         if event.level == 1 or not new & brute.PRESENT or new & brute.LARGE:
             return
@@ -128,18 +125,9 @@ class Watch(World):
             assert set(child) == {brute.HOLE}, f"1: {event} links a table that is not empty"
 
 
-class _Stored:
-    __slots__ = ("in_mirror", "store")
-
-    def __init__(self, store: SetSpte, in_mirror: bool) -> None:
-        self.store = store
-        self.in_mirror = in_mirror
-
-
 class Guest:
-    """A TD (or plain VM) over `slots`: (first frame, frames, first page of the file) each, the file's frames
-    from `private_pfn` on, userspace's from `shared_pfn` on. Frames of slots start private in a TD. `vcpus`
-    are inside. memory: host frame -> byte.
+    """A TD (or plain VM) over `slots`: (first frame, frames, first page of the file) each. `vcpus` are inside
+    it. memory: host frame -> byte. hosts: first host frames of the file, userspace's memory and S-EPT pages.
     """
 
     def __init__(
@@ -154,6 +142,8 @@ class Guest:
         dynamic_pamt: bool = False,
         sept_ve_disable: bool = False,
         vcpus: int = 1,
+        hosts: tuple[int, int, int] | None = None,
+        make: Callable[..., TdxModule] = TdxModule,
     ) -> None:
         self.geometry = geometry
         block = brute.pages(geometry, 2)
@@ -161,7 +151,7 @@ class Guest:
         size = -(-size // block) * block
         frames = max(gfn + npages for gfn, npages, _ in slots)
         above = -(-max(size, frames) // block) * block
-        self.private_pfn, self.shared_pfn = above, 2 * above
+        self.private_pfn, self.shared_pfn, sept_pfn = hosts or (above, 2 * above, 3 * above)
         self.gmem = None
         if not plain:
             self.gmem = GuestMemfd(
@@ -191,11 +181,11 @@ class Guest:
         self.refused = 0
         self.stale: set[int] = set()
         self.oversized: set[tuple[int, int]] = set()
-        self.pages = HostPages(3 * above)
+        self.pages = HostPages(sept_pfn)
         inner: World = _PlainWorld(self.pages)
         if self.gmem:
             self.gmem.bind(self.kvm)
-            self.module = TdxModule(
+            self.module = make(
                 geometry,
                 gfn_direct_bits=self.kvm.gfn_direct_bits,
                 memory=self.memory,

@@ -1,4 +1,4 @@
-"""What holds of a VM whenever mmu_lock is free: the invariants of kernel-facts 12.1, and the books.
+"""What holds of a VM whenever mmu_lock is free: the invariants of S239, and the books.
 
 Read from the raw tables and the module's own records, by code that shares nothing with the engine's walk,
 `tree` or `sept`. What one state cannot show is a relation of two (`assert_only_edges_were_split`), or is
@@ -18,9 +18,9 @@ from tdpkit.tdx.kvm_tdx import KvmTdx
 from tdpkit.tdx.module import TdxModule
 from tests.oracles import brute
 
-PENDING, PRESENT = 2, 4  # kernel-facts 8.5
-MIXED = 1 << 31  # kernel-facts 8.14
-INVALID, IS_MIRROR = 1 << 11, 1 << 19  # kernel-facts 3.2
+PENDING, PRESENT = 2, 4  # S165
+MIXED = 1 << 31  # S173
+INVALID, IS_MIRROR = 1 << 11, 1 << 19  # S40
 SEPT_LEAF = 1 << 63 | 6 << 3 | brute.PRESENT
 """What an S-EPT leaf has in every state: no #VE, writeback, in use."""
 
@@ -190,7 +190,7 @@ class Ledger(list):
             self.mapped[gfn, call.level - 1] = pfn + gfn - call.gfn
 
     def _phymem_pamt_add(self, call: Call) -> None:
-        self.pamt_taken += 2  # kernel-facts 8.18: a pair
+        self.pamt_taken += 2  # S176: a pair
 
     def _phymem_page_wbinvd(self, call: Call) -> None:
         self.unwritten -= {*range(call.pfn, call.pfn + pages(self.module.sept, call.level))}
@@ -202,8 +202,8 @@ class Ledger(list):
 class Seen:
     """A VM at rest: `subject` is a Kvm, or what has `kvm`, and for a TD `tdx`.
 
-    It may also have a ledger; stale: private frames still mapped though their half is the other (kernel-facts
-    6.12 D1); oversized: leaves (gfn, level) larger than their folio, which was split under them.
+    It may also have a ledger; stale: private frames still mapped though their half is the other
+    (S107); oversized: leaves (gfn, level) larger than their folio, which was split under them.
     """
 
     def __init__(self, subject: Any) -> None:
@@ -276,6 +276,7 @@ def invariant_10_the_log_accounts_for_the_sept(seen: Seen) -> None:
     there = {at: (raw & brute.FRAME) >> 12 for at, raw in seen.sept.leaves.items()}
     assert there == seen.ledger.mapped, f"10: {there.items() ^ seen.ledger.mapped.items()}"
     assert not seen.ledger.blocked_after, f"10: {seen.ledger.blocked_after} are blocked at rest"
+    assert not seen.module.bepoch, "10: a BEPOCH at rest"
     assert not seen.ledger.unwritten, f"10: host frames {seen.ledger.unwritten} went back unwritten"
 
 
@@ -338,7 +339,6 @@ def books_3_pamt(seen: Seen) -> None:
     counted = dict(small) if seen.module.dynamic_pamt else {}
     assert seen.tdx.pamt_refcount == counted, f"PAMT: {seen.tdx.pamt_refcount} are {counted}"
     assert seen.module.pamt_pairs == set(counted), f"PAMT: pairs {seen.module.pamt_pairs} for {set(counted)}"
-    assert not seen.module.bepoch, "PAMT: a BEPOCH at rest"
     assert seen.tdx.pamt_cache >= 0
     if seen.ledger and seen.ledger.pamt_brought:
         left = seen.ledger.pamt_brought - seen.ledger.pamt_taken

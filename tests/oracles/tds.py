@@ -3,12 +3,12 @@
 from tdpkit.engine.gfn import Geometry
 from tdpkit.tdx.module import TdxModule
 from tests.oracles import brute
+from tests.oracles.vms import TOY
 
-TOY = Geometry(2, 3, 2)
 X86_TD = Geometry(9, 4, 2)
-FREE, BLOCKED, PENDING, PENDING_BLOCKED, PRESENT = range(5)  # kernel-facts 8.5
+FREE, BLOCKED, PENDING, PENDING_BLOCKED, PRESENT = range(5)  # S165
 
-STATUS = {  # kernel-facts 8.20: the upper 32 bits
+STATUS = {  # S178: the upper 32 bits
     "TDX_SUCCESS": 0,
     "TDX_OPERAND_INVALID": 0xC0000100,
     "TDX_OPERAND_BUSY": 0x80000200,

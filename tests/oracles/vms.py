@@ -11,9 +11,10 @@ from tests.oracles import brute
 from tests.oracles.worlds import Finite
 
 TOY = Geometry(2, 3, 2)
+"""32 private frames under eight leaves of four, and as many shared ones."""
 SHARED, PRIVATE = 1, 2
 BOTH = SHARED | PRIVATE
-"""Kernel-facts 3.6."""
+"""S44."""
 EHWPOISON = 133
 
 

@@ -1,4 +1,4 @@
-"""Statuses and leaf numbers, compared with the tables of kernel-facts 8.4 and 8.20."""
+"""Statuses and leaf numbers, compared with the tables of S163-S164 and S178."""
 
 import pytest
 

@@ -36,7 +36,7 @@ def test_a_touch_ends_in_a_ve_until_the_page_is_accepted(memory):
 
 def test_an_accepted_page_is_zero():
     td = WholeTd(TOY)
-    td.module.memory.update(dict.fromkeys(range(PRIVATE_PFN, PRIVATE_PFN + 12), 0xAA))
+    td.memory.update(dict.fromkeys(range(PRIVATE_PFN, PRIVATE_PFN + 32), 0xAA))
     td.touch(4)
     td.accept(5, 1)
     td.accept(8, 2)
@@ -53,7 +53,7 @@ def test_an_accept_that_the_module_answers_is_no_business_of_kvm(gfn, level, ans
     td.accept(0, 2)
     td.forget()
     assert td.accept(gfn, level) == status(answer)
-    assert (len(td.calls), td.world.events) == (1, [])
+    assert (len(td.calls), td.watch.said) == (1, [])
 
 
 def test_each_vcpu_has_its_own_exits():

@@ -1,7 +1,8 @@
-"""KVM's TDX side: which SEAMCALLs each hook makes, what a failure leaves, and what is counted.
+"""KVM's TDX side: which SEAMCALLs each hook makes, what a failure leaves, what is counted; and exits of the
+guest.
 
-Truth is the sequences of kernel-facts 8.2, 8.3, 8.8 and 8.17, written out; that both sides agree is looked at
-whenever mmu_lock is let go (`whole_td`).
+Truth is the sequences of S161, S162, S168, S173 and S175, written out. Whenever mmu_lock is dropped
+the world checks that both sides agree (`whole_td`).
 """
 
 from collections import Counter
@@ -11,20 +12,44 @@ import pytest
 from hypothesis import given, settings
 
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
-from tdpkit.engine.events import EINVAL, EIO, ENOMEM, EOPNOTSUPP, External, Lock, SetSpte
+from tdpkit.engine.events import (
+    EFAULT,
+    EHWPOISON,
+    EINVAL,
+    EIO,
+    ENOMEM,
+    EOPNOTSUPP,
+    External,
+    Lock,
+    SetSpte,
+    Trace,
+    Unlock,
+)
 from tdpkit.engine.gfn import Geometry, InvalidValueError
 from tdpkit.engine.kvm import KVM_VALID_ROOTS, KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
-from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs
+from tdpkit.engine.mmu import (
+    KVM_LPAGE_GUEST_INHIBIT_FLAG,
+    hugepage_test_guest_inhibit,
+    kvm_split_cross_boundary_leafs,
+)
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.roots import (
     kvm_mmu_unload,
     kvm_tdp_mmu_invalidate_roots,
     kvm_tdp_mmu_zap_invalidated_roots,
 )
-from tdpkit.engine.splits import kvm_tdp_mmu_mirrors_split_huge_pages
+from tdpkit.engine.splits import (
+    accept_split_mirrors,
+    accept_split_root_hpa,
+    accept_split_v3,
+    accept_split_v3_as_posted,
+    kvm_tdp_mmu_mirrors_split_huge_pages,
+)
 from tdpkit.engine.tdp_mmu import KvmBug
-from tdpkit.tdx.abi import Seamcall, status_name
-from tdpkit.tdx.kvm_tdx import HostPages, KvmTdx
+from tdpkit.engine.tree import map_leaf
+from tdpkit.tdx.abi import EptViolation, Seamcall, status_name
+from tdpkit.tdx.guest import TRIES
+from tdpkit.tdx.kvm_tdx import HostPages, KvmTdx, tdx_handle_ept_violation, tdx_honor_guest_accept_level
 from tdpkit.tdx.module import TdxModule
 from tests.oracles import brute
 from tests.oracles.tds import (
@@ -46,8 +71,8 @@ from tests.oracles.tds import (
 from tests.oracles.whole_td import (
     PRIVATE_PFN,
     SEPT_PFN,
+    SHARED_PFN,
     WholeTd,
-    check_in_step,
     check_pages,
     check_pamt,
     leaves,
@@ -197,7 +222,7 @@ def test_with_dynamic_pamt_a_pair_comes_before_the_first_4k_page_of_a_region_and
 
 
 class ZeroStep(TdxModule):
-    """vCPU `slow` is at one instruction for too long: it takes the tree lock whenever it enters (8.19)."""
+    """vCPU `slow` is at one instruction for too long: it takes the tree lock whenever it enters (S177)."""
 
     slow: int | None = None
 
@@ -282,7 +307,7 @@ def test_a_track_that_finds_a_vcpu_of_the_previous_epoch_is_made_again_too():
 def test_under_the_write_lock_a_call_that_fails_is_a_kvm_bug_with_the_mirror_changed_already(
     name, answers, what, left, dynamic_pamt
 ):
-    """Of the S-EPT a leaf is blocked at most; the metadata is as before; the VM is dead (findings 6)."""
+    """Of the S-EPT a leaf is blocked at most; the metadata is as before; the VM is dead (S238)."""
     td = two_huge(vcpus=2, make=Scripted, dynamic_pamt=dynamic_pamt)
     before, counts = leaves(td.kvm.mirror_root), dict(td.tdx.pamt_refcount)
     td.module.script = {name: [*answers]}
@@ -295,7 +320,7 @@ def test_under_the_write_lock_a_call_that_fails_is_a_kvm_bug_with_the_mirror_cha
     assert td.leaves == {(0, 2): (PRIVATE_PFN, PRESENT), (4, 2): (PRIVATE_PFN + 4, left)}
     assert rows(td.module.sept).keys() == {(0, 3)}
     assert td.tdx.pamt_refcount == counts
-    check_pamt(td.tdx)
+    check_pamt(td)
     assert td.tdx.dead
     assert td.module.vcpus_inside == frozenset()
     with pytest.raises(InvalidValueError, match="vCPU 0 is outside"):
@@ -311,15 +336,15 @@ def test_under_the_read_lock_the_entry_is_put_back_and_only_busy_is_tried_again(
     td = WholeTd(TOY, folio_level=1, vcpus=2, make=Scripted, dynamic_pamt=dynamic_pamt)
     td.touch(4)  # tables for [4, 8)
     gfn = 5 if name == "mem_page_aug" else 20
-    before, tree = td.leaves, td.mirror
+    before, tree = td.leaves, td.mirror_table
     td.forget()
     td.module.script = {name: [answer]}
     td.tdx.topup_pamt_cache(6)
     errno = td.run(kvm_tdp_mmu_page_fault(td.kvm, gfn, is_private=True))
     assert errno == RETRY
-    assert (td.leaves, td.mirror) == (before, tree)
+    assert (td.leaves, td.mirror_table) == (before, tree)
     assert [line.split(" = ")[1] for line in td.calls if "PAMT" not in line] == [answer]
-    stores = [event for event in td.world.events if type(event) is SetSpte]
+    stores = [event for event in td.watch.said if type(event) is SetSpte]
     assert [store.new_spte for store in stores] == [brute.FROZEN, brute.HOLE]
     assert td.tdx.dead == (answer != BUSY)
     assert td.module.vcpus_inside == (frozenset() if td.tdx.dead else {0, 1})
@@ -332,7 +357,6 @@ def test_a_guest_whose_fault_finds_the_module_broken_is_stopped(dynamic_pamt):
     td.module.script = {"mem_page_aug": [METADATA]}
     assert td.touch(1) == -EIO
     assert td.tdx.dead
-    check_in_step(td.tdx)
     check_pages(td)
 
 
@@ -372,7 +396,7 @@ def test_a_hook_that_lacks_pamt_pages_is_a_kvm_bug_without_a_call(op, in_hand):
     td = WholeTd(TOY, dynamic_pamt=True, sept_pfn=SEPT_PFN + 2)
     assert td.accept(0, 2) == 0
     td.tdx.external_spt[77] = SEPT_PFN + 100  # in a region without a pair
-    td.tdx.pamt_cache = in_hand
+    td.put_in_hand(in_hand)
     td.forget()
     enough = in_hand >= (4 if op == "split" else 2)
     leaf, link = brute.leaf(PRIVATE_PFN, 2), brute.LINK | 77 << 12
@@ -387,7 +411,7 @@ def test_a_hook_that_lacks_pamt_pages_is_a_kvm_bug_without_a_call(op, in_hand):
         assert errno == 0
     elif not enough:
         assert (errno, td.calls, td.tdx.dead, td.tdx.pamt_cache) == (-EIO, [], True, in_hand)
-    check_pamt(td.tdx)
+    check_pamt(td)
 
 
 @pytest.mark.parametrize(
@@ -423,7 +447,7 @@ def test_pages_are_removed_before_teardown_and_tables_freed_after_it(event):
     ],
 )
 def test_a_split_takes_two_pamt_pages_or_four_if_its_own_table_is_in_a_new_region(geometry, sept_pfn, takes):
-    """Kernel-facts C30."""
+    """S134."""
     td = WholeTd(geometry, geometry.pages(2), dynamic_pamt=True, sept_pfn=sept_pfn)
     assert td.accept(0, 2) == 0
     had, in_hand = td.module.pamt_pages, td.tdx.pamt_cache
@@ -442,13 +466,13 @@ def test_pamt_pages_in_hand_are_brought_to_four_before_each_split_and_to_all_a_f
     for gfn in (0, 4, 8):
         td.accept(gfn, 2)
     assert td.tdx.pamt_cache == 6  # a pair per level: two tables and the page
-    td.tdx.pamt_cache = 3
+    td.put_in_hand(3)
     td.forget()
     for gfn in (0, 4):
         a_split(td, gfn)
     assert td.pages.requests == 2 * ["page table", "S-EPT page", "PAMT pages"]
     td.forget()
-    td.tdx.pamt_cache = 5
+    td.put_in_hand(5)
     td.touch(16)
     assert "PAMT pages" in td.pages.requests
     assert td.tdx.pamt_cache == 6
@@ -470,13 +494,13 @@ def touched(td: WholeTd) -> None:
     td.touch(1)
     td.touch(5)
     if td.module.dynamic_pamt:
-        td.tdx.pamt_cache = 0
+        td.put_in_hand(0)
 
 
 def small(td: WholeTd) -> None:
     td.accept(17, 1)
     if td.module.dynamic_pamt:
-        td.tdx.pamt_cache = 0
+        td.put_in_hand(0)
 
 
 CALLS = {
@@ -517,7 +541,6 @@ def test_whichever_page_is_refused_nothing_is_lost_and_another_try_completes(cal
         assert act(td) == -ENOMEM
         assert td.pages.requests == requests[:k]
         assert by_frame(td) == before
-        check_in_step(td.tdx)
         check_pages(td)
         assert not td.tdx.dead
         if "split" not in call:
@@ -525,7 +548,6 @@ def test_whichever_page_is_refused_nothing_is_lost_and_another_try_completes(cal
             td.module.vp_enter(0)
         assert act(td) == expected
         assert by_frame(td) == after
-        check_in_step(td.tdx)
         check_pages(td)
 
 
@@ -534,11 +556,11 @@ def test_as_long_as_a_kind_of_page_is_refused_a_split_fails_and_leaks_none(what)
     td = WholeTd(TOY, dynamic_pamt=True)
     touched(td)
     td.pages.refuse = lambda number, asked: asked == what
-    before = td.mirror
+    before = td.mirror_table
     for _ in range(5):
         assert a_boundary_split(td, 1, 7) == -ENOMEM
         check_pages(td)
-    assert td.mirror == before
+    assert td.mirror_table == before
 
 
 # ---- the end -------------------------------------------------------------------------------------------
@@ -556,7 +578,7 @@ def lived_in(dynamic_pamt: bool) -> WholeTd:
     assert leaves(td.kvm.direct_root).keys() == {(32 + 2, 1), (32 + 5, 1)}
     assert Counter(level for _, level in td.leaves) == {1: 5, 2: 2}
     assert all(td.kvm.page_caches.values())
-    check_in_step(td.tdx)
+    check_pages(td)
     td.forget()
     return td
 
@@ -591,10 +613,10 @@ def of_pages(mapped: dict[tuple[int, int], tuple[int, int]]) -> list[tuple[int, 
 def test_a_td_ends_once_and_not_while_a_vcpu_is_inside():
     td = lived_in(True)
     td.module.vp_exit(0)
-    before = state_of(td.module), td.mirror, brute.memory(td.kvm.pool)
+    before = state_of(td.module), td.mirror_table, brute.memory(td.kvm.pool)
     with pytest.raises(InvalidValueError, match="vCPU 1 is inside"):
         td.tdx.destroy()
-    assert (state_of(td.module), td.mirror, brute.memory(td.kvm.pool)) == before
+    assert (state_of(td.module), td.mirror_table, brute.memory(td.kvm.pool)) == before
     check_pages(td)
     td.module.vp_exit(1)
     td.run(td.tdx.destroy())
@@ -630,7 +652,7 @@ def test_tables_are_not_freed_while_the_td_has_its_hkid():
         yield from kvm_tdp_mmu_zap_invalidated_roots(td.kvm)
 
     with pytest.raises(KvmBug, match="is the TD torn down"):
-        run(drop(), td.world)
+        run(drop(), td.watch)
     assert td.tdx.external_spt == tables
     assert rows(td.module.sept).keys() == {(0, 3)}
     assert not any("RECLAIM" in line for line in td.calls)
@@ -791,10 +813,9 @@ class Story:
                 huge |= {frame} if level > 1 else set()
         assert state == model.state
         assert huge == {gfn for gfn in range(self.frames) if model.is_huge(gfn)}
-        check_in_step(td.tdx)
         check_pages(td)
         for vcpu in (0, 1):
-            for gfn, level, pfn in td.module.tlb[vcpu]:  # kernel-facts 12.1, 12
+            for gfn, level, pfn in td.module.tlb[vcpu]:  # S239, item 12
                 assert td.leaves[gfn, level] == (pfn, PRESENT)
 
 
@@ -821,3 +842,306 @@ def test_the_stories_meet_every_answer_often():
     wanted = {"touch ok", "touch #VE", "split 0", "edges 0", "unmap 0", "zap None", f"accept {OK}"}
     wanted |= {f"accept {answer}" for answer in (ACCEPTED, "PAGE_SIZE_MISMATCH", INVALID)}
     assert {answer: met[answer] for answer in wanted if met[answer] < 10} == {}
+
+
+RIGHT = [accept_split_v3, accept_split_v3_as_posted, accept_split_mirrors]
+INHIBIT = 1 << 30
+EXIT = " = EPT violation"
+
+
+def three_pending(geometry: Geometry = TOY, **options) -> WholeTd:
+    """2M leaves, PENDING, on the first three blocks."""
+    td = WholeTd(geometry, 4 * geometry.pages(2), **options)
+    for gfn in range(0, 3 * geometry.pages(2), geometry.pages(2)):
+        assert td.touch(gfn).outcome == "#VE"
+    td.forget()
+    return td
+
+
+def of(td: WholeTd, kind: type) -> list:
+    return [event for event in td.watch.said if type(event) is kind]
+
+
+def accepts(td: WholeTd) -> list[str]:
+    return [line.split(" = ")[1] for line in td.calls if "ACCEPT" in line]
+
+
+# ---- the mismatched accept -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", RIGHT)
+@pytest.mark.parametrize("geometry", [TOY, X86_TD, Geometry(3, 2, 2)], ids=["toy", "x86", "two levels"])
+def test_less_is_accepted_than_was_mapped(geometry, split):
+    td, size = three_pending(geometry), geometry.pages(2)
+    gfn = size + 1
+    assert td.accept(gfn, 1, split=split) == 0
+    page = next(call.pfn for call in td.module.log if "DEMOTE" in call.name)
+    assert td.calls == [
+        f"TDG.MEM.PAGE.ACCEPT(gfn={gfn:#x}, level=1){EXIT}",
+        f"MEM.RANGE.BLOCK(gfn={size:#x}, level=2) = SUCCESS",
+        "MEM.TRACK() = SUCCESS",
+        f"MEM.PAGE.DEMOTE(gfn={size:#x}, level=2, pfn={page:#x}) = SUCCESS",
+        "VP.ENTER(vcpu=0) = SUCCESS",
+        f"TDG.MEM.PAGE.ACCEPT(gfn={gfn:#x}, level=1) = SUCCESS",
+    ]
+    assert td.leaves == {
+        (0, 2): (PRIVATE_PFN, PENDING),
+        (2 * size, 2): (PRIVATE_PFN + 2 * size, PENDING),
+        **{
+            (size + i, 1): (PRIVATE_PFN + size + i, PRESENT if size + i == gfn else PENDING)
+            for i in range(size)
+        },
+    }
+    above = {(3, 0): INHIBIT} if geometry.root_level > 2 else {}
+    assert td.kvm.disallow_lpage == {(2, size): INHIBIT, **above}
+    assert not [trace for trace in of(td, Trace) if trace.name.startswith("WARN")]
+    check_pages(td)
+
+
+@pytest.mark.parametrize("split", RIGHT)
+def test_a_shared_huge_page_at_the_same_frame_stays_whole(split):
+    td = three_pending()
+    map_leaf(td.kvm.direct_root, 4, 2, SHARED_PFN + 4)
+    assert td.accept(5, 1, split=split) == 0
+    assert leaves(td.kvm.direct_root) == {(32 + 4, 2): SHARED_PFN + 4}
+
+
+@pytest.mark.parametrize("split", RIGHT)
+def test_the_inhibit_bit_is_set_after_the_split_and_before_the_lock_is_let_go(split):
+    """Who sees the bit may rely on the split: it is asked for without the lock."""
+    td, seen = three_pending(), []
+    td.watch.each = lambda event: seen.append((event, hugepage_test_guest_inhibit(td.kvm, 5, 2)))
+    td.accept(5, 1, split=split)
+    last = [type(event) is External and event.op == "split" for event, _ in seen].index(True)
+    done = [(type(event), getattr(event, "reason", "")) for event, _ in seen].index((Unlock, "done"))
+    assert last < done
+    assert [bit for _, bit in seen] == [False] * done + [True] * (len(seen) - done)
+
+
+@pytest.mark.parametrize("split", RIGHT)
+def test_a_guest_that_accepts_before_it_touches_gets_4k_at_once(split):
+    td = WholeTd(TOY)
+    assert td.accept(5, 1, split=split) == 0
+    assert [line.split("(")[0] for line in td.calls] == [
+        "TDG.MEM.PAGE.ACCEPT",
+        "MEM.SEPT.ADD",
+        "MEM.SEPT.ADD",
+        "MEM.PAGE.AUG",
+        "VP.ENTER",
+        "TDG.MEM.PAGE.ACCEPT",
+    ]
+    assert td.leaves == {(5, 1): (PRIVATE_PFN + 5, PRESENT)}
+    assert td.kvm.disallow_lpage == {(2, 4): INHIBIT, (3, 0): INHIBIT}
+
+
+def test_what_was_accepted_small_is_not_mapped_large_again_and_its_neighbours_are():
+    td = three_pending()
+    td.accept(5, 1)
+    td.unmap(0, 12)
+    td.forget()
+    assert [td.touch(gfn).outcome for gfn in (6, 0, 8)] == ["#VE"] * 3
+    assert td.leaves.keys() == {(6, 1), (0, 2), (8, 2)}
+
+
+def test_once_the_bit_is_set_an_accept_does_not_take_the_write_lock_again():
+    td = three_pending()
+    td.accept(5, 1)
+    td.unmap(4, 8)
+    td.forget()
+    assert td.accept(6, 1) == 0
+    assert accepts(td) == ["EPT violation", "SUCCESS"]
+    assert [lock.shared for lock in of(td, Lock)] == [True]
+
+
+def test_an_accept_of_2m_neither_splits_nor_inhibits():
+    td = WholeTd(TOY)
+    assert td.accept(4, 2) == 0
+    assert [lock.shared for lock in of(td, Lock)] == [True]
+    assert td.kvm.disallow_lpage == {}
+    assert td.leaves == {(4, 2): (PRIVATE_PFN + 4, PRESENT)}
+
+
+@pytest.mark.parametrize("state", [PENDING, PRESENT])
+def test_kvm_cannot_repair_a_mapping_smaller_than_the_accept(state):
+    """The guest is told, and KVM hears nothing of it (S174)."""
+    td = WholeTd(TOY, folio_level=1)
+    for gfn in range(4, 8):
+        assert td.touch(gfn).outcome == "#VE"
+        if state == PRESENT:
+            assert td.accept(gfn, 1) == 0
+    td.forget()
+    assert td.accept(4, 2) == status("PAGE_SIZE_MISMATCH")
+    assert td.calls == ["TDG.MEM.PAGE.ACCEPT(gfn=0x4, level=2) = PAGE_SIZE_MISMATCH"]
+    assert td.watch.said == []
+    assert [td.accept(gfn, 1) for gfn in range(4, 8)] == [
+        status("SUCCESS") if state == PENDING else status("PAGE_ALREADY_ACCEPTED")
+    ] * 4
+
+
+def test_a_linux_guest_tries_1g_then_2m_then_4k():
+    td = WholeTd(X86_TD, 1 << 10, folio_level=1)
+    assert [td.accept(0, level) for level in (3, 2, 1)] == [
+        status("OPERAND_INVALID"),
+        status("PAGE_SIZE_MISMATCH"),
+        0,
+    ]
+
+
+@pytest.mark.parametrize("order", [(5, 6, 4, 7), (7, 4, 5, 6)])
+def test_ways_to_split_that_take_the_right_root_end_in_the_same_tables(order):
+    ends = []
+    for split in RIGHT:
+        td = three_pending()
+        for gfn in order:
+            assert td.accept(gfn, 1, split=split) == 0
+        ends.append((td.leaves, leaves(td.kvm.mirror_root), td.kvm.disallow_lpage, accepts(td)))
+    assert ends[0] == ends[1] == ends[2]
+    assert ends[0][3] == ["EPT violation", *["SUCCESS"] * 4]
+
+
+# ---- no memory -----------------------------------------------------------------------------------------
+
+
+def honor(td: WholeTd, split, gfn: int = 5) -> int:
+    return td.run(tdx_honor_guest_accept_level(td.kvm, gfn, 1, split))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize(
+    ("split", "returned"),
+    [(accept_split_v3, -ENOMEM), (accept_split_v3_as_posted, 1), (accept_split_mirrors, -ENOMEM)],
+)
+def test_a_split_without_memory_sets_no_bit_and_its_errno_is_what_the_type_makes_of_it(split, returned, k):
+    """K = 1: the table, 2: its S-EPT page."""
+    td = three_pending()
+    before = td.mirror_table
+    td.refuse(k)
+    assert honor(td, split) == returned
+    assert (td.mirror_table, td.kvm.disallow_lpage, td.calls) == (before, {}, [])
+    check_pages(td)
+    assert honor(td, split) == 0
+    assert td.kvm.disallow_lpage == {(2, 4): INHIBIT, (3, 0): INHIBIT}
+
+
+@pytest.mark.parametrize("split", [accept_split_v3, accept_split_mirrors])
+def test_an_errno_goes_to_userspace_which_may_enter_again(split):
+    td = three_pending()
+    td.refuse(1)
+    assert td.accept(5, 1, split=split) == -ENOMEM
+    assert td.module.vcpus_inside == frozenset()
+    assert accepts(td) == ["EPT violation"]
+    td.module.vp_enter(0)
+    assert td.accept(5, 1, split=split) == 0
+
+
+def test_an_errno_that_became_1_resumes_the_guest_which_faults_again():
+    td = three_pending()
+    td.refuse(1)
+    assert td.accept(5, 1, split=accept_split_v3_as_posted) == 0
+    assert accepts(td) == ["EPT violation", "EPT violation", "SUCCESS"]
+    assert td.module.vcpus_inside == {0}
+
+
+def test_an_errno_that_became_1_is_never_heard_of_if_memory_does_not_come_back():
+    td = three_pending()
+    td.pages.refuse = lambda number, what: True
+    before = td.mirror_table
+    assert td.accept(5, 1, split=accept_split_v3_as_posted, tries=20) is None
+    assert accepts(td) == ["EPT violation"] * 20
+    assert not any(lock.shared for lock in of(td, Lock))  # the guest is resumed before a fault is tried
+    assert (td.mirror_table, td.kvm.disallow_lpage) == (before, {})
+    assert td.module.vcpus_inside == {0}
+    check_pages(td)
+
+
+# ---- the wrong root ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared_leaf", [False, True])
+def test_a_split_of_root_hpa_leaves_the_private_page_whole_and_the_guest_in_a_loop(shared_leaf):
+    """RFC v5 41, S140: each sentence of it is looked at."""
+    td = three_pending()
+    if shared_leaf:
+        map_leaf(td.kvm.direct_root, 4, 2, SHARED_PFN + 4)
+    before, sept = td.mirror_table, td.leaves
+    assert honor(td, accept_split_root_hpa) == 0  # success, it says
+    assert (td.mirror_table, td.leaves, td.calls) == (before, sept, [])
+    assert not of(td, External)
+    assert td.kvm.disallow_lpage[2, 4] == INHIBIT  # and later faults skip the split
+    split = {(32 + gfn, 1): SHARED_PFN + gfn for gfn in range(4, 8)}  # the shared half of the direct root
+    assert leaves(td.kvm.direct_root) == (split if shared_leaf else {})
+
+    td.forget()
+    assert td.accept(5, 1, split=accept_split_root_hpa) is None
+    assert accepts(td) == ["EPT violation"] * TRIES
+    assert {line.split("(")[0] for line in td.calls} == {"TDG.MEM.PAGE.ACCEPT", "VP.ENTER"}
+    assert (td.mirror_table, td.leaves) == (before, sept)
+    # The fault, which may map 4K only now, tries to split under the read lock, and the TDX side refuses.
+    assert [lock.shared for lock in of(td, Lock)] == [True] * TRIES
+    assert [(event.op, event.gfn, event.shared) for event in of(td, External)] == [("split", 4, True)] * TRIES
+    errnos = [trace.errno for trace in of(td, Trace) if trace.name == "kvm_mmu_split_huge_page"]
+    assert errnos == [-EOPNOTSUPP] * TRIES
+    stores = [(store.old_spte, store.new_spte) for store in of(td, SetSpte)]
+    leaf = brute.leaf(PRIVATE_PFN + 4, 2)
+    assert stores == [(leaf, brute.FROZEN), (brute.FROZEN, leaf)] * TRIES
+    assert not td.tdx.dead
+    check_pages(td)
+
+
+def test_once_the_bit_is_set_wrongly_the_right_split_is_skipped_too():
+    td = three_pending()
+    honor(td, accept_split_root_hpa)
+    assert td.accept(5, 1, split=accept_split_mirrors) is None
+    assert td.accept(1, 1, split=accept_split_mirrors) == 0  # another block has a bit of its own
+
+
+# ---- other exits ---------------------------------------------------------------------------------------
+
+
+def handle(td: WholeTd, gfn: int, kind: str = "access", level: int | None = None) -> int:
+    return td.run(tdx_handle_ept_violation(td.tdx, EptViolation(gfn, kind, level)))
+
+
+def test_an_access_to_a_page_that_is_not_accepted_kills_the_vm_if_the_td_wants_no_ve():
+    """S171."""
+    td = WholeTd(TOY, vcpus=3, sept_ve_disable=True)
+    assert td.accept(0, 2) == 0
+    td.module.mem_page_aug(4, 2, PRIVATE_PFN + 4)
+    before = td.leaves
+    td.forget()
+    got = td.module.access(1, 5)
+    assert handle(td, *got.exit) == -EIO
+    assert td.tdx.dead
+    assert td.module.vcpus_inside == frozenset()
+    assert (td.leaves, td.calls, td.watch.said) == (before, [], [])
+
+
+def test_without_that_attribute_the_guest_gets_a_ve_and_kvm_hears_nothing():
+    td = three_pending()
+    assert td.touch(5).outcome == "#VE"
+    assert (td.calls, td.watch.said, td.tdx.dead) == ([], [], False)
+
+
+def test_a_fault_that_kvm_mends_resumes_the_guest():
+    td = WholeTd(TOY)
+    assert handle(td, 5) == 1
+    assert handle(td, 6) == 1  # mapped already
+    assert td.leaves == {(4, 2): (PRIVATE_PFN + 4, PENDING)}
+
+
+@pytest.mark.parametrize("kind", [("access", None), ("accept", 1), ("accept", 2)])
+def test_what_kvm_cannot_map_goes_to_userspace(kind):
+    td = WholeTd(TOY, frames=24)
+    assert td.run(kvm_vm_set_mem_attributes(td.kvm, 8, 12, 0)) == 0
+    td.gmem.poisoned.add(16)
+    assert handle(td, 8, *kind) == -EFAULT  # shared, says the attribute
+    assert handle(td, 16, *kind) == -EHWPOISON
+    inhibited = dict(td.kvm.disallow_lpage)
+    assert handle(td, 28, *kind) == -EFAULT  # in no slot: nothing to note a bit in
+    assert td.kvm.disallow_lpage == inhibited
+    assert td.leaves == {}
+    assert not td.tdx.dead
+
+
+def test_flags_have_the_bits_of_the_patch():
+    assert KVM_LPAGE_GUEST_INHIBIT_FLAG == INHIBIT

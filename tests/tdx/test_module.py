@@ -1,5 +1,9 @@
-"""The TDX module's calls on the S-EPT: their order, and that a refusal changes nothing."""
+"""The TDX module: its calls on the S-EPT, ACCEPT and access, epochs, PAMT; a refusal changes nothing.
 
+Truth is the tables of S163 to S167, S169 and S171, written out, and vCPUs counted one by one.
+"""
+
+from itertools import product
 from random import Random
 
 import numpy as np
@@ -7,11 +11,15 @@ import pytest
 
 from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, InvalidTypeError, InvalidValueError
 from tdpkit.engine.tree import leaf_runs, tables_per_level
-from tdpkit.tdx.abi import Access, status_name
-from tdpkit.tdx.module import TdxModule
+from tdpkit.tdx.abi import Access, EptViolation, status_name
+from tdpkit.tdx.module import SeptState, TdxModule, make_sept_leaf, sept_state
+from tests.oracles import brute
 from tests.oracles.tds import (
+    ACCEPTED,
     ALREADY,
     BLOCKED,
+    BUSY,
+    EXIT,
     FREE,
     INVALID,
     IS_FREE,
@@ -28,6 +36,7 @@ from tests.oracles.tds import (
     TOY,
     UNTRACKED,
     X86_TD,
+    Visits,
     entries,
     huge,
     put,
@@ -42,7 +51,7 @@ from tests.oracles.tds import (
 @pytest.mark.parametrize("geometry", [TOY, X86_TD], ids=["toy", "x86"])
 @pytest.mark.parametrize(
     ("state", "tracked", "aug", "block", "remove", "demote"),
-    [  # kernel-facts 8.4, 8.7
+    [  # S163-S164, S167
         (FREE, False, OK, IS_FREE, IS_FREE, IS_FREE),
         (PENDING, False, NOT_FREE, OK, NOT_BLOCKED, NOT_BLOCKED),
         (PRESENT, False, NOT_FREE, OK, NOT_BLOCKED, NOT_BLOCKED),
@@ -384,3 +393,325 @@ def test_numpy_integers_become_python_integers():
     assert module.accept(np.uint64(4), np.uint8(2)).status == 0
     assert {type(value) for call in module.log for value in call[1:5] if value is not None} == {int}
     assert {type(value) for item in module.owned.items() for value in item} == {int}
+
+
+# ---- one entry -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("state", [BLOCKED, PENDING, PENDING_BLOCKED, PRESENT])
+def test_a_leaf_keeps_its_frame_and_its_state_and_is_rwx_only_where_present(level, state):
+    for pfn in (0, 0x1C8A00, (1 << 40) - 1):
+        entry = make_sept_leaf(pfn, level, SeptState(state))
+        assert sept_state(entry) == state
+        assert entry & brute.FRAME == pfn << 12
+        assert entry & 7 == (7 if state == PRESENT else 0)
+        assert (bool(entry & brute.PRESENT), bool(entry & brute.LARGE)) == (True, level > 1)
+
+
+def test_what_is_not_present_is_free_and_a_table_is_present():
+    assert sept_state(brute.HOLE) == sept_state(brute.FROZEN) == FREE
+    assert sept_state(brute.LINK | 77 << 12) == PRESENT
+
+
+def test_a_leaf_that_is_free_or_has_no_frame_is_refused():
+    with pytest.raises(InvalidValueError, match="0x40 in state FREE"):
+        make_sept_leaf(64, 1, SeptState.FREE)
+    with pytest.raises(InvalidValueError, match="40 bits; 0x10000000000 does not fit"):
+        make_sept_leaf(1 << 40, 1, SeptState.PRESENT)
+
+
+# ---- ACCEPT and access ---------------------------------------------------------------------------------
+
+HIGHER, SAME, TABLE, MISSING = "a leaf at a higher level", "a leaf at the level", "a table", "no table"
+
+
+@pytest.mark.parametrize("geometry", [TOY, X86_TD], ids=["toy", "x86"])
+@pytest.mark.parametrize(
+    ("level", "there", "state", "expected"),
+    [  # every row of S169
+        (1, HIGHER, PRESENT, ACCEPTED),
+        (1, HIGHER, PENDING, EXIT),
+        (1, HIGHER, BLOCKED, EXIT),
+        (1, HIGHER, PENDING_BLOCKED, EXIT),
+        (1, MISSING, FREE, EXIT),
+        (2, MISSING, FREE, EXIT),
+        (2, TABLE, PRESENT, "PAGE_SIZE_MISMATCH"),
+        (2, TABLE, PENDING, "PAGE_SIZE_MISMATCH"),
+        (2, TABLE, FREE, "PAGE_SIZE_MISMATCH"),
+        *(
+            (level, SAME, state, expected)
+            for level in (1, 2)
+            for state, expected in (
+                (PRESENT, ACCEPTED),
+                (PENDING, OK),
+                (FREE, EXIT),
+                (BLOCKED, EXIT),
+                (PENDING_BLOCKED, EXIT),
+            )
+        ),
+        (3, SAME, FREE, INVALID),
+        (3, TABLE, FREE, INVALID),
+        (4, MISSING, FREE, INVALID),
+    ],
+)
+def test_accept_answers_by_the_table(geometry, level, there, state, expected):
+    size = geometry.pages(2)
+    module = TdxModule(geometry, capacity=1, shuffle=7) if there == MISSING else td(geometry)
+    if there == TABLE or (there == SAME and level == 1):
+        assert module.mem_sept_add(0, 2, 5) == 0
+    where = {HIGHER: 2, TABLE: 1, SAME: level}.get(there)
+    if where and level < 3:
+        put(module, 0, where, 4 * size, state)
+    module.memory.update(dict.fromkeys(range(3 * size, 6 * size), 0xAA))
+    before, logged = state_of(module), len(module.log)
+    got = module.accept(0, level)
+    if expected == EXIT:
+        assert got == (None, EptViolation(0, "accept", level))
+    else:
+        assert got == (status(expected), None)
+    assert module.log[logged:] == [("TDG.MEM.PAGE.ACCEPT", 0, level, got.status, None, None)]
+    if expected == OK:
+        accepted = range(4 * size, 4 * size + geometry.pages(level))
+        assert entries(module) == {(0, level): (4 * size, PRESENT)}
+        assert module.memory == {pfn: 0 if pfn in accepted else 0xAA for pfn in range(3 * size, 6 * size)}
+    else:
+        assert state_of(module) == before
+
+
+def test_accept_zeroes_frames_that_are_seen_and_shows_no_others():
+    seen = {17: 0xAA, 40: 0xBB}
+    module = huge(state=PENDING, memory=seen)
+    assert module.accept(0, 2).status == 0
+    assert module.memory is seen
+    assert seen == {17: 0, 40: 0xBB}
+
+
+def test_an_accept_of_half_a_page_or_of_a_level_without_table_is_invalid():
+    module = huge(state=PENDING)
+    before = state_of(module)
+    assert module.accept(1, 2).status == status(INVALID)
+    assert state_of(module) == before
+    assert TdxModule(Geometry(2, 1, 1)).accept(0, 2).status == status(INVALID)
+
+
+def test_an_accept_of_4k_in_a_pending_huge_leaf_tells_kvm_the_level():
+    """The mismatched flow (S173): KVM splits, the guest tries again."""
+    module = huge(state=PENDING)
+    assert module.accept(2, 1) == (None, EptViolation(2, "accept", 1))
+    module.mem_range_block(0, 2)
+    module.mem_track()
+    module.mem_page_demote(0, 2, 3)
+    assert module.accept(2, 1).status == 0
+    assert {gfn: state for (gfn, _), (_, state) in entries(module).items()} == {
+        0: PENDING,
+        1: PENDING,
+        2: PRESENT,
+        3: PENDING,
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "sept_ve_disable", "expected"),
+    [
+        (PRESENT, False, Access("ok", 17)),
+        (PENDING, False, Access("#VE")),
+        (PENDING, True, Access("violation", None, EptViolation(1, "pending"))),
+        *(
+            (state, disabled, Access("violation", None, EptViolation(1, "access")))
+            for state in (FREE, BLOCKED, PENDING_BLOCKED)
+            for disabled in (False, True)
+        ),
+    ],
+)
+def test_an_access_succeeds_on_accepted_pages_only(state, sept_ve_disable, expected):
+    module = huge(state=state, sept_ve_disable=sept_ve_disable)
+    module.vp_enter(3)
+    assert module.access(3, 1) == expected
+    assert module.tlb == {3: {(0, 2, 16)} if state == PRESENT else set()}
+
+
+# ---- epochs --------------------------------------------------------------------------------------------
+
+
+def test_tracked_means_that_who_was_inside_at_the_next_track_has_left_since():
+    """All histories of two vCPUs up to eight steps, the BLOCK anywhere in the first four."""
+    histories = 0
+    for before, after in product(range(4), range(6)):
+        for steps in product((0, 1, "track"), repeat=before + after):
+            histories += 1
+            check_history(steps[:before], steps[before:])
+    assert histories > 10_000
+
+
+def check_history(before: tuple, after: tuple) -> None:
+    module, visits = huge(), Visits()
+    at_block = at_track = None
+    for number, step in enumerate((*before, "block", *after)):
+        if step == "block":
+            assert module.mem_range_block(0, 2) == 0
+            at_block = set(visits.inside.values())
+        elif step == "track":
+            may = visits.may_track
+            assert module.mem_track() == (0 if may else status("PREVIOUS_TLB_EPOCH_BUSY"))
+            if may:
+                then = visits.track()
+                at_track = then if at_block is not None and at_track is None else at_track
+        elif step in visits.inside:
+            visits.leave(step)
+            module.vp_exit(step)
+        else:
+            visits.enter(step)
+            module.vp_enter(step)
+        assert module.vcpus_inside == frozenset(visits.inside)
+        assert sum(module.refcount) == len(visits.inside)
+        if at_block is None:
+            continue
+        inside = set(visits.inside.values())
+        tracked = at_track is not None and not at_track & inside
+        assert module.is_tlb_tracked(16, 2) == tracked, (before, after, number)
+        if tracked:
+            assert not at_block & inside
+
+
+def test_a_vcpu_that_entered_after_the_block_delays_tracking_too():
+    """It flushed on entry and holds nothing; the refcount cannot tell it from those before."""
+    module = huge()
+    module.mem_range_block(0, 2)
+    module.vp_enter(0)
+    module.mem_track()
+    assert module.mem_page_remove(0, 2) == status(UNTRACKED)
+    module.vp_exit(0)
+    module.vp_enter(0)
+    assert module.mem_page_remove(0, 2) == 0
+
+
+def test_a_kicked_vcpu_may_be_inside_again_when_the_page_goes():
+    """BLOCK, TRACK, kick (S166)."""
+    module = huge()
+    for vcpu in (0, 1):
+        module.vp_enter(vcpu)
+        assert module.access(vcpu, 2) == Access("ok", 18)
+    module.mem_range_block(0, 2)
+    assert module.access(0, 3) == Access("ok", 19)  # stale, and used: that is the point
+    assert module.mem_track() == 0
+    assert module.mem_track() == status("PREVIOUS_TLB_EPOCH_BUSY")
+    for vcpu in (0, 1):
+        assert module.mem_page_remove(0, 2) == status(UNTRACKED)
+        module.vp_exit(vcpu)
+        module.vp_enter(vcpu)
+    assert module.access(0, 3) == Access("violation", None, EptViolation(3, "access"))
+    assert module.mem_page_remove(0, 2) == 0
+    assert module.tlb == {0: set(), 1: set()}
+
+
+# ---- the tree lock -------------------------------------------------------------------------------------
+
+
+def test_calls_that_need_the_tree_lock_are_busy_until_its_holder_leaves():
+    module = huge(state=BLOCKED)
+    put(module, 4, 2, 32, PENDING)
+    module.mem_track()
+    for vcpu in (0, 1):
+        module.vp_enter(vcpu)
+    module.hold_sept_lock(1)
+    before = state_of(module)
+    calls = (
+        lambda: module.mem_sept_add(8, 2, 5),
+        lambda: module.mem_page_aug(12, 2, 48),
+        lambda: module.mem_range_block(4, 2),
+        lambda: module.mem_page_demote(0, 2, 6),
+    )
+    for call in (*calls, lambda: module.mem_page_remove(0, 2)):
+        assert call() == status(BUSY)
+    assert state_of(module) == before
+    module.vp_exit(0)
+    assert module.sept_lock_holder == 1
+    assert calls[0]() == status(BUSY)
+    assert module.mem_track() == module.phymem_page_wbinvd(9) == 0  # these do not need it
+    assert module.accept(4, 2).status == 0
+    module.vp_exit(1)
+    assert module.sept_lock_holder is None
+    assert [call() for call in calls] == [0, 0, 0, 0]
+
+
+def test_the_tree_lock_is_held_by_one_vcpu_and_one_inside():
+    module = huge()
+    with pytest.raises(InvalidValueError, match=r"5 \(0x5\) is outside"):
+        module.hold_sept_lock(5)
+    module.vp_enter(0)
+    module.vp_enter(1)
+    module.hold_sept_lock(0)
+    module.hold_sept_lock(0)
+    with pytest.raises(InvalidValueError, match=r"1 \(0x1\) cannot, vCPU 0 does"):
+        module.hold_sept_lock(1)
+    assert module.sept_lock_holder == 0
+
+
+# ---- Dynamic PAMT: who brings the pages, and when they come back ---------------------------------------
+
+
+def test_with_dynamic_pamt_4k_pages_need_the_pair_of_their_region_and_huge_ones_none():
+    module = TdxModule(TOY, dynamic_pamt=True)
+    assert module.mem_sept_add(0, 3, 9) == status(METADATA)
+    assert module.phymem_pamt_add(11) == 0  # region [8, 12)
+    assert module.mem_sept_add(0, 3, 9) == module.mem_sept_add(0, 2, 10) == 0
+    assert module.mem_page_aug(0, 1, 12) == status(METADATA)
+    assert module.mem_page_aug(0, 1, 11) == 0
+    assert module.mem_page_aug(4, 2, 16) == 0
+    assert (module.pamt_pairs, module.pamt_pages) == ({8}, 2)
+
+
+def with_pair_for_tables(**options) -> TdxModule:
+    """A TD with Dynamic PAMT, its 4K pages in the region [8, 12), and a blocked, tracked leaf on [16, 20)."""
+    module = TdxModule(TOY, dynamic_pamt=True, **options)
+    assert module.phymem_pamt_add(8) == module.mem_sept_add(0, 3, 8) == 0
+    put(module, 0, 2, 16, BLOCKED)
+    assert module.mem_track() == 0
+    return module
+
+
+@pytest.mark.parametrize(("brought", "expected"), [(0, INVALID), (1, INVALID), (2, OK)])
+def test_a_demote_to_4k_takes_a_pair_of_pamt_pages(brought, expected):
+    """Two more if the S-EPT page's own region is not covered (S134, S135)."""
+    module = with_pair_for_tables()
+    before = state_of(module)
+    assert module.mem_page_demote(0, 2, 9, brought) == status(expected)
+    assert module.pamt_pages == (4 if expected == OK else 2)
+    assert (state_of(module) == before) == (expected != OK)
+
+
+def test_a_demote_refuses_an_sept_page_without_its_pair_and_a_region_that_has_one():
+    module = with_pair_for_tables()
+    before = state_of(module)
+    assert module.mem_page_demote(0, 2, 21, 2) == status(METADATA)
+    assert state_of(module) == before
+    assert module.phymem_pamt_add(20) == module.phymem_pamt_add(16) == 0
+    assert module.mem_page_demote(0, 2, 21, 2) == status(METADATA)
+    assert module.phymem_pamt_remove(16) == 0
+    assert module.mem_page_demote(0, 2, 21, 2) == 0
+    assert module.pamt_pages == 6
+
+
+def test_a_pair_is_added_once_and_removed_when_no_4k_page_needs_it():
+    module = with_pair_for_tables()
+    module.mem_page_demote(0, 2, 9, 2)
+    before = state_of(module)
+    assert module.phymem_pamt_add(19) == status(METADATA)  # there already
+    assert module.phymem_pamt_remove(18) == status(METADATA)  # in use
+    assert module.phymem_pamt_remove(40) == status(METADATA)  # never added
+    assert state_of(module) == before
+    for gfn in range(4):
+        module.mem_range_block(gfn, 1)
+    module.mem_track()
+    for gfn in range(4):
+        assert module.phymem_pamt_remove(16) == status(METADATA)
+        assert module.mem_page_remove(gfn, 1) == 0
+    assert module.phymem_pamt_remove(16) == 0
+    assert module.pamt_pages == 2
+
+
+def test_without_dynamic_pamt_there_are_no_pairs_to_give():
+    module = huge()
+    assert module.phymem_pamt_add(0) == module.phymem_pamt_remove(0) == status(INVALID)
+    assert module.pamt_pages == 0

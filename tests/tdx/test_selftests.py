@@ -200,7 +200,7 @@ def test_a_hole_of_no_pages_or_before_the_file_is_einval(offset, length):
 @pytest.mark.parametrize("mode", [0, PUNCH_HOLE, 4, PUNCH_HOLE | KEEP_SIZE | 4, 8 | KEEP_SIZE, -1])
 @pytest.mark.parametrize(("offset", "length"), [(0, 2 * MIB), (1, 2 * MIB)])
 def test_another_mode_is_eopnotsupp_whatever_the_range(mode, offset, length):
-    """Kernel-facts 9.2: KEEP_SIZE is mandatory, PUNCH_HOLE the only other bit known."""
+    """S191: KEEP_SIZE is mandatory, PUNCH_HOLE the only other bit known."""
     guest = a_guest()
     before = bytes_of(guest)
     assert fallocate(guest, mode, offset, length) == -EOPNOTSUPP
@@ -212,7 +212,7 @@ def test_another_mode_is_eopnotsupp_whatever_the_range(mode, offset, length):
     [(0, PAGE), (PAGE, 2 * MIB - PAGE), (0, 2 * MIB + PAGE), (PAGE, 2 * MIB), (2 * MIB - PAGE, 2 * PAGE)],
 )
 def test_a_hole_that_is_not_of_whole_folios_is_einval(offset, length):
-    """C16, the upstream agreement."""
+    """S127, the upstream agreement."""
     guest = a_guest()
     before = bytes_of(guest)
     assert fallocate(guest, PUNCH_HOLE | KEEP_SIZE, offset, length) == -EINVAL

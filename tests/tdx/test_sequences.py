@@ -259,7 +259,7 @@ class Pair:
         return self.named(got.status), expected
 
     def access(self) -> tuple[str, str]:
-        """An access of a page that nobody has accepted never succeeds (kernel-facts 12.1, 9)."""
+        """An access of a page that nobody has accepted never succeeds (S239, item 9)."""
         inside = sorted(self.module.vcpus_inside)
         if not inside:
             return OK, OK
