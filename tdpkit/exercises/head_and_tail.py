@@ -134,15 +134,12 @@ class EdgeRun(NamedTuple):
     judgement: Judgement
 
 
-def _around(edge: int, *, small: bool = False) -> Layout:
-    """A guest with 1G leaves around an edge; with `small`, the one that holds it is of 2M leaves instead."""
+def _around(edge: int) -> Layout:
+    """A guest with a 1G leaf that holds the edge, and one on either side."""
     pages = X86_4LEVEL.pages(_LARGEST)
     base = align_down(edge, pages)
-    level = PG_LEVEL_2M if small else _LARGEST
-    runs = [(base, level, pages // X86_4LEVEL.pages(level)), (base + pages, _LARGEST, 1)]
-    if base:
-        runs.insert(0, (base - pages, _LARGEST, 1))
-    return layout_of(X86_4LEVEL, base + 2 * pages, *runs)
+    first = max(0, base - pages)
+    return layout_of(X86_4LEVEL, base + 2 * pages, (first, _LARGEST, (base - first) // pages + 2))
 
 
 def _run_edge(layout: Layout, edge: int, calls: Sequence[PlannedCall]) -> EdgeRun:
@@ -296,7 +293,6 @@ def check_edge_blocks(edge_blocks: Any) -> str:
     for x in edges:
         with about(f"on x86, edge_blocks({x:#x}), an edge at {format_gfn(x)}"):
             _hold_edge(_around(x), x, answers[x,])
-            _hold_edge(_around(x, small=True), x, answers[x,])
     return (
         f"every tree and every range of a toy ({count_of(cases, 'case')}), then {len(edges)} edges "
         "on x86: the leaves that had to be split were, and no other."

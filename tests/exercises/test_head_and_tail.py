@@ -322,6 +322,13 @@ def test_what_is_right_on_the_toy_alone_fails_on_x86(name: str) -> None:
         assert says_it_in_the_picture(verdict)
 
 
+def test_edges_far_up_are_tried_too() -> None:
+    verdict = check_edge_blocks(lambda x, pages: edge_blocks(x, pages) if x <= 2 * G else [])
+    x, edge = re.match(r"on x86, edge_blocks\((0x[0-9a-f]+)\), an edge at (\S+): ", verdict.text).groups()
+    assert int(x, 16) == parse_gfn(edge) > 2 * G
+    assert says_it_in_the_picture(verdict)
+
+
 def test_junk_on_x86_alone_is_told_too() -> None:
     verdict = check_edge_blocks(lambda x, pages: edge_blocks(x, pages) if x <= 8 else None)
     assert verdict.text.startswith("edge_blocks(512, {2: 512, 3: 262144}): a list of ")
