@@ -164,7 +164,8 @@ def test_each_bit_has_its_box_and_its_digit_below_its_number():
         digits = {
             (int(text.get("x")), int(text.get("y"))): text.text
             for text in svg.iter(f"{SVG}text")
-            if text.text in ("0", "1") and text.get("font-size") == "12"
+            if text.text in ("0", "1")
+            and (text.get("font-size"), text.get("text-anchor")) == ("12", "middle")
         }
         values = [state.entry.spte, *([state.child.spte] if state.child else [])]
         for bit, (x, y) in numbers_of(svg).items():

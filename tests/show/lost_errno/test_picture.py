@@ -309,6 +309,24 @@ def test_a_cross_stands_where_the_errno_is_lost(shortage, places):
     assert [int(x) for x in re.findall(r'<circle cx="(\d+)" cy="\d+" r="9"', drawn(shortage))] == places
 
 
+def test_the_title_and_each_value_stand_where_they_belong():
+    """The boxes of walk, wrapper and what comes out, row by row, with their values in the middle."""
+    columns = ((200, 262), (290, 352), (584, 684))
+    for shortage in SOME:
+        svg = tree(drawn(shortage))
+        assert texts(svg)[0] == "The lost -12: what four callers make of it"
+        shape = re.compile(r"M(\d+) (\d+) H(\d+) V(\d+) H\1 Z")
+        found = (shape.fullmatch(p.get("d")) for p in svg.iter(f"{SVG}path") if p.get("stroke-width") == "2")
+        boxes = [tuple(map(int, one.groups())) for one in found if one]
+        tops = [118 + 140 * row + 22 for row in range(4)]
+        assert boxes == [(left, top, right, top + 34) for top in tops for left, right in columns]
+        at = {(int(t.get("x")), int(t.get("y"))): t.text for t in svg.iter(f"{SVG}text")}
+        for row, top in zip(run_short(shortage), tops, strict=True):
+            said = values(row.first.walks), values(row.first.wrapper), came_out(row, row.first)[0]
+            assert [at[(left + right) // 2, top + 23] for left, right in columns] == [*said]
+            assert at[24, top + 2] == row.name
+
+
 def test_a_refused_request_is_crossed_out_and_the_others_numbered():
     """Row by row the numbers in chips; of the one refused there is a cross in their stead."""
     for shortage in ALL:

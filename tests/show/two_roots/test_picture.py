@@ -286,6 +286,94 @@ def test_pictures_of_different_outcomes_differ(outcomes):
             assert seen.setdefault(svg, key) == key
 
 
+# ---- places: where the marks stand ---------------------------------------------------------------------
+#
+# The panels begin at 24 and 516; the strips of the upper ones are 436 units wide, 12 further in.
+
+SVG = "{http://www.w3.org/2000/svg}"
+LEFT_OF = {"direct": 36, "mirror": 528}
+PANEL_OF = {"direct": (24, 224), "mirror": (516, 224), "invalid direct": (24, 516), "S-EPT": (516, 516)}
+
+
+def said_at(svg, x: int, y: int) -> list[str]:
+    at = (f"{x}", f"{y}")
+    return [text.text for text in svg.iter(f"{SVG}text") if (text.get("x"), text.get("y")) == at]
+
+
+def rects(svg, width: int, height: int) -> set[tuple[int, int]]:
+    size = (f"{width}", f"{height}")
+    found = (one for one in svg.iter(f"{SVG}rect") if (one.get("width"), one.get("height")) == size)
+    return {(int(one.get("x")), int(one.get("y"))) for one in found}
+
+
+def test_title_heads_and_the_roots_of_the_vm_are_written_where_they_belong(outcomes, trees):
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        assert said_at(svg, 24, 32) == ["One frame, two trees: which one does the operation reach?"]
+        assert said_at(svg, 36, 108) == ["operation on [g, g+1)"]
+        assert said_at(svg, 300, 108) == ["filter"]
+        assert said_at(svg, 448, 108) == ["root types"]
+        assert said_at(svg, 654, 108) == ["roots of this VM"]
+        there = {root.name for root in outcome.roots}
+        for name, y in (("direct", 130), ("invalid direct", 151), ("mirror", 172)):
+            assert said_at(svg, 678, y) == [name if name in there else f"no {name} root"]
+
+
+def test_each_needle_is_at_the_index_of_its_level(outcomes, trees):
+    """A needle of three units, or around g's own 2M leaf a box of eleven."""
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        needles, stubs = rects(svg, 3, 28), rects(svg, 3, 4)
+        expected, leaves = set(), set()
+        for root in outcome.roots:
+            if root.valid:
+                left = LEFT_OF[root.name]
+                for text in svg.iter(f"{SVG}text"):
+                    level = re.fullmatch(r"level (\d)", text.text or "")
+                    if level and (text.get("x"), text.get("font-size")) == (f"{left}", "12"):
+                        at = next(one for one in root.path if one.level == int(level[1]))
+                        x, top = left + 436 * at.index // 512, int(text.get("y")) + 5
+                        if (at.level, at.before) == (2, "leaf"):
+                            leaves.add((x, top - 4))
+                        else:
+                            expected.add((min(x, left + 433), top - 3))
+        assert needles == expected, outcome.question
+        assert leaves <= stubs
+
+
+def test_the_frame_of_a_reached_tree_is_around_its_own_panel(outcomes, trees):
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        frames = {
+            tuple(map(int, re.match(r"M(\d+) (\d+)", path.get("d")).groups()))
+            for path in svg.iter(f"{SVG}path")
+            if path.get("stroke-width") == "2" and path.get("stroke") in (LIGHT["good"], LIGHT["bad"])
+        }
+        reached = [root.name for root in outcome.roots if root.reached]
+        reached += ["S-EPT"] * any(root.external for root in outcome.roots)
+        assert frames == {PANEL_OF[name] for name in reached}, outcome.question
+
+
+def test_hardware_has_a_chip_and_what_no_hardware_walks_a_sheet(outcomes, trees):
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        hardware = ["direct", *["S-EPT"] * outcome.is_td]
+        chips = {(24 if x < 500 else 516, 224 if y < 500 else 516) for x, y in rects(svg, 16, 16)}
+        assert chips == {PANEL_OF[name] for name in hardware}
+        paper = re.compile(r"M(\d+) (\d+) H\d+ L\d+ \d+ V\d+ H\1 Z")
+        found = (paper.fullmatch(path.get("d")) for path in svg.iter(f"{SVG}path"))
+        sheets = {
+            (24 if int(one[1]) < 500 else 516, 224 if int(one[2]) < 500 else 516) for one in found if one
+        }
+        assert sheets == {PANEL_OF[one.name] for one in outcome.roots if one.name != "direct"}
+
+
+def test_unused_is_written_on_the_part_of_a_root_that_its_tree_cannot_have(outcomes, trees):
+    """Bit 47 halves a root of 512 entries; bit 51 leaves each tree 8, so that the rest lies right of both."""
+    for outcome, svg in zip(outcomes, trees, strict=True):
+        at = [int(text.get("x")) for text in svg.iter(f"{SVG}text") if text.text == "never used here"]
+        halves = {4: [36 + 109, 528 + 327], 5: [36 + 436 * 264 // 512, 528 + 436 * 260 // 512]}
+        expected = halves[outcome.question.root_level] if outcome.is_td else []
+        assert len(at) == len(expected)
+        assert all(abs(x - middle) <= 1 for x, middle in zip(at, expected, strict=True)), at
+
+
 # ---- words ---------------------------------------------------------------------------------------------
 
 
