@@ -84,14 +84,11 @@ def test_a_circle_would_be_found():
     assert {"tdpkit.engine.gfn", "tdpkit.engine.roots"} <= set(circle(graph))
 
 
-YET_TO_TURN = ("boundary", "entry", "walk")  # their state still asks words for its answer
 EXHIBITS = sorted(file.parent for file in PACKAGE.glob("show/*/live.py"))
 
 
 @pytest.mark.parametrize("folder", EXHIBITS, ids=[folder.name for folder in EXHIBITS])
 def test_inside_an_exhibit_live_knows_the_picture_the_picture_the_words_the_words_the_state(folder):
-    if folder.name in YET_TO_TURN:
-        pytest.xfail("state still imports words")
     package = module_of(folder / "__init__.py")
     for at, name in enumerate(NAMES):
         file = folder / f"{name}.py"

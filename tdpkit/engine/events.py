@@ -1,16 +1,17 @@
-"""What a kernel function can say, and who answers.
+"""The nine events that kernel functions hand out, and the world that answers them.
 
-A kernel function of this engine is a coroutine. Where the real one touches shared state or depends on its
-surroundings it hands out an event, and a world answers:
+A kernel function of this engine is a coroutine. Where the real function touches shared state or depends on
+its surroundings, the coroutine hands out an event, and a world answers:
 
-* asks: `Visit` (is a reschedule due?), `AllocTable` (a row, or None), `External` (an errno of the TDX side);
-* scheduling points: `Unlock`, `Lock`, `SetSpte`: others may run before the coroutine goes on;
-* tells: `FreeTable`, `Flush`, `Trace`.
+* questions: `Visit` (is a reschedule due?), `AllocTable` (a row, or None), `External` (an errno of the TDX
+  side);
+* scheduling points, where others may run first: `Unlock`, `Lock`, `SetSpte`;
+* notices: `FreeTable`, `Flush`, `Trace`.
 
-The world never answers for memory. `SetSpte` is handed out before the store; others may write in
-between; then the coroutine itself reads the entry again, compares and stores. One shared write per event,
-so two coroutines in one world show every interleaving there is. The word *yield* is Python's here; the
-kernel's yielding of mmu_lock is called resched.
+The world never answers for memory. The coroutine hands out `SetSpte` before it stores, others may write in
+between, and then the coroutine itself reads the entry again, compares and stores. There is one shared write
+per event, so two coroutines in one world can produce every interleaving. The word *yield* is Python's here;
+giving up mmu_lock is called resched.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import copy
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from .gfn import format_gfn
+from .spte import decode
 
 if TYPE_CHECKING:
     from .pool import PageTablePool
@@ -34,13 +38,13 @@ EHWPOISON = 133
 
 
 class Event:
-    """One of the closed set below."""
+    """The base of the nine events below; its str is a line of a log, a trace's is the kernel's own text."""
 
     __slots__ = ()
 
 
 class Visit(Event):
-    """Asks, at the top of a loop body: is a reschedule due? Answer: bool. One object serves a whole walk."""
+    """Asks at the top of a loop body whether a reschedule is due. Answer: bool. A walk reuses one object."""
 
     __slots__ = ("iter",)
 
@@ -50,20 +54,27 @@ class Visit(Event):
     def __repr__(self) -> str:
         return f"Visit(gfn={self.iter.gfn:#x}, level={self.iter.level})"
 
+    def __str__(self) -> str:
+        it = self.iter
+        return f"visit {_place(it.level, it.index, it.gfn)}: {decode(it.old_spte, it.level).kind}"
+
     def __copy__(self) -> Visit:
         return Visit(self.iter.copy())
 
 
 @dataclass(slots=True)
 class AllocTable(Event):
-    """Asks for a page-table page. Answer: a row of `pool`, or None (no memory).
+    """Asks for a page-table page. Answer: a row of `pool`, or None for no memory.
 
-    A split of a range has dropped mmu_lock for it; a page fault asks before it takes the lock. is_mirror:
-    for a mirror root, whose pages have a page for the S-EPT beside them (sp->external_spt).
+    A split of a range drops mmu_lock first; a page fault asks before it takes the lock. is_mirror: the page
+    is for a mirror root and needs a second page, for the S-EPT (sp->external_spt).
     """
 
     pool: PageTablePool
     is_mirror: bool = False
+
+    def __str__(self) -> str:
+        return f"allocate a page table{' and a page for the S-EPT' if self.is_mirror else ''}"
 
 
 @dataclass(slots=True)
@@ -80,25 +91,34 @@ class External(Event):
     new_spte: int
     shared: bool = False
 
+    def __str__(self) -> str:
+        return f"call the TDX side: {self.op}, level {self.level}, at {format_gfn(self.gfn)}"
+
 
 @dataclass(slots=True)
 class Unlock(Event):
-    """mmu_lock is about to be let go; `reason` is "alloc", "resched", or "done" by who took it."""
+    """The coroutine is about to drop mmu_lock; `reason` is "alloc", "resched", or "done" for its own lock."""
 
     shared: bool
     reason: str
 
+    def __str__(self) -> str:
+        return f"drop mmu_lock, held for {_mode(self.shared)} ({self.reason})"
+
 
 @dataclass(slots=True)
 class Lock(Event):
-    """mmu_lock is taken again before the coroutine goes on."""
+    """The coroutine takes mmu_lock before it goes on."""
 
     shared: bool
+
+    def __str__(self) -> str:
+        return f"take mmu_lock for {_mode(self.shared)}"
 
 
 @dataclass(slots=True)
 class SetSpte(Event):
-    """The entry at (`row`, `index`) is about to be written; in shared mode by compare-and-exchange."""
+    """The coroutine is about to write the entry at (`row`, `index`), by cmpxchg in shared mode."""
 
     row: int
     index: int
@@ -107,22 +127,32 @@ class SetSpte(Event):
     old_spte: int
     new_spte: int
 
+    def __str__(self) -> str:
+        old, new = (decode(spte, self.level).kind for spte in (self.old_spte, self.new_spte))
+        return f"write {_place(self.level, self.index, self.gfn)}: {old} -> {new}"
+
 
 @dataclass(slots=True)
 class FreeTable(Event):
-    """`row` was never linked, or is no longer, and was freed."""
+    """The coroutine freed `row`, which was never linked or is linked no longer."""
 
     row: int
+
+    def __str__(self) -> str:
+        return "free a page table"
 
 
 @dataclass(slots=True)
 class Flush(Event):
-    """All TLBs of the VM are flushed (kvm_flush_remote_tlbs)."""
+    """The coroutine flushes all TLBs of the VM (kvm_flush_remote_tlbs)."""
+
+    def __str__(self) -> str:
+        return "flush all TLBs"
 
 
 @dataclass(slots=True)
 class Trace(Event):
-    """A trace event of the kernel, or a WARN; its text is the kernel's own format (kernel-facts 11)."""
+    """A trace event of the kernel, or a WARN. It prints in the kernel's own format (kernel-facts 11)."""
 
     name: str
     gfn: int = 0
@@ -137,6 +167,14 @@ class Trace(Event):
         return f"{self.name}: {text.format(self)}" if text else self.name
 
 
+def _place(level: int, index: int, gfn: int) -> str:
+    return f"level {level}, index {index}, at {format_gfn(gfn)}"
+
+
+def _mode(shared: bool) -> str:
+    return "read" if shared else "write"
+
+
 _TRACE_FORMAT = {
     "kvm_mmu_split_huge_page": "gfn {0.gfn:x} spte {0.spte:x} level {0.level} errno {0.errno}",
     "kvm_tdp_mmu_spte_changed": "as id {0.as_id} gfn {0.gfn:x} level {0.level} "
@@ -145,13 +183,13 @@ _TRACE_FORMAT = {
 
 T = TypeVar("T")
 Coroutine = Generator[Event, Any, T]
-"""A kernel function at work: hands out events, is sent answers, returns what the function returns."""
+"""A kernel function at work: it hands out events, receives answers, and returns the function's result."""
 
 
 class World:
-    """The kind world: memory is there, nobody else runs, no reschedule is due, the TDX side succeeds.
+    """The kind world: allocations and the TDX side succeed, nobody else runs, no reschedule is due.
 
-    A world with other ideas overrides the method of an event; what it returns is the answer.
+    Other worlds override the method of an event; its return value is the answer.
     """
 
     def __init__(self) -> None:
@@ -176,30 +214,30 @@ class World:
         return False
 
     def alloc_table(self, event: AllocTable) -> int | None:
-        """A row, or None for no memory."""
+        """Allocate a row; None stands for no memory."""
         return event.pool.alloc()
 
     def external(self, event: External) -> int:
-        """0 or a negative errno."""
+        """Follow the change in the external table: 0 or a negative errno."""
         return 0
 
     def unlock(self, event: Unlock) -> None:
-        """Others may take the lock now."""
+        """Let others take the lock."""
 
     def lock(self, event: Lock) -> None:
-        """Returns when the lock may be taken."""
+        """Return when the coroutine may take the lock."""
 
     def set_spte(self, event: SetSpte) -> None:
-        """Others may touch the entry before the store."""
+        """Let others touch the entry before the store."""
 
     def free_table(self, event: FreeTable) -> None:
-        """A page went back."""
+        """Take note that a page was freed."""
 
     def flush(self, event: Flush) -> None:
-        """TLBs are empty now."""
+        """Empty the TLBs."""
 
     def trace(self, event: Trace) -> None:
-        """A line of the trace buffer."""
+        """Add a line to the trace buffer."""
 
 
 def run(coroutine: Coroutine[T], world: World | None = None) -> T:
@@ -216,7 +254,7 @@ def run(coroutine: Coroutine[T], world: World | None = None) -> T:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a call said, in order, and what it returned."""
+    """The events of a call, in order, and its result."""
 
     result: Any
     events: list[Event]
@@ -227,7 +265,7 @@ class Recording:
 
 
 def record(coroutine: Coroutine[Any], world: World | None = None) -> Recording:
-    """Like :func:`run`, and keep a copy of every event."""
+    """Run `coroutine` as :func:`run` does and keep a copy of every event."""
     world = world or World()
     events: list[Event] = []
 

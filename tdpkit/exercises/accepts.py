@@ -13,7 +13,8 @@ from tdpkit.engine.events import Coroutine, External, record
 from tdpkit.engine.gfn import PG_LEVEL_1G, PG_LEVEL_2M, PG_LEVEL_4K
 from tdpkit.engine.kvm import Kvm
 from tdpkit.engine.splits import AcceptSplit, accept_split_mirrors
-from tdpkit.lab.td import TD_4LEVEL, Td
+from tdpkit.lab.layouts import TD_4LEVEL
+from tdpkit.lab.td import Td
 from tdpkit.lab.words import count_of
 from tdpkit.tdx.abi import STATUS_NAMES, status_name
 from tdpkit.tdx.guest import td_accept

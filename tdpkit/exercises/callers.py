@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from tdpkit.engine.events import Coroutine, run
 from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, GfnRange
 from tdpkit.engine.kvm import Kvm
-from tdpkit.lab.td import TOY, Td
+from tdpkit.lab.layouts import TOY
+from tdpkit.lab.td import Td
 from tdpkit.lab.words import count_of
 from tdpkit.tdx.abi import TDX_SUCCESS, Seamcall
 from tdpkit.tdx.guest import td_accept

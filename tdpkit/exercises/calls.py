@@ -18,7 +18,8 @@ from tdpkit.engine.gfn import (
     parse_gfn,
 )
 from tdpkit.engine.tree import Leaf, LeafRun, leaf_runs
-from tdpkit.lab.guest import Guest, Layout, layout_of
+from tdpkit.lab.guest import Guest
+from tdpkit.lab.layouts import Layout, layout_of
 from tdpkit.lab.spec import Judgement, forced_in, judge, leaves_at_edges
 from tdpkit.lab.strategies import Call, Report, run_strategy
 from tdpkit.lab.words import count_of

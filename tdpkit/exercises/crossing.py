@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from tdpkit.engine.gfn import Geometry, GfnRange
 from tdpkit.engine.tree import LeafRun
-from tdpkit.lab.guest import Guest, Layout
+from tdpkit.lab.guest import Guest
+from tdpkit.lab.layouts import Layout
 from tdpkit.lab.split_call import SplitCall
 from tdpkit.lab.words import count_of
 from tdpkit.show.boundary.state import boundary_state

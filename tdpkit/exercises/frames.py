@@ -13,8 +13,7 @@ from tdpkit.engine.gfn import X86_4LEVEL, Geometry, format_gfn, name_gfn, parse_
 from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
 from tdpkit.engine.spte import is_shadow_present_pte
 from tdpkit.engine.tree import map_leaf, map_run, tables_per_level
-from tdpkit.lab.address import address_path, join_indices
-from tdpkit.lab.entries import bit_numbers, child_of, read_entry
+from tdpkit.lab.entries import address_path, bit_numbers, child_of, join_indices, read_entry
 from tdpkit.lab.words import count_of
 
 from .submission import answer_to, items, shown, told, whole

@@ -15,7 +15,8 @@ from random import Random
 from typing import Any
 
 from tdpkit.engine.gfn import PG_LEVEL_2M, X86_4LEVEL, Geometry, GfnRange, format_gfn, parse_gfn
-from tdpkit.lab.guest import Guest, layout_of
+from tdpkit.lab.guest import Guest
+from tdpkit.lab.layouts import layout_of
 from tdpkit.lab.search import UNIVERSES, Tally, search
 from tdpkit.lab.spec import forced_in, judge
 from tdpkit.lab.strategies import (
@@ -31,6 +32,7 @@ from tdpkit.lab.strategies import (
 from tdpkit.lab.words import count_of, group_digits
 from tdpkit.show.boundary.state import boundary_state
 from tdpkit.show.case.state import case_state
+from tdpkit.show.case.words import case_words, span_text
 
 from .calls import answers_of, around, fault_of, frame_of, holds_both, left_by, pictured, read_calls, run_edge
 from .submission import answer_to, shown, told, whole
@@ -135,9 +137,11 @@ def _not_exact(tally: Tally, given: str) -> Verdict | None:
     if tally.smallest is None:
         return None
     state = case_state(tally.smallest)
-    why = state.answer.removeprefix("Wrong: ").rstrip(".")
-    marked = "" if state.answer.startswith("Wrong: ") else f" ({state.caption})"
-    return Verdict(False, f"range {state.range_text}, {given}: {why[0].lower()}{why[1:]}{marked}.", state)
+    said = case_words(state)
+    why = said.answer.removeprefix("Wrong: ").rstrip(".")
+    marked = "" if state.crossing else f" ({said.caption})"
+    where = span_text(state.start, state.end)
+    return Verdict(False, f"range {where}, {given}: {why[0].lower()}{why[1:]}{marked}.", state)
 
 
 def _x86_edges() -> Iterator[int]:

@@ -28,7 +28,8 @@ from tdpkit.engine.mmu import KVM_LPAGE_GUEST_INHIBIT_FLAG
 from tdpkit.engine.splits import AcceptSplit, kvm_tdp_mmu_split_huge_pages
 from tdpkit.engine.spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte
 from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, map_leaf
-from tdpkit.lab.td import TD_4LEVEL, Td
+from tdpkit.lab.layouts import TD_4LEVEL
+from tdpkit.lab.td import Td
 from tdpkit.lab.words import group_digits
 from tdpkit.tdx.guest import td_accept
 from tdpkit.tdx.kvm_tdx import KvmTdx, TdxWorld

@@ -13,7 +13,8 @@ from tdpkit.engine.events import EIO, ENOMEM, Coroutine, Event, Lock, Unlock, ru
 from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, Geometry
 from tdpkit.engine.kvm import Kvm
 from tdpkit.engine.tree import leaf_runs, map_leaf
-from tdpkit.lab.td import TD_4LEVEL, TOY, Td
+from tdpkit.lab.layouts import TD_4LEVEL, TOY
+from tdpkit.lab.td import Td
 from tdpkit.lab.words import count_of
 from tdpkit.tdx.abi import TDX_SUCCESS, status_name
 from tdpkit.tdx.guest import td_accept

@@ -17,7 +17,8 @@ from tdpkit.engine.gfn import (
     InvalidTypeError,
     InvalidValueError,
 )
-from tdpkit.lab.td import TOY, Td
+from tdpkit.lab.layouts import TOY
+from tdpkit.lab.td import Td
 from tdpkit.lab.words import count_of
 from tdpkit.tdx.abi import TDX_SUCCESS, status_name
 from tdpkit.tdx.module import TdxModule

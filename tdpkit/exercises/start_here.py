@@ -9,7 +9,8 @@ from typing import Any
 
 from tdpkit.engine.gfn import Geometry, GfnRange, format_gfn
 from tdpkit.engine.tree import LeafRun, translate
-from tdpkit.lab.guest import VM_KINDS, Guest, Layout
+from tdpkit.lab.guest import VM_KINDS, Guest
+from tdpkit.lab.layouts import Layout
 from tdpkit.show.boundary.state import boundary_state
 
 from .submission import ranges

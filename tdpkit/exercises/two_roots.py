@@ -22,9 +22,8 @@ from tdpkit.engine.roots import (
 )
 from tdpkit.engine.tdp_mmu import tdp_mmu_zap_leafs
 from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, map_leaf
-from tdpkit.lab.td import TOY
-from tdpkit.lab.two_roots import Question, ask
-from tdpkit.lab.two_roots_outcome import name_types
+from tdpkit.lab.layouts import TOY
+from tdpkit.lab.two_roots import Question, ask, name_types
 from tdpkit.lab.words import count_of
 
 from .submission import answer_to, items, shown

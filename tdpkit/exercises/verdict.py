@@ -34,11 +34,11 @@ class Verdict:
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         bundle = {"text/plain": repr(self)}
         if isinstance(self.case, WalkState):
-            bundle["image/svg+xml"] = walk_svg(self.case._replace(answer=repr(self), role="bad"), LIGHT)
+            bundle["image/svg+xml"] = walk_svg(self.case, LIGHT, verdict=repr(self))
         elif isinstance(self.case, CaseState):
-            bundle["image/svg+xml"] = case_svg(self.case._replace(answer=repr(self), role="bad"), LIGHT)
+            bundle["image/svg+xml"] = case_svg(self.case, LIGHT, verdict=repr(self))
         elif self.case:
-            bundle["image/svg+xml"] = boundary_svg(self.case._replace(answer=repr(self), role="bad"), LIGHT)
+            bundle["image/svg+xml"] = boundary_svg(self.case, LIGHT, verdict=repr(self))
         return bundle
 
 

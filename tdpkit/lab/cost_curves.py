@@ -18,9 +18,9 @@ from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import TdpMmuRoot
 
 from .cost import visits_when_mapped
-from .guest import Layout, layout_of, map_layout
+from .layouts import LAYOUTS, map_layout
 from .strategies import CONTENDERS, Strategy, run_strategy
-from .words import count_of
+from .words import count_of, known_name
 from .worlds import JournalWorld
 
 KERNEL_NS_PER_VISIT = (3.1, 3.4)
@@ -29,10 +29,10 @@ KERNEL_NS_PER_VISIT = (3.1, 3.4)
 SEAMCALLS_PER_LEAF = ("TDH.MEM.RANGE.BLOCK", "TDH.MEM.TRACK", "TDH.MEM.PAGE.REMOVE")
 """What the zap of one leaf asks of the TDX module, in a TD (kernel-facts 8.2, 8.7)."""
 
-MAPS = {"nothing": 0, "1G leaves": 3, "2M leaves": 2, "4K leaves": 1}
-"""How a guest's memory is mapped: the level of its leaves, 0 for none."""
+MAPS = {"nothing": "16T-empty", "1G leaves": "16T-1G", "2M leaves": "16T", "4K leaves": ""}
+"""How a guest's memory is mapped, and the layout that is mapped so; the last one is priced without a tree."""
 
-GUEST_FRAMES = parse_gfn("16T")
+GUEST_FRAMES = LAYOUTS["16T"].frames
 START = parse_gfn("2T+4K")
 SIZES = (*(1 << bits for bits in range(1, 32)), parse_gfn("12T"))
 """Sizes of ranges in frames: 8 KiB and its doubles, and the 12 TiB of the review (M2)."""
@@ -58,22 +58,14 @@ class Conversion(NamedTuple):
         )
 
 
-def mapped_layout(mapped_by: str) -> Layout:
-    """16 TiB, mapped as a name of MAPS says.
+def mapped_guest(mapped_by: str) -> TdpMmuRoot:
+    """The tree of a plain VM of 16 TiB, mapped as a name of MAPS says.
 
     Raises InvalidValueError for an unknown name, and for 4K leaves.
     """
-    if mapped_by not in MAPS or MAPS[mapped_by] == PG_LEVEL_4K:
-        known = ", ".join(name for name, level in MAPS.items() if level != PG_LEVEL_4K)
-        raise InvalidValueError(f"a guest of 16 TiB is made with {known}; {mapped_by!r} is none of them")
-    level = MAPS[mapped_by]
-    runs = [(0, level, GUEST_FRAMES // X86_4LEVEL.pages(level))] if level else []
-    return layout_of(X86_4LEVEL, GUEST_FRAMES, *runs)
-
-
-def mapped_guest(mapped_by: str) -> TdpMmuRoot:
-    """The tree of a plain VM with :func:`mapped_layout`; raises as it does."""
-    root, layout = TdpMmuRoot(PageTablePool(X86_4LEVEL)), mapped_layout(mapped_by)
+    built = [name for name, layout in MAPS.items() if layout]
+    layout = LAYOUTS[MAPS[known_name(mapped_by, built, "a mapping of 16 TiB")]]
+    root = TdpMmuRoot(PageTablePool(X86_4LEVEL))
     map_layout(root, layout)
     return root
 

@@ -19,7 +19,6 @@ from tdpkit.engine.events import run
 from tdpkit.engine.gfn import (
     PG_LEVEL_2M,
     PG_LEVEL_4K,
-    Geometry,
     GfnRange,
     InvalidValueError,
     align_down,
@@ -27,14 +26,14 @@ from tdpkit.engine.gfn import (
     check_gfn,
     format_gfn,
     name_gfn,
-    parse_gfn,
 )
 from tdpkit.engine.kvm import KVM_FILTER_PRIVATE, KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmGfnRange
 from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs, kvm_tdp_mmu_unmap_gfn_range
-from tdpkit.engine.tree import Leaf, LeafRun, TdpMmuRoot, leaf_runs, map_leaf, map_run, translate
+from tdpkit.engine.tree import Leaf, LeafRun, leaf_runs, map_leaf, translate
 
 from .cost import visits_again
-from .words import count_of
+from .layouts import Layout, layout_named, map_layout
+from .words import count_of, known_name
 from .worlds import CountingWorld, JournalWorld
 
 VM_KINDS = {"TD": KVM_X86_TDX_VM, "plain": KVM_X86_DEFAULT_VM}
@@ -42,57 +41,6 @@ ACTIONS = ("look", "zap", "split", "split+zap")
 
 _SHOWN_FRAMES = 64
 _FIRST_BYTE = 0x10
-_STEPWISE_LEAVES = 1 << 13
-"""Guests with more leaves are populated in bulk, and only the tables around the edges are walked."""
-
-
-class Layout(NamedTuple):
-    """A guest to start from: its shape, its leaves (as they lie, in order) and its size in frames."""
-
-    geometry: Geometry
-    leaves: tuple[LeafRun, ...]
-    frames: int
-
-    @property
-    def is_large(self) -> bool:
-        """Populated in bulk, by NumPy; elsewhere the standard library does."""
-        return sum(run.count for run in self.leaves) > _STEPWISE_LEAVES
-
-
-def map_layout(root: TdpMmuRoot, layout: Layout) -> None:
-    """Map the leaves of `layout`; raises InvalidValueError where the root cannot hold them."""
-    put = map_run
-    if layout.is_large:
-        from tdpkit.engine.scan import populate as put
-    for gfn, level, count, pfn in layout.leaves:
-        put(root, gfn, level, count, pfn)
-
-
-def layout_of(geometry: Geometry, frames: int, *runs: tuple[int, int, int]) -> Layout:
-    """Leaves (gfn, level, count), each on the host frames of the same number."""
-    return Layout(geometry, tuple(LeafRun(gfn, level, count, gfn) for gfn, level, count in runs), frames)
-
-
-_TOY = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
-_X86 = Geometry(index_bits=9, root_level=4, max_leaf_level=3)
-
-LAYOUTS = {
-    "eight": layout_of(_TOY, 8, (0, 2, 1)),
-    "toy": layout_of(_TOY, 32, (0, 2, 2), (16, 1, 8), (24, 2, 1)),
-    "one-1G": layout_of(_X86, parse_gfn("3G"), (parse_gfn("1G"), 3, 1)),
-    "mixed": layout_of(
-        _X86,
-        parse_gfn("4G"),
-        (0, 1, 1024),
-        (parse_gfn("4M"), 2, 254),
-        (parse_gfn("1G"), 3, 1),
-        (parse_gfn("2G"), 2, 192),
-        (parse_gfn("2G+512M"), 1, 512),
-        (parse_gfn("3G"), 3, 1),
-    ),
-    "16T": layout_of(_X86, parse_gfn("16T"), (0, 2, 1 << 23)),
-}
-"""Named layouts: eight frames under one leaf; a toy of 32; one 1G leaf; mixed leaves; 16 TiB of 2M leaves."""
 
 
 class Touch(NamedTuple):
@@ -109,7 +57,7 @@ class Touch(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class Outcome:
+class GuestOutcome:
     """What one action on a range did. Visits are SPTEs; `outside` are frames zapped although outside."""
 
     kind: str
@@ -156,12 +104,8 @@ class Guest:
     """
 
     def __init__(self, layout: str | Layout, kind: str) -> None:
-        if kind not in VM_KINDS:
-            raise InvalidValueError(f"a guest is one of {', '.join(VM_KINDS)}; {kind!r} is none")
-        if isinstance(layout, str) and layout not in LAYOUTS:
-            raise InvalidValueError(f"a layout is one of {', '.join(LAYOUTS)}; {layout!r} is none")
-        self.layout = LAYOUTS[layout] if isinstance(layout, str) else layout
-        self.kind = kind
+        self.kind = known_name(kind, VM_KINDS, "a guest")
+        self.layout = layout_named(layout)
         self.geometry = self.layout.geometry
         self.frames = self.layout.frames
         self.is_large = self.layout.is_large
@@ -227,7 +171,7 @@ class Guest:
 
     # ---- step by step -----------------------------------------------------------------------------------
 
-    def look(self, start: SupportsIndex, end: SupportsIndex) -> Outcome:
+    def look(self, start: SupportsIndex, end: SupportsIndex) -> GuestOutcome:
         """What a zap of [start, end) would take, and what a split would visit; nothing stays changed.
 
         Raises InvalidTypeError or InvalidValueError for a range that is empty, reversed or not the guest's.
@@ -238,14 +182,14 @@ class Guest:
         at_stake = self._outside(span, would.crossing)
         return replace(would, action="look", splits=(), outside=at_stake)
 
-    def split(self, start: SupportsIndex, end: SupportsIndex) -> Outcome:
+    def split(self, start: SupportsIndex, end: SupportsIndex) -> GuestOutcome:
         """Split the leaves that cross an edge of [start, end), as patch v3 does.
 
         Raises InvalidTypeError or InvalidValueError for a range that is empty, reversed or not the guest's.
         """
         return self._stepwise(self.check_span(start, end), "split")
 
-    def zap(self, start: SupportsIndex, end: SupportsIndex) -> Outcome:
+    def zap(self, start: SupportsIndex, end: SupportsIndex) -> GuestOutcome:
         """Zap [start, end); a leaf that straddles an edge goes whole. Raises as :meth:`split`."""
         return self._stepwise(self.check_span(start, end), "zap")
 
@@ -295,15 +239,16 @@ class Guest:
     # ---- one action, whole ------------------------------------------------------------------------------
 
     @contextmanager
-    def after(self, start: SupportsIndex, end: SupportsIndex, action: str) -> Iterator[tuple[Guest, Outcome]]:
+    def after(
+        self, start: SupportsIndex, end: SupportsIndex, action: str
+    ) -> Iterator[tuple[Guest, GuestOutcome]]:
         """The guest of this layout as it is after `action` ("look", "zap", "split", "split+zap").
 
         It starts from the layout, whatever was done to this guest before, and this guest is the same
         afterwards. In a large guest only the tables around the edges change; what lies between them is
         counted by arithmetic. Raises as :meth:`split`, and InvalidValueError for an unknown action.
         """
-        if action not in ACTIONS:
-            raise InvalidValueError(f"an action is one of {', '.join(ACTIONS)}; {action!r} is none")
+        known_name(action, ACTIONS, "an action")
         span = self.check_span(start, end)
         # A guest that shows its bytes will be touched, which no journal takes back.
         guest = Guest(self.layout, self.kind) if self.shows_bytes or self._changed else self
@@ -326,7 +271,7 @@ class Guest:
         found = ((edge, translate(self.root, edge)) for edge in edges)
         return tuple(sorted({leaf for edge, leaf in found if leaf and leaf.gfn < edge}))
 
-    def _stepwise(self, span: GfnRange, action: str) -> Outcome:
+    def _stepwise(self, span: GfnRange, action: str) -> GuestOutcome:
         self._changed = True
         return self._perform(span, action, [span], CountingWorld(), CountingWorld())
 
@@ -351,7 +296,7 @@ class Guest:
         pieces: list[GfnRange],
         split: CountingWorld,
         zap: CountingWorld,
-    ) -> Outcome:
+    ) -> GuestOutcome:
         crossing = self.crossing(span)
         with self.kvm.slots_lock:
             for piece in pieces if "split" in action else ():
@@ -367,7 +312,7 @@ class Guest:
             zap_visits = zap_visits if whole else self._visits(span, PG_LEVEL_4K)
             gone = zap.zapped if whole else self.layout.leaves
             inside = sum(span.overlap(gfn, n * self.geometry.pages(level)) for gfn, level, n, _ in gone)
-        return Outcome(
+        return GuestOutcome(
             kind=self.kind,
             action=action,
             span=span,

@@ -1,8 +1,8 @@
 """One split call, recorded event by event, so that one can go through it forward and back.
 
 A :class:`SplitCall` runs `tdp_mmu_split_huge_pages_root` once, on the engine's own coroutine, and keeps a
-:class:`Step` for each thing the call said or met, with every write to the tables. :meth:`SplitCall.go` then
-brings the tables to where they were at any step, by doing or undoing those writes.
+:class:`CallStep` for each event, with every write to the tables. :meth:`SplitCall.go` then brings the tables
+to where they were at any step, by doing or undoing those writes.
 
 The tree is a plain VM's, under its direct root. Left out: mirror roots (notebook 04), and the trace event
 that tells of the changed entry by itself; it comes with the split's.
@@ -15,31 +15,17 @@ from dataclasses import dataclass
 from typing import NamedTuple, SupportsIndex
 
 from tdpkit.engine.events import ENOMEM, FreeTable, Lock, SetSpte, Trace, Unlock, Visit, run
-from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, as_integer, parse_gfn
+from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, as_integer
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.spte import is_large_pte, is_shadow_present_pte
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
 from tdpkit.engine.tree import TdpMmuRoot
 
-from .guest import LAYOUTS, Layout, layout_of, map_layout
+from .layouts import Layout, layout_named, map_layout
 from .words import count_of
 from .worlds import Faults, FaultWorld
 
 MAX_STEPS = 20_000
-
-_TOY = Geometry(index_bits=2, root_level=3, max_leaf_level=3)
-
-CALL_LAYOUTS = {
-    "steps": layout_of(_TOY, 64, (0, 2, 2), (8, 1, 2), (11, 1, 1), (16, 3, 2)),
-    "large": layout_of(_TOY, 64, (0, 3, 4)),
-    "eight": LAYOUTS["eight"],
-    "toy": LAYOUTS["toy"],
-    "one-1G": LAYOUTS["one-1G"],
-    "two-1G": layout_of(LAYOUTS["one-1G"].geometry, parse_gfn("4G"), (parse_gfn("1G"), 3, 2)),
-    "mixed": LAYOUTS["mixed"],
-}
-"""Named layouts for calls: a toy of 64 frames with leaves of three sizes; the same all in its largest; those
-of tdpkit.lab.guest that can be walked step by step; two 1G leaves side by side."""
 
 
 class Write(NamedTuple):
@@ -52,7 +38,7 @@ class Write(NamedTuple):
 
 
 @dataclass(slots=True, repr=False)
-class Step:
+class CallStep:
     """One event of the call, and how things stood.
 
     kind: "start"; "visit"; "drop" (mmu_lock let go for a page), "resched" (let go since somebody waits);
@@ -93,7 +79,7 @@ class Step:
 
 
 class SplitCall:
-    """One call of `tdp_mmu_split_huge_pages_root` on a layout: a name in CALL_LAYOUTS or a Layout.
+    """One call of `tdp_mmu_split_huge_pages_root` on a layout: a name in LAYOUTS or a Layout.
 
     start, end: frames (`end` may lie beyond the root); target_level: 1 to root_level - 1;
     only_cross_boundary: split only what crosses an edge, as patch v3 does; shared: mmu_lock is held for read;
@@ -114,14 +100,12 @@ class SplitCall:
         shared: bool = True,
         faults: Faults | None = None,
     ) -> None:
-        if not isinstance(layout, Layout) and layout not in [*CALL_LAYOUTS]:
-            raise InvalidValueError(f"a layout is one of {', '.join(CALL_LAYOUTS)}; {layout!r} is none")
         faults = faults or Faults()
         if faults.race.startswith("cas") and not shared:
             raise InvalidValueError(
                 "a compare-and-exchange can be lost only under the shared lock; here mmu_lock is exclusive"
             )
-        self.layout = layout if isinstance(layout, Layout) else CALL_LAYOUTS[layout]
+        self.layout = layout_named(layout)
         self.target_level = target_level
         self.only_cross_boundary = only_cross_boundary
         self.shared = shared
@@ -171,7 +155,7 @@ class SplitCall:
         steps = self.steps if upto is None else self.steps[: upto + 1]
         return ((step.gfn, step.level) for step in steps if step.kind == "visit")
 
-    def go(self, at: SupportsIndex) -> Step:
+    def go(self, at: SupportsIndex) -> CallStep:
         """Bring the tables to step `at` (from 0), and return it.
 
         Raises InvalidValueError for a step that the call does not have, InvalidTypeError for what is no
@@ -207,7 +191,7 @@ class _Recorder(FaultWorld):
     def __init__(self, root: TdpMmuRoot, faults: Faults, span: GfnRange) -> None:
         super().__init__(root, faults)
         self.span = span
-        self.steps: list[Step] = []
+        self.steps: list[CallStep] = []
         self.held = True
         self.restarts = 0
         self._watched: tuple[int, int, int] | None = None
@@ -228,7 +212,7 @@ class _Recorder(FaultWorld):
             self.restarts += 1
             steps[-1].rcu, steps[-1].restarts = True, self.restarts
         steps.append(
-            Step(
+            CallStep(
                 kind,
                 it.level if it else 0,
                 it.gfn if it else 0,

@@ -31,26 +31,26 @@ from tdpkit.engine.guest_memfd import (
 )
 from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm, KvmMemorySlot
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
-from tdpkit.engine.splits import (
-    ACCEPT_SPLITS,
-    SPLITS,
-)
+from tdpkit.engine.splits import ACCEPT_SPLITS, SPLITS, RangeSplit
 from tdpkit.engine.tree import translate
 from tdpkit.tdx.abi import Access, Call
 from tdpkit.tdx.guest import td_accept, td_access
 from tdpkit.tdx.kvm_tdx import HostPages, KvmTdx, TdxWorld
 from tdpkit.tdx.module import SeptState, TdxModule, sept_state
 
-TOY = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
-"""32 private frames under four leaves of eight: small enough to show every byte."""
-TD_4LEVEL = Geometry(index_bits=9, root_level=4, max_leaf_level=2)
-"""A TD as the series maps it: 2M at most."""
+from .layouts import TOY
+from .words import known_name
 
 FIRST_BYTE = 0x10
 SHARED_BYTE = 0xA0
 """The bytes of frame 0 at first: private, and in userspace's own memory; frame 1 has the next, and so on."""
 
 _SHOWN_FRAMES = 64
+_ATTRIBUTES = {"shared": 0, "private": KVM_MEMORY_ATTRIBUTE_PRIVATE}
+
+
+def _range_split(name: str) -> RangeSplit:
+    return SPLITS[known_name(name, SPLITS, "a split")]
 
 
 class PageRun(NamedTuple):
@@ -185,7 +185,7 @@ class Td:
 
         split: a name in ACCEPT_SPLITS. Raises InvalidValueError for another one and as :meth:`touch`.
         """
-        how, frame = _named(split, ACCEPT_SPLITS), self._frame(gfn)
+        how, frame = ACCEPT_SPLITS[known_name(split, ACCEPT_SPLITS, "a split")], self._frame(gfn)
         self._kvm_run()
         got: int | None = self.run(td_accept(self.tdx, self.vcpu, frame, level, split=how))
         return got
@@ -209,15 +209,15 @@ class Td:
         to: "shared" or "private"; split: a name in SPLITS. Raises InvalidValueError for other names, and a
         range that no TD has.
         """
-        attributes = _named(to, {"shared": 0, "private": KVM_MEMORY_ATTRIBUTE_PRIVATE})
-        how = _named(split, SPLITS)
+        attributes = _ATTRIBUTES[known_name(to, _ATTRIBUTES, "what memory is converted to")]
+        how = _range_split(split)
         ret: int = self.run(kvm_vm_set_mem_attributes(self.kvm, start, end, attributes, split=how))
         return ret
 
     def punch_hole(self, start: int, pages: int, *, whole_folios: bool = True, split: str = "none") -> int:
         """fallocate(PUNCH_HOLE) on `pages` file pages from `start` on: 0, a negative errno, or v3's 1."""
         mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-        how = _named(split, SPLITS)
+        how = _range_split(split)
         first, count = as_integer(start, "a page of the file"), as_integer(pages, "a number of pages")
         ret: int = self.run(
             kvm_gmem_fallocate(
@@ -233,7 +233,7 @@ class Td:
 
     def memory_failure(self, page: int, *, split: str = "none") -> int:
         """The host finds file page `page` broken; its folio is zapped."""
-        ret: int = self.run(kvm_gmem_error_folio(self.gmem, page, split=_named(split, SPLITS)))
+        ret: int = self.run(kvm_gmem_error_folio(self.gmem, page, split=_range_split(split)))
         return ret
 
     # ---- looking ---------------------------------------------------------------------------------------
@@ -293,9 +293,3 @@ class Td:
                 f"this TD ends at {name_gfn(self.frames)}; frame {name_gfn(frame)} is beyond it"
             )
         return frame
-
-
-def _named(name: str, known: dict[str, Any]) -> Any:
-    if name not in known:
-        raise InvalidValueError(f"one of {', '.join(known)} is meant here; {name!r} is none of them")
-    return known[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from tdpkit.engine.gfn import InvalidValueError
+from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
 
 
 def group_digits(number: int) -> str:
@@ -37,6 +37,13 @@ def known_name(name: str, names: Iterable[str], what: str) -> str:
     if name in (known := [*names]):
         return name
     raise InvalidValueError(f"{what} is one of {', '.join(known)}; {name!r} is none")
+
+
+def check_flag(value: bool, name: str) -> bool:
+    """Return `value` if it is True or False (else InvalidTypeError): a switch has no third position."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidTypeError(f"{name} is True or False; {value!r} is neither")
 
 
 Cell = str | Sequence[str]

@@ -138,7 +138,7 @@ def _draw(axes: Axes, curves: Curves) -> None:
 
 
 def _named(curves: Curves) -> str:
-    return f"mapped by {curves.mapped_by}" if MAPS[curves.mapped_by] else "nothing mapped"
+    return f"mapped by {curves.mapped_by}" if curves.mapped_by != "nothing" else "nothing mapped"
 
 
 def _told(curves: Curves) -> str:

@@ -7,9 +7,10 @@ begin alike: a title, and below it the answer in as many lines as it needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
-from math import ceil
+from typing import NamedTuple
 from zlib import crc32
 
 from .theme import Palette
@@ -20,7 +21,7 @@ LINE = 18
 """From one line of text to the next: 13 units of text and a little air."""
 
 _SANS = "system-ui,Segoe UI,Helvetica,Arial,sans-serif"
-_MONO = "ui-monospace,Menlo,Consolas,monospace"
+_MONO_FONT = "ui-monospace,Menlo,Consolas,monospace"
 
 HATCHED = {
     "crossing": ("M0 0 H3 V6 H0 Z", 45),
@@ -35,32 +36,44 @@ HATCHED = {
 """Kinds with a hatch: its marks in a cell of 6 by 6, and the angle the cell is turned by."""
 
 
-_EMS = {"wide": (0.60, 0.68), "narrow": (0.51, 0.55)}
-"""Width of a letter by its size: capitals, digits and plus; other letters. Regular and bold."""
-_MONO_EMS = 0.602
+_ADVANCES = (
+    "32 40 46 84 64 95 78 28 39 39 50 84 32 36 32 34 64 64 64 64 64 64 64 64 64 64 34 34 84 84 84 53 "
+    "100 69 69 70 77 63 58 78 75 30 30 66 56 86 75 79 60 79 70 64 61 73 69 99 69 61 69 39 34 39 84 50 "
+    "50 61 64 55 64 62 35 64 63 28 28 58 28 98 63 61 64 64 41 52 39 63 59 82 59 59 53 64 34 64 84",
+    "35 46 52 84 70 100 87 31 46 46 52 84 38 42 38 37 70 70 70 70 70 70 70 70 70 70 40 40 84 84 84 58 "
+    "100 77 76 73 83 68 68 82 84 37 37 78 64 100 84 85 73 85 77 72 68 81 77 110 77 73 73 46 37 46 84 50 "
+    "50 68 72 59 72 68 44 72 71 34 34 67 34 104 71 69 72 72 49 60 48 71 65 92 65 65 58 71 37 71 84",
+)
+"""Widths of the letters from space to ~ in hundredths of their size, regular and bold: those of DejaVu Sans,
+which is what Debian has for system-ui and wider than other systems' fonts."""
+_EMS = tuple({chr(32 + at): int(width) for at, width in enumerate(row.split())} for row in _ADVANCES)
+_MONO_EMS = 61
+_OTHER = 100
+"""Arrows, ticks and signs beyond ASCII: the widest of those that occur is the ellipsis."""
 
 
 def text_width(content: str, size: int = 12, *, weight: int = 400, mono: bool = False) -> int:
-    """Units that `content` takes at most, rounded up.
-
-    Letter widths are fitted to what Chromium measures on Debian (DejaVu Sans); tests/browser measures anew.
-    """
+    """Units that `content` takes at most, rounded up, in the widest font that a system is known to use."""
     if mono:
-        return ceil(_MONO_EMS * len(content) * size)
-    wide = sum(letter.isupper() or letter.isdigit() or letter == "+" for letter in content)
-    bold = weight >= 600
-    ems = _EMS["wide"][bold] * wide + _EMS["narrow"][bold] * (len(content) - wide)
-    return ceil(ems * size)
+        return -(-_MONO_EMS * len(content) * size // 100)
+    ems = _EMS[weight >= 600]
+    return -(-sum(ems.get(letter, _OTHER) for letter in content) * size // 100)
+
+
+_WORDS = re.compile(r"\S*\[[\w+]+, [\w+]+\)\S*|\S+")
 
 
 def wrap(
     content: str, width: int = RIGHT - LEFT, size: int = 13, *, weight: int = 600, mono: bool = False
 ) -> list[str]:
-    """`content` in lines of at most `width` units, broken at spaces; a longer word has a line of its own."""
+    """`content` in lines of at most `width` units, broken at spaces; a longer word has a line of its own.
+
+    A range such as [4K, 8K) is one word.
+    """
 
     def lines() -> Iterator[str]:
         line = ""
-        for word in content.split():
+        for word in _WORDS.findall(content):
             longer = f"{line} {word}" if line else word
             if line and text_width(longer, size, weight=weight, mono=mono) > width:
                 yield line
@@ -73,13 +86,70 @@ def wrap(
     return [*lines()]
 
 
+def shorten(content: str, room: int, size: int = 12, *, weight: int = 400) -> str:
+    """`content`, or its beginning and "…" if it takes more than `room`."""
+    if text_width(content, size, weight=weight) <= room:
+        return content
+    at = len(content)
+    while at > 1 and text_width(f"{content[:at]}…", size, weight=weight) > room:
+        at -= 1
+    return f"{content[:at]}…"
+
+
+def box(low: int, top: int, high: int, bottom: int) -> str:
+    """The path around a box, for an outline or a fill of its own."""
+    return f"M{low} {top} H{high} V{bottom} H{low} Z"
+
+
+def diamond(x: int, y: int, reach: int = 5) -> str:
+    """The path of a diamond around (x, y): a split, wherever it occurs."""
+    return f"M{x} {y - reach} L{x + reach} {y} L{x} {y + reach} L{x - reach} {y} Z"
+
+
+def cross(x: int, y: int, reach: int = 4) -> str:
+    """The path of a cross around (x, y), to be stroked."""
+    return (
+        f"M{x - reach} {y - reach} L{x + reach} {y + reach} M{x + reach} {y - reach} L{x - reach} {y + reach}"
+    )
+
+
+def tick(x: int, y: int) -> str:
+    """The path of a tick around (x, y), to be stroked."""
+    return f"M{x - 4} {y} L{x - 1} {y + 3} L{x + 4} {y - 4}"
+
+
+def pointer(x: int, y: int, half: int = 6) -> str:
+    """The path of a triangle below (x, y) that points up at it: the place where something is now."""
+    return f"M{x} {y} L{x - half} {y + 9} H{x + half} Z"
+
+
+_TITLE_SIZES = (18, 16, 14)
+"""The first for all titles but those that name two long addresses."""
 _OWN_IDS = "\0"
 """Stands for the prefix of a picture's ids until all of it is drawn; no text can hold it."""
+
+
+class Counter(NamedTuple):
+    """A number with what it counts; `mark` is a kind of cell whose swatch stands before it."""
+
+    value: str
+    caption: str
+    role: str = "ink"
+    mark: str = ""
+
+
+class Key(NamedTuple):
+    """An entry of a legend: `draw` takes the left end and the baseline of a mark `width` wide."""
+
+    draw: Callable[[int, int], None]
+    width: int
+    name: str
 
 
 class Drawing:
     """One picture: `width` by `height` units; `ids` prefixes every id in it (unique per instance).
 
+    A picture that learns its height while it is drawn sets `height` before it calls :meth:`svg`.
     Without `ids` they follow from what is drawn, after `prefix`: different pictures on one page share none,
     and the two themes of one picture have the same.
     """
@@ -91,11 +161,12 @@ class Drawing:
         self.ids = ids or _OWN_IDS
         self.prefix = prefix
         self.parts: list[str] = []
-        self._drawn = crc32(f"{width} {height}".encode())
+        self._drawn = 0
 
     def headed(self, title: str, answer: str, role: str = "ink") -> int:
         """Draw the title and, in the colour of `role`, the answer; the y of the last line of it."""
-        self.text(LEFT, 32, title, size=18, weight=700)
+        fitting = (size for size in _TITLE_SIZES if text_width(title, size, weight=700) <= RIGHT - LEFT)
+        self.text(LEFT, 32, title, size=next(fitting, _TITLE_SIZES[-1]), weight=700)
         y = 56
         for number, text in enumerate(wrap(answer)):
             y = 56 + LINE * number
@@ -127,7 +198,12 @@ class Drawing:
         opacity: str = "",
         dash: str = "",
     ) -> None:
-        """A path; `stroke` and `fill` are roles (or "none"), `dash` lengths drawn and left out in turn."""
+        """A path; `stroke` and `fill` are roles (or "none"), `dash` lengths drawn and left out in turn.
+
+        Nothing is drawn for an empty one.
+        """
+        if not d:
+            return
         self._saw(d, stroke, fill)
         attributes = f' fill="{self.palette.get(fill, fill)}"'
         if stroke:
@@ -156,17 +232,106 @@ class Drawing:
         weight: int = 400,
         mono: bool = False,
     ) -> None:
-        """A line of text in the colour of `role`."""
+        """A line of text in the colour of `role`; nothing for no text."""
+        if not content:
+            return
         self._saw(x, y, content, role)
         self.parts.append(
             f'<text x="{x}" y="{y}" font-size="{size}" fill="{self.palette[role]}" text-anchor="{anchor}" '
-            f'font-weight="{weight}" font-family="{_MONO if mono else _SANS}" style="white-space:pre">'
+            f'font-weight="{weight}" font-family="{_MONO_FONT if mono else _SANS}" style="white-space:pre">'
             f"{escape(content)}</text>"
         )
 
+    # ---- what pictures have in common --------------------------------------------------------------
+
+    def label(
+        self,
+        x: int,
+        y: int,
+        content: str,
+        role: str = "ink",
+        *,
+        left: int = LEFT,
+        right: int = RIGHT,
+        size: int = 12,
+        weight: int = 400,
+        mono: bool = False,
+    ) -> None:
+        """A text with its middle at `x`, or as near to it as `left` and `right` allow."""
+        half = -(-text_width(content, size, weight=weight, mono=mono) // 2)
+        x = min(max(x, left + half), right - half)
+        self.text(x, y, content, role, size=size, anchor="middle", weight=weight, mono=mono)
+
+    def plate(
+        self, x: int, y: int, content: str, room: int, role: str = "ink", *, size: int = 11, weight: int = 400
+    ) -> bool:
+        """A text around (x, y) on paper, so that it can be read on any hatch; nothing without `room` for it.
+
+        Says whether there was room.
+        """
+        width = text_width(content, size, weight=weight) + 10
+        if not content or width > room:
+            return False
+        self.rect(x - width // 2, y - size // 2 - 3, width, size + 6, self.palette["paper"])
+        self.text(x, y + 4, content, role, anchor="middle", size=size, weight=weight)
+        return True
+
+    def counters(self, y: int, counters: Sequence[Counter], left: int = LEFT, right: int = RIGHT) -> None:
+        """Numbers with their captions below, in columns that stay where they are while the numbers change."""
+        for number, (value, caption, role, mark) in enumerate(counters):
+            x = left + (right - left) * number // len(counters)
+            if mark:
+                self.rect(x, y - 16, 18, 18, self.fill(mark), "line")
+            self.text(x + 24 if mark else x, y, value, role, size=20, weight=700)
+            marked = role != "ink"
+            self.text(x, y + LINE, caption, role if marked else "muted", weight=600 if marked else 400)
+
+    def pills(self, left: int, top: int, pills: Iterable[tuple[str, str]]) -> None:
+        """(text, role) of what holds now, each in a frame 24 high; dashed for what does not hold."""
+        for text, role in pills:
+            width = text_width(text, weight=600) + 20
+            dash = "4 3" if role in ("muted", "crossing-mark") else ""
+            self.path(box(left, top, left + width, top + 24), role, dash=dash)
+            self.text(left + width // 2, top + 16, text, role, anchor="middle", weight=600)
+            left += width + 10
+
+    def keys(self, y: int, keys: Iterable[Key], left: int = LEFT, right: int = RIGHT) -> int:
+        """A legend: marks and their names, in as many lines as it takes; the y of the last of them."""
+        x = left
+        for draw, width, name in keys:
+            wide = width + 6 + text_width(name)
+            if x > left and x + wide > right:
+                x, y = left, y + 22
+            draw(x, y)
+            self.text(x + width + 6, y, name, "muted")
+            x += wide + 20
+        return y
+
+    def log(
+        self,
+        title: str,
+        lines: Sequence[tuple[str, str]],
+        now: int | None,
+        left: int,
+        right: int,
+        top: int,
+        rows: int,
+    ) -> None:
+        """Numbered lines in a frame with room for `rows` of them; the one with the index `now` is marked."""
+        self.text(left, top - 8, title, weight=700)
+        self.text(right, top - 8, "newest last", "muted", size=11, anchor="end")
+        self.rect(left, top, right - left, rows * LINE + 10, self.palette["paper"], "grid")
+        for at, (number, text) in enumerate(lines):
+            y, marked = top + 18 + LINE * at, at == now
+            if marked:
+                self.rect(left + 1, y - 13, right - left - 2, LINE, self.palette["leaf1"])
+                self.rect(left + 1, y - 13, 4, LINE, self.palette["ink"])
+            self.text(left + 44, y, number, "ink" if marked else "muted", anchor="end", mono=True, size=11)
+            self.text(left + 52, y, text, size=11, weight=700 if marked else 400)
+
     def svg(self, title: str, description: str) -> str:
         """The whole picture; title and description are read to those who do not see it."""
-        self._saw(title, description)
+        self._saw(self.width, self.height, title, description)
         used = [kind for kind in HATCHED if any(f"url(#{self.ids}-{kind})" in part for part in self.parts)]
         markup = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="100%" '

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from tdpkit.engine.gfn import PG_LEVEL_4K
 from tdpkit.engine.spte import PT_PAGE_SIZE_MASK, SPTE_MMU_PRESENT_MASK
 
-from .drawing import Drawing
+from .drawing import RIGHT, Drawing, Key, box, text_width
 
-STRIP_HEIGHT = 30
+STRIP_HEIGHT = 24
+"""Room for a word on its plate, and for the hatch to be seen above and below it."""
 _MARK = 5
-"""Least width of what must not be overlooked, in units of the picture."""
+"""Least width of what must not be overlooked: one period of a hatch."""
 _MUST_SHOW = ("crossing", "lost", "refaulted")
 _SEPARATED = 64
 """Strips of at most this many entries show each one's border."""
@@ -94,18 +95,14 @@ def draw_borders(drawing: Drawing, strip: Strip, left: int, right: int, top: int
     if entries <= _SEPARATED:
         lines = (x_of(strip.first + n * entry, strip, left, right) for n in range(1, entries))
         drawing.path("".join(f"M{x} {top} V{top + STRIP_HEIGHT}" for x in lines), "line")
-    drawing.path(f"M{left} {top} H{right} V{top + STRIP_HEIGHT} H{left} Z", "line")
+    drawing.path(box(left, top, right, top + STRIP_HEIGHT), "line")
 
 
 def draw_texts(drawing: Drawing, strip: Strip, left: int, right: int, top: int) -> None:
-    """What the cells are, in words, where there is room: on paper, so that every hatch lets them be read."""
+    """What the cells are, in words, where there is room."""
     for cell in strip.cells:
         low, high = x_of(cell.first, strip, left, right), x_of(cell.last, strip, left, right)
-        width = 7 * len(cell.text) + 12
-        if cell.text and width <= high - low:
-            middle = (low + high) // 2
-            drawing.rect(middle - width // 2, top + 6, width, 18, drawing.palette["paper"])
-            drawing.text(middle, top + 19, cell.text, anchor="middle", size=11)
+        drawing.plate((low + high) // 2, top + STRIP_HEIGHT // 2, cell.text, high - low)
 
 
 def draw_wedge(drawing: Drawing, low: int, high: int, top: int, left: int, right: int, bottom: int) -> None:
@@ -113,9 +110,80 @@ def draw_wedge(drawing: Drawing, low: int, high: int, top: int, left: int, right
     drawing.path(f"M{low} {top} L{left} {bottom} H{right} L{high} {top} Z", fill="grid", opacity=".3")
 
 
-def draw_legend(drawing: Drawing, legend: Iterable[tuple[str, str]], left: int, top: int) -> None:
-    """(kind, name) of each kind of cell, side by side."""
-    for kind, name in legend:
-        drawing.rect(left, top - 11, 16, 14, drawing.fill(kind), "line")
-        drawing.text(left + 22, top, name, "muted")
-        left += 22 + 7 * len(name) + 20
+def draw_legend(
+    drawing: Drawing, legend: Iterable[tuple[str, str]], left: int, top: int, right: int = RIGHT
+) -> int:
+    """(kind, name) of each kind of cell, side by side, in as many lines as it takes; the last line's y."""
+
+    def swatch(kind: str) -> Callable[[int, int], None]:
+        return lambda x, y: drawing.rect(x, y - 11, 16, 14, drawing.fill(kind), "line")
+
+    return drawing.keys(top, (Key(swatch(kind), 16, name) for kind, name in legend), left, right)
+
+
+# ---- the range, and names along an axis ----------------------------------------------------------------
+
+
+def draw_range(drawing: Drawing, low: int, high: int, y: int, tick: int, width: int = 2) -> None:
+    """The range as a bracket: a line at `y`, its ends bent by `tick` (upwards if that is negative)."""
+    high = max(high, low + 2)
+    drawing.path(f"M{low} {y + tick} V{y} H{high} V{y + tick}", "range", width=width)
+
+
+class AxisName(NamedTuple):
+    """A name on an axis: where it belongs, and where it stands from `low` to `high`."""
+
+    x: int
+    name: str
+    low: int
+    high: int
+
+
+_APART = 8
+"""Between two names of a line, and so far a name may stand out beyond the end of its axis."""
+
+
+def name_edges(names: Sequence[tuple[int, str]], left: int, right: int, size: int = 12) -> list[AxisName]:
+    """The names of both edges of a range, at (x, name): moved apart where they are too close to each other.
+
+    Edges with one name are one place. A name stands out beyond an end of its axis by a few units at most.
+    """
+    first, last = (_around(x, name, left, right, size) for x, name in names)
+    if first.name == last.name:
+        return [first]
+    over = max(first.high + _APART - last.low, 0)
+    back = min(over // 2, first.low - (left - _APART))
+    on = min(over - back, right + _APART - last.high)
+    back = over - on
+    return [
+        first._replace(low=first.low - back, high=first.high - back),
+        last._replace(low=last.low + on, high=last.high + on),
+    ]
+
+
+def name_where_room(
+    names: Iterable[tuple[int, str]], taken: Sequence[AxisName], left: int, right: int, size: int = 12
+) -> list[AxisName]:
+    """Those of `names`, at (x, name), that have room beside those before them and beside `taken`."""
+    places: list[AxisName] = []
+    for x, name in names:
+        new = _around(x, name, left, right, size)
+        if all(new.high + _APART <= old.low or old.high + _APART <= new.low for old in (*taken, *places)):
+            places.append(new)
+    return places
+
+
+def _around(x: int, name: str, left: int, right: int, size: int) -> AxisName:
+    width = text_width(name, size, mono=True)
+    low = min(max(x - width // 2, left - _APART), right + _APART - width)
+    return AxisName(x, name, low, low + width)
+
+
+def draw_names(
+    drawing: Drawing, places: Iterable[AxisName], y: int, role: str = "muted", *, size: int = 12
+) -> None:
+    """Names of frames along an axis; those of the range's edges (role "range") are bold."""
+    weight = 700 if role == "range" else 400
+    for place in places:
+        middle = (place.low + place.high) // 2
+        drawing.text(middle, y, place.name, role, anchor="middle", mono=True, size=size, weight=weight)

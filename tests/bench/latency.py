@@ -35,6 +35,7 @@ import numpy as np
 from ipywidgets import IntSlider, interact
 from tdpkit.lab.guest import Guest
 from tdpkit.show.boundary.state import boundary_state
+from tdpkit.show.boundary.words import boundary_words
 
 guest = Guest("mixed", "plain")
 kinds = ["leaf3", "leaf2", "leaf1", "table", "hole", "crossing", "split", "zapped", "lost", "refaulted"]
@@ -50,7 +51,7 @@ def strips(start):
             image[row, low:high] = kinds.index(kind)
     _, axes = plt.subplots(figsize=(10, 3))
     axes.imshow(image, aspect="auto", interpolation="nearest", vmin=0, vmax=len(kinds))
-    axes.set_title(f"{state.title}: {len(state.outcome.crossing)} crossing")
+    axes.set_title(f"{boundary_words(state).title}: {len(state.outcome.crossing)} crossing")
     plt.show()
 """
 

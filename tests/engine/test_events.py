@@ -215,9 +215,70 @@ def test_a_change_is_traced_with_what_was_there_and_what_is_there_now():
     ]
 
 
+def test_the_errnos_are_those_of_linux():
+    """Written out, for Python's own module has those of the machine it runs on."""
+    linux = {
+        "EIO": 5,
+        "ENOMEM": 12,
+        "EFAULT": 14,
+        "EBUSY": 16,
+        "EINVAL": 22,
+        "EOPNOTSUPP": 95,
+        "EHWPOISON": 133,
+    }
+    assert {name: getattr(events_module, name) for name in linux} == linux
+
+
+def test_what_a_trace_event_does_not_have_is_0():
+    told = Trace("kvm_tdp_mmu_spte_changed")
+    assert str(told) == "kvm_tdp_mmu_spte_changed: as id 0 gfn 0 level 0 old_spte 0 new_spte 0"
+    assert str(Trace("kvm_mmu_split_huge_page")).endswith("spte 0 level 0 errno 0")
+
+
 def test_traces_read_like_the_kernels():
-    """Event and text of kernel-facts 11, numbers in hex without 0x."""
+    """Event and text of kernel-facts 11, numbers in hex without 0x; a WARN has its own text."""
     split = Trace("kvm_mmu_split_huge_page", gfn=0x40000, level=3, spte=0x80A0000000000FB7, errno=-12)
     assert str(split) == "kvm_mmu_split_huge_page: gfn 40000 spte 80a0000000000fb7 level 3 errno -12"
     changed = Trace("kvm_tdp_mmu_spte_changed", gfn=0x200, level=2, spte=0xABC, new_spte=0xDEF, as_id=1)
     assert str(changed) == "kvm_tdp_mmu_spte_changed: as id 1 gfn 200 level 2 old_spte abc new_spte def"
+    assert str(Trace("WARN_ON_ONCE(shared)")) == "WARN_ON_ONCE(shared)"
+
+
+EMPTY, LEAF, TABLE, FROZEN = 1 << 63, 0x80A0_0001_C8A0_0FB7, 0x8000_0000_0123_4D07, 0x8000_0000_0000_05A0
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (Visit(a_walk()), "visit level 3, index 0, at 0: table"),
+        (AllocTable(a_walk().pool), "allocate a page table"),
+        (AllocTable(a_walk().pool, is_mirror=True), "allocate a page table and a page for the S-EPT"),
+        (
+            External("split", 0x40200, 2, LEAF, TABLE, shared=True),
+            "call the TDX side: split, level 2, at 1G+2M",
+        ),
+        (Unlock(True, "alloc"), "drop mmu_lock, held for read (alloc)"),
+        (Unlock(False, "resched"), "drop mmu_lock, held for write (resched)"),
+        (Lock(True), "take mmu_lock for read"),
+        (Lock(False), "take mmu_lock for write"),
+        (SetSpte(9, 1, 0x40200, 2, LEAF, FROZEN), "write level 2, index 1, at 1G+2M: leaf -> frozen"),
+        (SetSpte(9, 511, 0, 3, EMPTY, TABLE), "write level 3, index 511, at 0: non-present -> table"),
+        (SetSpte(9, 3, 3, 1, LEAF & ~0x80, EMPTY), "write level 1, index 3, at 12K: leaf -> non-present"),
+        (FreeTable(7), "free a page table"),
+        (Flush(), "flush all TLBs"),
+    ],
+)
+def test_an_event_prints_as_a_line_of_a_log(event, line):
+    """Sentences by hand; sizes of addresses are those of x86: 0x40200 is 1G + 2M."""
+    assert str(event) == line
+
+
+def test_a_visit_says_where_the_walk_stands_and_what_it_found_there():
+    """A 16K leaf in the first root entry: the lines of a walk whose edge lies in it, without the writes."""
+    root = brute.plant(TOY, [brute.leaf(64, 3), brute.HOLE])
+    call = tdp_mmu_split_huge_pages_root(root, 2, 4, 1, shared=False, only_cross_boundary=True)
+    assert [str(event) for event in record(call).of(Visit)] == [
+        "visit level 3, index 0, at 0: leaf",
+        "visit level 3, index 0, at 0: leaf",
+        "visit level 2, index 1, at 8K: leaf",
+    ]

@@ -14,7 +14,8 @@ from tdpkit.engine.events import record
 from tdpkit.engine.splits import accept_split_mirrors, accept_split_root_hpa
 from tdpkit.exercises.hunt import PAGE, TRIES, check_hunt, hunt
 from tdpkit.exercises.suspects import ACCEPT_SPLITS, SUSPECTS
-from tdpkit.lab.td import TD_4LEVEL, Td
+from tdpkit.lab.layouts import TD_4LEVEL
+from tdpkit.lab.td import Td
 from tdpkit.tdx.guest import td_accept
 from tests.oracles.junk_values import EACH_JUNK, answered_in_words
 

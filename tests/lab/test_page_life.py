@@ -9,9 +9,10 @@ import pytest
 
 from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.engine.splits import SPLITS
+from tdpkit.lab.layouts import LIFE_TOY
 from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.fold import AGAIN, Teller
-from tdpkit.lab.page_life.story import FOLIOS, LIFE_TOY, MACHINES
+from tdpkit.lab.page_life.story import FOLIOS, MACHINES
 from tdpkit.lab.page_life.view import View, Watch
 from tdpkit.lab.page_life.words import ACTORS, Names, Said
 from tdpkit.lab.td import Td
@@ -202,6 +203,19 @@ def test_a_refused_page_leaves_splits_that_were_made_and_nothing_else():
             view = at_end_of(life, "call again")
             assert private(view) == set(range(FRAMES)) - set(range(start, end))
             assert life.lost == 0
+
+
+@pytest.mark.parametrize(("split", "returned"), [("v3 as posted", "returns 0"), ("v3", "returns -12")])
+def test_only_the_bool_of_v3_as_posted_loses_the_errno_of_a_split(split, returned):
+    """[5, 12) of 8-frame leaves takes two splits, of a page table and an S-EPT page each: requests 1 to 4.
+
+    An ``int ret`` brings the errno to the caller (kernel-facts 6.12 D1): the call fails, and nothing is lost.
+    """
+    for refuse in range(1, 5):
+        steps = PageLife(5, 12, split=split, refuse=refuse).steps
+        assert returned in [step.said.title for step in steps], refuse
+        told = any("the errno of the split was lost" in step.said.sentence for step in steps)
+        assert told is (split == "v3 as posted"), refuse
 
 
 def test_v3_as_posted_returns_0_for_a_refused_page_and_leaves_the_private_pages_mapped():

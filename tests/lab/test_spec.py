@@ -7,7 +7,7 @@ import pytest
 
 from tdpkit.engine.gfn import Geometry, GfnRange
 from tdpkit.engine.tree import Leaf, map_run
-from tdpkit.lab.guest import LAYOUTS, map_layout
+from tdpkit.lab.layouts import LAYOUTS, map_layout
 from tdpkit.lab.shapes import LEAF, leaves_of, plant, random_shape, shapes, tables_of
 from tdpkit.lab.spec import (
     edges_of,

@@ -8,7 +8,8 @@ import pytest
 from tdpkit.engine.events import External, Flush, Visit
 from tdpkit.engine.gfn import Geometry, InvalidTypeError, InvalidValueError
 from tdpkit.engine.splits import ACCEPT_SPLITS
-from tdpkit.lab.td import TD_4LEVEL, TOY, PageRun, Td
+from tdpkit.lab.layouts import TD_4LEVEL, TOY
+from tdpkit.lab.td import PageRun, Td
 from tests.oracles.invariants import check
 
 FREE, PENDING, PRESENT = 0, 2, 4  # kernel-facts 8.5
@@ -283,11 +284,14 @@ def test_a_broken_page():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda td: td.convert(0, 8, to="secret"), "one of shared, private is meant here; 'secret'"),
+        (
+            lambda td: td.convert(0, 8, to="secret"),
+            "is one of shared, private; 'secret'",
+        ),
         (lambda td: td.convert(0, 8, split="v4"), "one of v3, v3 as posted, head and tail, none"),
         (lambda td: td.convert(8, 4), "above end"),
         (lambda td: td.convert(0, 33), "beyond"),
-        (lambda td: td.accept(9, 1, "v4"), "'v4' is none of them"),
+        (lambda td: td.accept(9, 1, "v4"), "'v4' is none"),
         (lambda td: td.accept(32), r"ends at 0x20 \(128K\); frame 0x20"),
         (lambda td: td.accept(9, 0), "a level is 1"),
         (lambda td: td.touch(32), "is beyond it"),

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, parse_gfn
 from tdpkit.lab import two_roots as two_trees
-from tdpkit.lab.two_roots import FILTERS, OPERATIONS, VM_TYPES, Question, ask
+from tdpkit.lab.guest import VM_KINDS
+from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, ask
 from tests.oracles import brute
 
 G = 200 * 2**18 + 680 * 2**8 + 308 // 4
 SPLITS = [name for name in OPERATIONS if name != "zap"]
 QUESTIONS = [
     Question(G, *fields)
-    for fields in product(VM_TYPES, (4, 5), FILTERS, OPERATIONS, (False, True), (False, True))
+    for fields in product(VM_KINDS, (4, 5), FILTERS, OPERATIONS, (False, True), (False, True))
 ]
 SHARED_BIT = {4: 1 << 35, 5: 1 << 39}
 """kernel-facts 1.8: GPA bits 47 and 51."""
@@ -180,7 +181,7 @@ def test_the_example_of_the_notebook():
     assert mirror.indices == (0, 0, 200, 340, 77)
 
 
-@given(st.integers(0, 2**35 - 1), st.sampled_from([*VM_TYPES]), st.sampled_from([4, 5]))
+@given(st.integers(0, 2**35 - 1), st.sampled_from([*VM_KINDS]), st.sampled_from([4, 5]))
 def test_only_the_top_index_differs_whatever_the_frame(gfn, kind, level):
     outcome = ask(Question(gfn, kind, level, "both", "split", True))
     paths = {root.name: root.indices for root in outcome.roots}
@@ -196,7 +197,7 @@ def test_only_the_top_index_differs_whatever_the_frame(gfn, kind, level):
 # ---- what happens there ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", VM_TYPES)
+@pytest.mark.parametrize("kind", VM_KINDS)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("root_level", [4, 5])
 def test_memory_becomes_what_brute_force_makes_of_the_trees_meant_and_no_other_changes(
@@ -300,7 +301,8 @@ def test_each_change_of_the_mirror_goes_down_in_the_order_of_the_facts(asked):
         last = "REMOVE" if outcome.question.operation == "zap" else "DEMOTE"
         expected = ["BLOCK", "TRACK", "kick vCPUs", last] if changed else []
         assert list(outcome.seamcalls) == expected
-        assert sum("the TDX side follows" in line for line in outcome.log) == len(changed)
+        ends = [line.partition("; ")[2] for line in outcome.log if ": call the TDX side: " in line]
+        assert ends == [", ".join(expected)] * len(changed)
 
 
 def test_a_split_returns_0_and_a_zap_whether_a_flush_is_owed(asked):
@@ -320,9 +322,10 @@ def test_the_log_tells_each_tree_s_visits_in_the_order_of_the_roots(asked):
             assert sum(line.startswith(f"{root.name}: visit") for line in outcome.log) == root.visits
         assert [line for line in outcome.log if line != line.strip() or "\n" in line] == []
     split = ask(Question()).log
-    assert split[0] == "mirror: visit the level 4 entry at 0, index 0: table"
-    assert split[2] == "mirror: visit the level 2 entry at 200G+680M, index 340: leaf"
-    assert "mirror: the TDX side follows (split): BLOCK, TRACK, kick vCPUs, DEMOTE" in split
+    assert split[0] == "mirror: visit level 4, index 0, at 0: table"
+    assert split[2] == "mirror: visit level 2, index 340, at 200G+680M: leaf"
+    side = "mirror: call the TDX side: split, level 2, at 200G+680M; BLOCK, TRACK, kick vCPUs, DEMOTE"
+    assert side in split
 
 
 @pytest.mark.parametrize(

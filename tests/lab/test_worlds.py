@@ -23,7 +23,8 @@ from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs, kvm_tdp_mmu_unmap_
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
 from tdpkit.engine.tree import LeafRun, map_leaf, map_run
-from tdpkit.lab.guest import VM_KINDS, Layout
+from tdpkit.lab.guest import VM_KINDS
+from tdpkit.lab.layouts import Layout
 from tdpkit.lab.worlds import CountingWorld, JournalWorld
 from tests.oracles import byframe
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tdpkit.engine.gfn import Geometry
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import LeafRun
-from tdpkit.lab.guest import ACTIONS, LAYOUTS, VM_KINDS, Layout
+from tdpkit.lab.guest import ACTIONS, VM_KINDS
+from tdpkit.lab.layouts import LAYOUTS, Layout
 
 Leaf = tuple[int, int]
 """(gfn, level)."""
@@ -96,6 +97,10 @@ class Frames:
         return found
 
 
+GUESTS = ("eight", "toy", "one-1G", "mixed", "16T")
+"""Layouts that a plain VM holds and a TD's private half too, one of each kind."""
+
+
 @cache
 def named(name: str) -> Frames:
     """The frames of a layout of LAYOUTS (to be read, not changed)."""
@@ -103,7 +108,7 @@ def named(name: str) -> Frames:
 
 
 class Expected(NamedTuple):
-    """The fields of an Outcome, by counting frames."""
+    """The fields of a GuestOutcome, by counting frames."""
 
     crossing: list[Leaf]
     split_visits: int
@@ -121,7 +126,7 @@ def after_action(before: Frames, start: int, end: int, action: str) -> tuple[Fra
 
 
 def expected(before: Frames, start: int, end: int, action: str) -> Expected:
-    """What `action` on [start, end) does, by the documented meaning of each field of an Outcome."""
+    """What `action` on [start, end) does, by the documented meaning of each field of a GuestOutcome."""
     after, splits = after_action(before, start, end, action)
     split, would = before.split(start, end)
     split_visits = 0
@@ -150,7 +155,7 @@ def _stretches(frames: np.ndarray) -> list[tuple[int, int]]:
 
 
 def told(outcome) -> Expected:
-    """An Outcome in the same form."""
+    """A GuestOutcome in the same form."""
     return Expected(
         crossing=[(leaf.gfn, leaf.level) for leaf in outcome.crossing],
         split_visits=outcome.split_visits,

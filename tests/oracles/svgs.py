@@ -8,9 +8,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.ft2font import FT2Font, LoadFlags
 
 from tdpkit.show.theme import DARK, LIGHT
 
@@ -47,20 +51,65 @@ def texts(svg: ElementTree.Element) -> list[str]:
     return [text.text for text in svg.iter(f"{SVG}text") if text.text]
 
 
+def written(svg: ElementTree.Element, words: str) -> list[ElementTree.Element]:
+    """The texts that say `words`."""
+    return [text for text in svg.iter(f"{SVG}text") if text.text == words]
+
+
+def beside(svg: ElementTree.Element, name: ElementTree.Element) -> ElementTree.Element:
+    """The swatch of a legend that stands left of `name`."""
+    x, y = int(name.get("x")) - 22, int(name.get("y")) - 11
+    [swatch] = [rect for rect in drawn(svg, "rect") if (rect.get("x"), rect.get("y")) == (f"{x}", f"{y}")]
+    return swatch
+
+
+@cache
+def advance(letter: str, bold: bool, mono: bool) -> float:
+    """The width of a letter by its size, read from DejaVu, which is what Chromium on Debian takes."""
+    name = f"DejaVuSans{'Mono' * mono}{'-Bold' * bold}.ttf"
+    font = FT2Font(f"{matplotlib.get_data_path()}/fonts/ttf/{name}")
+    font.set_size(100, 72)
+    return font.load_char(ord(letter), LoadFlags.NO_HINTING).linearHoriAdvance / 65536 / 100
+
+
 def extent(text: ElementTree.Element) -> tuple[float, float]:
-    """Where a text begins and ends, about: letter widths fitted to what Chromium measured on Debian."""
+    """Where a text begins and ends."""
     size, bold, words = int(text.get("font-size")), int(text.get("font-weight")) >= 600, text.text or ""
-    wide = sum(letter.isupper() or letter.isdigit() or letter == "+" for letter in words)
-    if "mono" in text.get("font-family"):
-        ems = 0.602 * len(words)
-    else:
-        ems = (0.68 if bold else 0.60) * wide + (0.55 if bold else 0.51) * (len(words) - wide)
-    width, x = ems * size, int(text.get("x"))
+    mono = "mono" in text.get("font-family")
+    width, x = size * sum(advance(letter, bold, mono) for letter in words), int(text.get("x"))
     left = {"start": x, "middle": x - width / 2, "end": x - width}[text.get("text-anchor")]
     return left, left + width
 
 
 # ---- what holds for each -------------------------------------------------------------------------------
+
+
+def check_all(svg: str, case: object = None) -> None:
+    """All that can be said of any one picture."""
+    picture = tree(svg)
+    title, description = (picture.find(f"{SVG}{tag}").text for tag in ("title", "desc"))
+    check_form(picture, title, description)
+    check_head(picture)
+    check_whole_numbers(picture)
+    check_inside(picture, case)
+    check_alone(svg)
+    check_texts_apart(picture, case)
+    check_lines_apart(picture, case)
+
+
+def check_head(svg: ElementTree.Element) -> None:
+    """It begins with its title, and below it with the answer, which is also what is read out."""
+    first, *others = svg.iter(f"{SVG}text")
+    assert (first.text, first.get("x"), first.get("y")) == (svg.find(f"{SVG}title").text, "24", "32")
+    answer = svg.find(f"{SVG}desc").text.split()
+    for line, text in enumerate(others):
+        assert (text.get("x"), text.get("y")) == ("24", f"{56 + 18 * line}")
+        words = text.text.split()
+        assert answer[: len(words)] == words
+        answer = answer[len(words) :]
+        if not answer:
+            break
+    assert answer == []
 
 
 def check_form(svg: ElementTree.Element, title: str, description: str) -> None:
@@ -99,6 +148,10 @@ def check_inside(svg: ElementTree.Element, case: object = None) -> None:
             limits = {"H": [width], "V": [height]}.get(command, [width, height])
             assert len(at) == len(limits)
             assert all(0 <= x <= most for x, most in zip(at, limits, strict=True)), (case, path.get("d"))
+    for disc in drawn(svg, "circle"):
+        x, y, r = (int(disc.get(name)) for name in ("cx", "cy", "r"))
+        assert r <= x <= width - r, case
+        assert r <= y <= height - r, case
     for text in svg.iter(f"{SVG}text"):
         assert 0 < int(text.get("y")) <= height
         left, right = extent(text)
@@ -172,9 +225,9 @@ def printed_whatever_the_hash_seed(code: str) -> list:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for seed in ("0", "1", "4242")
+        for seed in ("0", "4242")
     ]
     printed = [run.communicate()[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0, 0]
-    assert printed[0] == printed[1] == printed[2]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert printed[0] == printed[1]
     return json.loads(printed[0])

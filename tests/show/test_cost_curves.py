@@ -108,5 +108,5 @@ def test_one_panel_is_drawn_alone_and_an_unknown_one_not_at_all():
     assert len(CostCurves(["2M leaves"]).figure().axes) == 1
     assert len(CostCurves(["2M leaves", "nothing"]).figure().axes) == 2
     assert len(CostCurves(["2M leaves", "nothing", "4K leaves"]).figure().axes) == 3
-    with pytest.raises(InvalidValueError, match="is none of them"):
+    with pytest.raises(InvalidValueError, match="is none"):
         CostCurves(["2M leaves", "3M leaves"])

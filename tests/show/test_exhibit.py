@@ -134,28 +134,30 @@ def test_a_control_that_stays_sends_nothing_and_the_picture_comes_first(sample):
     assert [widget for widget in twice if not isinstance(widget, ipywidgets.Text)] == []
 
 
-@each
-def test_two_controls_used_at_once_in_two_threads_are_both_heard(sample, monkeypatch):
+@pytest.mark.parametrize("moment", ["_state_of", "_svg"])
+@pytest.mark.parametrize("by", ["control", "show"])
+@pytest.mark.parametrize("sample", [sample for sample in SAMPLES.values() if len(sample.moves) > 1])
+def test_two_changes_at_once_in_two_threads_are_both_heard(sample, by, moment, monkeypatch):
     """JupyterLab answers the first messages in the kernel's main thread and later ones in another."""
-    exhibit, begun = sample.make(), Event()
-    if len(sample.moves) < 2:
-        pytest.skip("one control alone is of use here")
+    exhibit, expected, begun = sample.make(), sample.make(), Event()
     one, other = sample.moves[-1], sample.moves[-2]
-    state_of = exhibit._state_of
+    as_ever = getattr(exhibit, moment)
 
-    def slow(choice):
+    def slow(*arguments):
         begun.set()
         sleep(0.05)
-        return state_of(choice)
+        return as_ever(*arguments)
 
-    monkeypatch.setattr(exhibit, "_state_of", slow)
+    monkeypatch.setattr(exhibit, moment, slow)
     thread = Thread(target=changed, args=(exhibit, one))
     thread.start()
     assert begun.wait(10)
-    changed(exhibit, other)
+    if by == "control":
+        changed(exhibit, other)
+    else:
+        exhibit.show(**dict([*other.fields.items()][:1]))
     thread.join()
     monkeypatch.undo()
-    expected = sample.make()
     changed(expected, one)
     changed(expected, other)
     assert seen(exhibit) == seen(expected)
@@ -257,7 +259,7 @@ LIFE = [
 SHORTAGE = [
     ({"refuse": 7}, InvalidValueError, "no such request"),
     ({"refuse": -1}, InvalidValueError, "no such request"),
-    ({"declared": "<b>bool</b>"}, InvalidValueError, "of type bool or int; '<b>bool</b>' is neither"),
+    ({"declared": "<b>bool</b>"}, InvalidValueError, "is one of bool, int; '<b>bool</b>' is none"),
     ({"refuse": 2, "again": 2}, InvalidTypeError, "again is True or False"),
 ]
 REFUSED = {
@@ -405,6 +407,14 @@ def test_a_bug_in_drawing_is_not_swallowed_either_and_the_next_change_is_shown(s
     monkeypatch.undo()
     exhibit.show()
     assert seen(exhibit) == seen(brought_to(sample, exhibit.choice))
+
+
+@each
+def test_a_refusal_draws_nothing(sample, monkeypatch):
+    exhibit = sample.make()
+    monkeypatch.setattr(exhibit, "_svg", lambda *_: pytest.fail("it was drawn"))
+    exhibit.propose(speed=3)
+    assert words(exhibit).startswith("✗")
 
 
 @each

@@ -22,15 +22,13 @@ from tdpkit.engine.gfn import (
 )
 from tdpkit.engine.splits import SPLITS
 
-from ..td import TD_4LEVEL
+from ..layouts import LIFE_TOY, TD_4LEVEL
 from ..words import count_of
 from .fold import Step
 from .guest import LifeGuest, name_errno
 from .record import Recorder, ToldTd
 from .view import Run, Watch
 from .words import GUEST, KVM, Names, Said
-
-LIFE_TOY = Geometry(index_bits=3, root_level=3, max_leaf_level=2)
 
 
 class Machine(NamedTuple):

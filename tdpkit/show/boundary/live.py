@@ -18,10 +18,11 @@ from ..exhibit import LABEL, WIDE, Exhibit, RangeControls, check_unit, label, li
 from ..theme import Palette
 from .picture import boundary_svg, boundary_table, boundary_text
 from .state import BoundaryState, boundary_state
+from .words import BoundaryWords, boundary_words
 
 
 class ExplorerPreset(NamedTuple):
-    """A guest to explore: its name in the menu, its layout (tdpkit.lab.guest.LAYOUTS), its opening state."""
+    """A guest to explore: its name in the menu, its layout (tdpkit.lab.layouts) and its opening state."""
 
     title: str
     layout: str
@@ -62,7 +63,7 @@ KIND_LABELS = {"TD": "TD", "plain": "plain VM"}
 
 
 class BoundaryExplorer(Exhibit[ExplorerChoice, BoundaryState]):
-    """The exhibit. Display it; or read `choice`, `state` and `guest`, and change it with `show`.
+    """The exhibit. Display it; or read `choice`, `state`, `words` and `guest`, and change it with `show`.
 
     preset: a name in PRESETS; `show` takes the fields of ExplorerChoice, a frame also as text that
     :func:`~tdpkit.engine.gfn.parse_gfn` reads. Another preset opens in its own state. Raises
@@ -84,6 +85,11 @@ class BoundaryExplorer(Exhibit[ExplorerChoice, BoundaryState]):
         guest = self._guest(PRESETS[choice.preset].layout, choice.kind)
         check_unit(guest.geometry, choice.unit_level)
         return boundary_state(guest, choice.start, choice.end, choice.action)
+
+    @property
+    def words(self) -> BoundaryWords:
+        """Title, answer, captions and counters of the state, as the picture says them."""
+        return boundary_words(self.state)
 
     @property
     def guest(self) -> Guest:

@@ -1,55 +1,64 @@
-"""The boundary explorer's markup: a picture, a line and a table of one state, all pure functions of it."""
+"""The boundary explorer's markup: a picture, lines and a table of one state, all pure functions of it."""
 
 from __future__ import annotations
 
-import textwrap
-from html import escape
-from zlib import crc32
-
 from tdpkit.engine.gfn import GfnRange, format_gfn, name_gfn
+from tdpkit.lab.words import html_table
 
-from ..drawing import Drawing
-from ..strips import STRIP_HEIGHT, draw_borders, draw_boxes, draw_legend, draw_texts, draw_wedge, x_of
+from ..drawing import LEFT, LINE, RIGHT, WIDTH, Drawing, box
+from ..strips import (
+    STRIP_HEIGHT,
+    draw_borders,
+    draw_boxes,
+    draw_legend,
+    draw_range,
+    draw_texts,
+    draw_wedge,
+    x_of,
+)
 from ..theme import Palette
 from .state import BoundaryState, Lens
+from .words import BoundaryWords, boundary_words
 
-_WIDTH, _LEFT, _RIGHT = 1000, 24, 976
-_ANSWER_CHARACTERS = 112
-_LENS_TOP, _TOY_TOP = 196, 152
-_STRIP_STEP = 74
+_ANSWER_LINES = 2
+"""Lines that have room in any case, so that a slider's longer answer does not move what is below it."""
+_HALF = (RIGHT - LEFT - 40) // 2
+"""Width of each of the two lenses: half of the picture, but for a gap that tells them apart."""
+_STRIP_STEP = STRIP_HEIGHT + 44
+"""From one strip of a lens to the next: the range's bracket below it, then the label of the next one."""
+_FATE_ROLES = {"lost": "bad", "refaulted": "refaulted-mark"}
+"""Colours of the bytes that are not as they were."""
 
 
-def boundary_svg(state: BoundaryState, palette: Palette, ids: str = "") -> str:
-    """`state` as an SVG string in the colours of `palette`.
+def boundary_svg(state: BoundaryState, palette: Palette, ids: str = "", verdict: str = "") -> str:
+    """`state` as an SVG string in the colours of `palette`; `ids` prefixes every id in it.
 
-    `ids` prefixes every id in it; by default it follows from what the picture says, so that two different
-    pictures on one page do not share ids.
+    verdict: the words of a check that found the state wrong, in place of the state's own answer.
     """
-    ids = ids or f"be-{crc32(f'{state.title} {state.answer}'.encode()):08x}"
-    strips = len(state.lenses[0].strips)
-    bottom = _TOY_TOP + strips * _STRIP_STEP + 92 if state.memory else _LENS_TOP + strips * _STRIP_STEP + 26
-    drawing = Drawing(_WIDTH, bottom + 104, palette, ids)
-    _heading(drawing, state)
-    _guest(drawing, state)
-    half = (_RIGHT - _LEFT - 40) // 2
+    said = boundary_words(state)
+    if verdict:
+        said = said._replace(answer=verdict, role="bad")
+    drawing = Drawing(WIDTH, 0, palette, ids, "be")
+    y = max(drawing.headed(said.title, said.answer, said.role), 56 + LINE * (_ANSWER_LINES - 1))
+    guest = y + 34
+    _guest(drawing, state, said, guest)
     if state.memory:
-        _lens(drawing, state, state.lenses[0], _LEFT, _RIGHT)
-        _memory(drawing, state, _TOY_TOP + strips * _STRIP_STEP + 30)
+        y = _strips(drawing, state, state.lenses[0], LEFT, RIGHT, guest + STRIP_HEIGHT + 56)
+        y = _memory(drawing, state, y + 8)
     else:
-        _lens(drawing, state, state.lenses[0], _LEFT, _LEFT + half)
-        _lens(drawing, state, state.lenses[1], _RIGHT - half, _RIGHT)
-    _counters(drawing, state, bottom + 34)
-    draw_legend(drawing, state.legend, _LEFT, bottom + 84)
-    return drawing.svg(state.title, state.answer)
+        for lens, caption, left in zip(state.lenses, said.captions, (LEFT, RIGHT - _HALF), strict=True):
+            y = _lens(drawing, state, lens, caption, left, guest)
+    drawing.counters(y + 38, said.counters)
+    drawing.height = draw_legend(drawing, said.legend, LEFT, y + 88) + 20
+    return drawing.svg(said.title, said.answer)
 
 
 def boundary_text(state: BoundaryState) -> str:
     """`state` in plain text: the answer, then a line per edge and counter."""
-    lines = [f"{state.title}. {state.answer}"]
-    if state.note:
-        lines.append(state.note)
-    lines += [f"{lens.name} {name_gfn(lens.edge)}: {lens.caption}" for lens in state.lenses if lens.caption]
-    lines += [f"{caption}: {value}" for value, caption, _ in state.counters]
+    said = boundary_words(state)
+    lines = [f"{said.title}. {said.answer}", *([said.note] * bool(said.note))]
+    lines += [f"{name} {words}" for name, words in _edges(state, said)]
+    lines += [f"{counter.caption}: {counter.value}" for counter in said.counters]
     if state.memory:
         lines.append("the guest reads: " + " ".join(state.memory))
     return "\n".join(lines)
@@ -57,93 +66,87 @@ def boundary_text(state: BoundaryState) -> str:
 
 def boundary_table(state: BoundaryState) -> str:
     """`state` as an HTML table for those who read rather than look: the picture's text twin."""
-    rows = [(lens.name, f"{name_gfn(lens.edge)}: {lens.caption}") for lens in state.lenses if lens.caption]
+    said = boundary_words(state)
+    rows = _edges(state, said)
     for lens in state.lenses:
         for strip in lens.strips:
             at = f"{strip.label}{f', {strip.note}' if strip.note else ''}"
             cells = (f"{GfnRange(cell.first, cell.last)} {cell.text}" for cell in strip.cells)
             rows.append((f"{lens.name}, {at}", "; ".join(cells)))
-    rows += [(caption, value) for value, caption, _ in state.counters]
-    if state.note:
-        rows.append(("note", state.note))
-    if state.memory:
-        rows.append(("the guest reads", " ".join(state.memory)))
-    body = "".join(
-        f'<tr><th scope="row">{escape(head)}</th><td>{escape(data)}</td></tr>' for head, data in rows
-    )
-    return f"<table><caption>{escape(state.title)}. {escape(state.answer)}</caption>{body}</table>"
+    rows += [(counter.caption, counter.value) for counter in said.counters]
+    rows += [("note", said.note)] * bool(said.note)
+    rows += [("the guest reads", " ".join(state.memory))] * bool(state.memory)
+    return html_table(f"{said.title}. {said.answer}", (), rows)
 
 
-def _heading(drawing: Drawing, state: BoundaryState) -> None:
-    drawing.text(_LEFT, 30, state.title, size=18, weight=700)
-    for line, text in enumerate(textwrap.wrap(state.answer, _ANSWER_CHARACTERS)):
-        drawing.text(_LEFT, 54 + 18 * line, text, state.role, size=13, weight=600)
+def _edges(state: BoundaryState, said: BoundaryWords) -> list[tuple[str, str]]:
+    """(name, place and fate) of each edge that has a lens of its own."""
+    captions = zip(state.lenses, said.captions, strict=True)
+    return [(lens.name, f"{name_gfn(lens.edge)}: {caption}") for lens, (caption, _) in captions if caption]
 
 
-def _guest(drawing: Drawing, state: BoundaryState) -> None:
-    span, strip, top = state.outcome.span, state.guest, 106
-    drawing.text(_LEFT, top - 7, strip.label, weight=600)
-    if state.note:
-        drawing.text(_RIGHT, top - 7, state.note, "crossing-mark", anchor="end", weight=600)
-    draw_boxes(drawing, strip, _LEFT, _RIGHT, top)
-    draw_borders(drawing, strip, _LEFT, _RIGHT, top)
-    low, high = x_of(span.start, strip, _LEFT, _RIGHT), x_of(span.end, strip, _LEFT, _RIGHT)
-    high = max(high, low + 2)
-    size = f"the range: {format_gfn(span.pages)}"
-    half = 4 * len(size)
-    drawing.path(f"M{low} {top + 42} V{top + 36} H{high} V{top + 42}", "range", width=2)
-    drawing.text(
-        min(max((low + high) // 2, _LEFT + half), _RIGHT - half),
-        top + 57,
-        size,
-        "range",
-        anchor="middle",
-        weight=600,
-    )
+# ---- parts of the picture ------------------------------------------------------------------------------
 
 
-def _lens(drawing: Drawing, state: BoundaryState, lens: Lens, left: int, right: int) -> None:
-    top, span = _TOY_TOP if state.memory else _LENS_TOP, state.outcome.span
-    if lens.caption:
-        drawing.text(left, top, lens.name, size=14, weight=700)
-        drawing.text(right, top, name_gfn(lens.edge), "muted", anchor="end", mono=True)
-        at = x_of(lens.edge, state.guest, _LEFT, _RIGHT)
-        draw_wedge(drawing, at, at, 136, left, right, top + 34)
+def _guest(drawing: Drawing, state: BoundaryState, said: BoundaryWords, top: int) -> None:
+    """The whole guest, and below it the range with its size."""
+    span, strip = state.outcome.span, state.guest
+    drawing.text(LEFT, top - 7, strip.label, weight=600)
+    drawing.text(RIGHT, top - 7, said.note, "crossing-mark", anchor="end", weight=600)
+    draw_boxes(drawing, strip, LEFT, RIGHT, top)
+    draw_borders(drawing, strip, LEFT, RIGHT, top)
+    low, high = (x_of(edge, strip, LEFT, RIGHT) for edge in (span.start, span.end))
+    y = top + STRIP_HEIGHT + 6
+    draw_range(drawing, low, high, y, 6)
+    drawing.label((low + high) // 2, y + 21, f"the range: {format_gfn(span.pages)}", "range", weight=600)
+
+
+def _lens(
+    drawing: Drawing, state: BoundaryState, lens: Lens, caption: tuple[str, str], left: int, guest: int
+) -> int:
+    """The strips around one edge below the guest's, each enlarging the entry in focus; where they end."""
+    right, top = left + _HALF, guest + STRIP_HEIGHT + 60
+    at = x_of(lens.edge, state.guest, LEFT, RIGHT)
+    draw_wedge(drawing, at, at, guest + STRIP_HEIGHT, left, right, top + 34)
+    drawing.text(left, top, lens.name, size=14, weight=700)
+    drawing.text(right, top, name_gfn(lens.edge), "muted", anchor="end", mono=True)
+    bottom = _strips(drawing, state, lens, left, right, top + 34)
+    text, role = caption
+    drawing.text(left, bottom + 22, text, role, size=13, weight=600)
+    return bottom + 22
+
+
+def _strips(drawing: Drawing, state: BoundaryState, lens: Lens, left: int, right: int, top: int) -> int:
+    """Strips below each other, with the range's part of each; where the last one and its bracket end."""
+    span, zooms = state.outcome.span, lens.name != "frames"
     for number, strip in enumerate(lens.strips):
-        y = top + 34 + number * _STRIP_STEP
+        y = top + _STRIP_STEP * number
         drawing.text(left, y - 7, strip.label, weight=600)
         drawing.text(right, y - 7, strip.note, "muted", size=11, anchor="end")
         draw_boxes(drawing, strip, left, right, y)
         draw_borders(drawing, strip, left, right, y)
-        if lens.caption:
-            low = x_of(strip.focus[0], strip, left, right)
-            high = max(x_of(strip.focus[1], strip, left, right), low + 3)
-            drawing.path(f"M{low} {y} H{high} V{y + STRIP_HEIGHT} H{low} Z", "ink", width=2)
-            if number + 1 < len(lens.strips):
+        low, high = (x_of(edge, strip, left, right) for edge in (span.start, span.end))
+        if span.overlap(strip.first, strip.last - strip.first):
+            draw_range(drawing, low, high, y + STRIP_HEIGHT + 4, 5)
+        if zooms:
+            low, high = (x_of(frame, strip, left, right) for frame in strip.focus)
+            high = max(high, low + 3)
+            drawing.path(box(low, y, high, y + STRIP_HEIGHT), "ink", width=2)
+            if strip is not lens.strips[-1]:
                 draw_wedge(drawing, low, high, y + STRIP_HEIGHT, left, right, y + _STRIP_STEP)
         draw_texts(drawing, strip, left, right, y)
-        low, high = x_of(span.start, strip, left, right), x_of(span.end, strip, left, right)
-        if span.overlap(strip.first, strip.last - strip.first):
-            drawing.path(f"M{low} {y + 39} V{y + 34} H{max(high, low + 2)} V{y + 39}", "range", width=2)
-    if lens.caption:
-        below = top + len(lens.strips) * _STRIP_STEP + 22
-        drawing.text(left, below, lens.caption, lens.role, size=13, weight=600)
+    return top + _STRIP_STEP * (len(lens.strips) - 1) + STRIP_HEIGHT + 10
 
 
-def _memory(drawing: Drawing, state: BoundaryState, top: int) -> None:
+def _memory(drawing: Drawing, state: BoundaryState, top: int) -> int:
+    """The byte that the guest reads in each frame, on the axis of the strips above; where the numbers end."""
     strip = state.lenses[0].strips[-1]
-    drawing.text(_LEFT, top + 12, "what the guest reads in each frame", weight=600)
+    drawing.text(LEFT, top + 12, "what the guest reads in each frame", weight=600)
     fates = {frame: cell.kind for cell in strip.cells for frame in range(cell.first, cell.last)}
     for frame, byte in enumerate(state.memory):
-        low, high = x_of(frame, strip, _LEFT, _RIGHT), x_of(frame + 1, strip, _LEFT, _RIGHT)
-        role = {"lost": "bad", "refaulted": "refaulted-mark"}.get(fates[frame], "ink")
-        drawing.rect(low, top + 20, high - low, 26, drawing.palette["paper"], "line")
-        drawing.text((low + high) // 2, top + 38, byte, role, anchor="middle", mono=True, size=13, weight=600)
-        drawing.text((low + high) // 2, top + 58, f"{frame}", "muted", anchor="middle", size=10)
-
-
-def _counters(drawing: Drawing, state: BoundaryState, top: int) -> None:
-    for number, (value, caption, role) in enumerate(state.counters):
-        x = _LEFT + number * (_RIGHT - _LEFT) // len(state.counters)
-        drawing.text(x, top, value, role, size=20, weight=700)
-        drawing.text(x, top + 18, caption, "muted")
+        low, high = x_of(frame, strip, LEFT, RIGHT), x_of(frame + 1, strip, LEFT, RIGHT)
+        middle, role = (low + high) // 2, _FATE_ROLES.get(fates[frame], "ink")
+        drawing.rect(low, top + 20, high - low, STRIP_HEIGHT, drawing.palette["paper"], "line")
+        drawing.text(middle, top + 37, byte, role, anchor="middle", mono=True, size=13, weight=600)
+        drawing.text(middle, top + 57, f"{frame}", "muted", anchor="middle", size=10)
+    return top + 57

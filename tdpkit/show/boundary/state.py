@@ -1,7 +1,7 @@
-"""The boundary explorer's state: what an action on a range does, ready to be drawn or read out.
+"""The boundary explorer's state: what an action on a range does, read out of the guest's own tables.
 
-:func:`boundary_state` asks the lab and reads the tables around both edges; it draws nothing. Everything in a
-:class:`BoundaryState` is a number or a text, in frames where not said otherwise.
+:func:`boundary_state` asks the lab and reads the tables around both edges. Everything in a
+:class:`BoundaryState` is a number, in frames where not said otherwise, or the label of a strip or a cell.
 """
 
 from __future__ import annotations
@@ -9,75 +9,67 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tdpkit.engine.gfn import format_gfn
+from tdpkit.engine.gfn import Geometry, format_gfn
 from tdpkit.engine.tree import Leaf, table_at
-from tdpkit.lab.guest import Guest, Outcome
+from tdpkit.lab.guest import Guest, GuestOutcome
 from tdpkit.lab.words import count_of
 
 from ..strips import Cell, Strip, join_cells, runs_of_entries
-from .words import WHAT_IF, answer, counters, edge_caption, kind_names, name_leaf, title
 
 
 class Lens(NamedTuple):
-    """The strips around one edge, from the largest leaf's level down, and what happens there in words."""
+    """The strips around an edge, "start" or "end", or of all "frames"; from the largest leaf's level down."""
 
     name: str
     edge: int
     strips: tuple[Strip, ...]
-    caption: str
-    role: str
 
 
 class BoundaryState(NamedTuple):
-    """All that the picture and the text show."""
+    """All that words and picture are made from."""
 
-    kind: str
-    outcome: Outcome
-    title: str
-    answer: str
-    role: str
-    """How the answer is to be taken: "ink", "good" or "bad"."""
-    note: str
+    outcome: GuestOutcome
+    geometry: Geometry
+    frames: int
+    what_if: bool
+    """No TD of the modelled series would map what this one does."""
     guest: Strip
     lenses: tuple[Lens, ...]
-    counters: tuple[tuple[str, str, str], ...]
-    """(value, caption, role)."""
-    legend: tuple[tuple[str, str], ...]
-    """(kind, name) of each kind of cell that occurs."""
     memory: tuple[str, ...]
     """What the guest reads in each frame afterwards, in hex ("··": zapped as asked, "--": never its own)."""
 
+    @property
+    def kind(self) -> str:
+        """The kind of VM."""
+        return self.outcome.kind
+
+    @property
+    def strips(self) -> tuple[Strip, ...]:
+        """All of them, the guest's own first."""
+        return (self.guest, *(strip for lens in self.lenses for strip in lens.strips))
+
 
 def boundary_state(guest: Guest, start: int, end: int, action: str) -> BoundaryState:
-    """What `action` on frames [start, end) of the untouched `guest` does.
+    """Find out what `action` on frames [start, end) of the untouched `guest` does.
 
     Raises InvalidTypeError or InvalidValueError for a range that is not the guest's, empty or reversed, and
     for an unknown action; the guest is unchanged in any case.
     """
     with guest.after(start, end, action) as (after, outcome):
         painter = _Painter(after, outcome)
-        lenses = (painter.whole(),) if guest.shows_bytes else (painter.lens("start"), painter.lens("end"))
-        strip = painter.guest_strip()
-        memory = _memory(after, outcome) if guest.shows_bytes else ()
-    said, role = answer(outcome, guest)
-    shown = (strip, *(part for lens in lenses for part in lens.strips))
-    kinds = {cell.kind for part in shown for cell in part.cells}
-    return BoundaryState(
-        kind=outcome.kind,
-        outcome=outcome,
-        title=title(outcome, guest),
-        answer=said,
-        role=role,
-        note=WHAT_IF if guest.what_if else "",
-        guest=strip,
-        lenses=lenses,
-        counters=counters(outcome),
-        legend=tuple((kind, name) for kind, name in kind_names(guest).items() if kind in kinds),
-        memory=memory,
-    )
+        small = guest.shows_bytes
+        return BoundaryState(
+            outcome=outcome,
+            geometry=guest.geometry,
+            frames=guest.frames,
+            what_if=guest.what_if,
+            guest=painter.guest_strip(),
+            lenses=(painter.whole(),) if small else (painter.lens("start"), painter.lens("end")),
+            memory=_memory(after, outcome) if small else (),
+        )
 
 
-def _memory(after: Guest, outcome: Outcome) -> tuple[str, ...]:
+def _memory(after: Guest, outcome: GuestOutcome) -> tuple[str, ...]:
     """The guest touches every frame that is still its own, and accepts what it must."""
     read = []
     for gfn in range(after.frames):
@@ -94,10 +86,15 @@ def _memory(after: Guest, outcome: Outcome) -> tuple[str, ...]:
     return tuple(read)
 
 
+def name_leaf(leaf: Leaf, geometry: Geometry) -> str:
+    """``the 2M leaf at 2T``."""
+    return f"the {geometry.level(leaf.level).label} leaf at {format_gfn(leaf.gfn)}"
+
+
 class _Painter:
     """Reads strips out of a guest's tables, as they are after an action."""
 
-    def __init__(self, guest: Guest, outcome: Outcome) -> None:
+    def __init__(self, guest: Guest, outcome: GuestOutcome) -> None:
         self.guest = guest
         self.geometry = guest.geometry
         self.outcome = outcome
@@ -157,7 +154,7 @@ class _Painter:
             ]
             cells = self._named((cell for part in parts for cell in part.cells), level)
             strips.append(parts[0]._replace(note="", last=self.guest.frames, cells=cells))
-        return Lens("frames", 0, tuple(strips), "", "ink")
+        return Lens("frames", 0, tuple(strips))
 
     def lens(self, name: str) -> Lens:
         """The strips around one edge, at the first or the last frame of the range."""
@@ -168,8 +165,7 @@ class _Painter:
             first = self.geometry.gfn_round_for_level(at, level + 1)
             last = min(first + self.geometry.pages(level + 1), max(self.guest.frames, first + 1))
             strips.append(self.strip(level, at, first, last))
-        caption, role = edge_caption(self.outcome, self.guest, name)
-        return Lens(name, edge, tuple(strips), caption, role)
+        return Lens(name, edge, tuple(strips))
 
     # ---- one strip --------------------------------------------------------------------------------------
 
@@ -183,7 +179,7 @@ class _Painter:
             note = f"table at {format_gfn(self.geometry.gfn_round_for_level(at, level + 1))}"
             cells = list(self._entries(row, level, first, last))
         elif above is not None:
-            note = f"inside {name_leaf(above, self.guest)}"
+            note = f"inside {name_leaf(above, self.geometry)}"
             cells = self._inside_leaf(above, first, last)
         else:
             note = "no table"

@@ -1,28 +1,59 @@
-"""What the boundary explorer says: title, answer, captions, counters and legend, from an outcome."""
+"""What the boundary explorer says of its state."""
 
 from __future__ import annotations
 
-from tdpkit.engine.gfn import GfnRange, format_gfn
+from typing import NamedTuple
+
+from tdpkit.engine.gfn import format_gfn
 from tdpkit.engine.tree import Leaf
-from tdpkit.lab.guest import Guest, Outcome
+from tdpkit.lab.guest import GuestOutcome
 from tdpkit.lab.words import count_of, group_digits
+
+from ..drawing import Counter
+from .state import BoundaryState, name_leaf
 
 WHAT_IF = "what-if: a TD of the modelled series maps at most 2M"
 
 _TITLES = {"look": "Look at", "zap": "Zap", "split": "Split the edges of", "split+zap": "Split, then zap"}
+_VM = {"TD": "TD", "plain": "plain VM"}
 
 
-def title(outcome: Outcome, guest: Guest) -> str:
-    """What is done to what."""
-    vm = "TD" if outcome.kind == "TD" else "plain VM"
-    return f"{_TITLES[outcome.action]} {outcome.span} of a {format_gfn(guest.frames)} {vm}"
+class BoundaryWords(NamedTuple):
+    """All that is said of one state."""
+
+    title: str
+    answer: str
+    role: str
+    """The answer's colour: "bad" where a TD loses frames, "good" where none outside the range is touched."""
+    note: str
+    captions: tuple[tuple[str, str], ...]
+    """(text, role) for each lens: what becomes of the frames outside its edge; nothing if it has none."""
+    counters: tuple[Counter, ...]
+    legend: tuple[tuple[str, str], ...]
+    """(kind, name) of each kind of cell that occurs."""
 
 
-def kind_names(guest: Guest) -> dict[str, str]:
+def boundary_words(state: BoundaryState) -> BoundaryWords:
+    """Put `state` into words."""
+    outcome = state.outcome
+    kinds = {cell.kind for strip in state.strips for cell in strip.cells}
+    answer, role = _answer(state)
+    return BoundaryWords(
+        title=f"{_TITLES[outcome.action]} {outcome.span} of a {format_gfn(state.frames)} {_VM[outcome.kind]}",
+        answer=f"{'TD' if outcome.kind == 'TD' else 'Plain VM'}: {answer}",
+        role=role,
+        note=WHAT_IF if state.what_if else "",
+        captions=tuple(_edge_caption(state, lens.name) for lens in state.lenses),
+        counters=_counters(outcome),
+        legend=tuple((kind, name) for kind, name in _kind_names(state).items() if kind in kinds),
+    )
+
+
+def _kind_names(state: BoundaryState) -> dict[str, str]:
     """What each kind of cell is called in the legend, in its order."""
-    levels = range(guest.geometry.max_leaf_level, 0, -1)
+    levels = range(state.geometry.max_leaf_level, 0, -1)
     return {
-        **{f"leaf{level}": f"{guest.geometry.level(level).label} leaf" for level in levels},
+        **{f"leaf{level}": f"{state.geometry.level(level).label} leaf" for level in levels},
         "table": "table",
         "hole": "not mapped",
         "crossing": "crosses an edge",
@@ -33,17 +64,13 @@ def kind_names(guest: Guest) -> dict[str, str]:
     }
 
 
-def name_leaf(leaf: Leaf, guest: Guest) -> str:
-    """``the 2M leaf at 2T``."""
-    return f"the {guest.geometry.level(leaf.level).label} leaf at {format_gfn(leaf.gfn)}"
-
-
-def _edge_names(leaf: Leaf, span: GfnRange, pages: int) -> str:
+def _edge_names(leaf: Leaf, state: BoundaryState) -> str:
+    span, last = state.outcome.span, leaf.gfn + state.geometry.pages(leaf.level)
     edges = (("start", span.start), ("end", span.end))
-    return " and the ".join(name for name, edge in edges if leaf.gfn < edge < leaf.gfn + pages)
+    return " and the ".join(name for name, edge in edges if leaf.gfn < edge < last)
 
 
-def _outside(outcome: Outcome) -> str:
+def _outside(outcome: GuestOutcome) -> str:
     """How many frames outside the range, and on which side."""
     before = sum(part.pages for part in outcome.outside if part.end <= outcome.span.start)
     after = outcome.outside_frames - before
@@ -53,66 +80,72 @@ def _outside(outcome: Outcome) -> str:
     return f"{count_of(before or after, 'frame')} {'before the start' if before else 'after the end'}"
 
 
-def answer(outcome: Outcome, guest: Guest) -> tuple[str, str]:
+def _answer(state: BoundaryState) -> tuple[str, str]:
     """The one sentence that says what happened, and its role."""
-    span, td = outcome.span, outcome.kind == "TD"
-    outside = _outside(outcome)
-    gone = count_of(outcome.zapped_inside, "frame")
-    are = "is" if outcome.zapped_inside == 1 else "are"
-    vm = "TD" if td else "Plain VM"
+    outcome = state.outcome
     if outcome.action == "look":
-        if not outcome.crossing:
-            return f"{vm}: no leaf crosses an edge; a zap takes exactly the range.", "good"
-        named = ", ".join(
-            f"{name_leaf(leaf, guest)} crosses the "
-            f"{_edge_names(leaf, span, guest.geometry.pages(leaf.level))}"
-            for leaf in outcome.crossing
-        )
-        return f"{vm}: {named}; without a split, a zap takes {outside} too.", "bad" if td else "ink"
-    if outcome.action == "zap" and outcome.outside:
-        it, are = ("it", "is") if outcome.outside_frames == 1 else ("them", "are")
-        if td:
-            return (
-                f"TD: {outside} {are} lost. There the guest meets an EPT violation, must ACCEPT again, "
-                "and reads zeros.",
-                "bad",
-            )
-        return f"Plain VM: {outside} went too. The guest faults {it} in again; the contents are kept.", "ink"
-    if outcome.action == "zap":
-        return f"{vm}: no leaf crossed an edge; exactly {gone} in the range {are} gone, none outside.", "good"
+        return _at_stake(state)
+    gone = f"exactly {count_of(outcome.zapped_inside, 'frame')} in the range"
+    gone += f" {'is' if outcome.zapped_inside == 1 else 'are'} gone, none outside"
     splits = count_of(len(outcome.splits), "split")
+    if outcome.action == "split+zap":
+        return f"{splits}, then the zap; {gone}.", "good"
+    if outcome.action == "split" and outcome.splits:
+        return f"{splits}; no leaf crosses an edge any more, every translation is as it was.", "good"
     if outcome.action == "split":
-        if not outcome.splits:
-            return f"{vm}: nothing to split, no leaf crosses an edge.", "good"
-        return f"{vm}: {splits}; no leaf crosses an edge any more, every translation is as it was.", "good"
-    return f"{vm}: {splits}, then the zap; exactly {gone} in the range {are} gone, none outside.", "good"
+        return "nothing to split, no leaf crosses an edge.", "good"
+    if not outcome.outside:
+        return f"no leaf crossed an edge; {gone}.", "good"
+    it, are = ("it", "is") if outcome.outside_frames == 1 else ("them", "are")
+    if outcome.kind == "TD":
+        fate = f"{are} lost. There the guest meets an EPT violation, must ACCEPT again, and reads zeros."
+        return f"{_outside(outcome)} {fate}", "bad"
+    fate = f"went too. The guest faults {it} in again; the contents are kept."
+    return f"{_outside(outcome)} {fate}", "ink"
 
 
-def counters(outcome: Outcome) -> tuple[tuple[str, str, str], ...]:
-    """(value, caption, role) of each number on show."""
-    td, look = outcome.kind == "TD", outcome.action == "look"
-    captions = {
+def _at_stake(state: BoundaryState) -> tuple[str, str]:
+    """What a zap without a split would take, and the role of the words."""
+    outcome, geometry = state.outcome, state.geometry
+    if not outcome.crossing:
+        return "no leaf crosses an edge; a zap takes exactly the range.", "good"
+    crossing = ", ".join(
+        f"{name_leaf(leaf, geometry)} crosses the {_edge_names(leaf, state)}" for leaf in outcome.crossing
+    )
+    said = f"{crossing}; without a split, a zap takes {_outside(outcome)} too."
+    return said, "bad" if outcome.kind == "TD" else "ink"
+
+
+def _counters(outcome: GuestOutcome) -> tuple[Counter, ...]:
+    visits = {
         "look": "SPTEs a split would visit",
         "zap": "SPTEs the zap visited",
         "split": "SPTEs the split visited",
         "split+zap": "SPTEs visited, split and zap",
     }
-    fate = "frames lost outside" if td else "frames to re-fault outside"
-    if look:
-        fate = "frames at stake outside"
+    td = outcome.kind == "TD"
+    fate = "at stake" if outcome.action == "look" else "lost" if td else "to re-fault"
+    splits = group_digits(len(outcome.splits))
     return (
-        (group_digits(outcome.split_visits + outcome.zap_visits), captions[outcome.action], "ink"),
-        (group_digits(len(outcome.crossing)), "crossing leaves", "ink"),
-        (group_digits(len(outcome.splits)), "splits", "ink"),
-        (group_digits(len(outcome.splits)), "page tables added", "ink"),
-        (group_digits(outcome.outside_frames), fate, "bad" if td and outcome.outside else "ink"),
+        Counter(group_digits(outcome.split_visits + outcome.zap_visits), visits[outcome.action]),
+        Counter(group_digits(len(outcome.crossing)), "crossing leaves"),
+        Counter(splits, "splits"),
+        Counter(splits, "page tables added"),
+        Counter(
+            group_digits(outcome.outside_frames),
+            f"frames {fate} outside",
+            "bad" if td and outcome.outside else "ink",
+        ),
     )
 
 
-def edge_caption(outcome: Outcome, guest: Guest, name: str) -> tuple[str, str]:
-    """What becomes of the frames outside one edge ("start" or "end"), and the role of the words."""
+def _edge_caption(state: BoundaryState, name: str) -> tuple[str, str]:
+    """What becomes of the frames outside one edge, and the role of the words; no words for "frames"."""
+    if name == "frames":
+        return "", "ink"
+    outcome = state.outcome
     edge, span = getattr(outcome.span, name), outcome.span
-    pages = [(leaf, guest.geometry.pages(leaf.level)) for leaf in outcome.crossing]
+    pages = [(leaf, state.geometry.pages(leaf.level)) for leaf in outcome.crossing]
     crossing = [span.outside(leaf.gfn, n) for leaf, n in pages if leaf.gfn < edge < leaf.gfn + n]
     if not crossing:
         return f"no leaf crosses the {name}", "good"

@@ -1,7 +1,7 @@
-"""One case of a search, ready to be drawn or read out: a tree, a range, the calls for it, what they left.
+"""One case of a search: a tree, a range, the calls for it, and what they left, entry by entry.
 
-:func:`case_state` reads a :class:`~tdpkit.lab.search.Case`; it draws nothing. Frames are those of a toy, so
-they are written as plain numbers, and a leaf's size is its number of frames.
+:func:`case_state` reads a :class:`~tdpkit.lab.search.Case`. Frames are those of a toy, so they are written as
+plain numbers, and a leaf's size is its number of frames.
 """
 
 from __future__ import annotations
@@ -18,11 +18,6 @@ from tdpkit.lab.words import count_of
 
 from ..strips import Cell, Strip
 
-_MOST_NAMED = 3
-"""So many leaves are named one by one."""
-_LONGEST_NUMBER = 9999
-"""A call that ends beyond it, which is far outside any toy, is not written out."""
-
 
 class Tree(NamedTuple):
     """A tree, a strip per level that may hold leaves, the largest first; cells are single entries.
@@ -34,84 +29,48 @@ class Tree(NamedTuple):
     strips: tuple[Strip, ...]
 
 
-class CallMark(NamedTuple):
-    """One call: its frames, its text, and what else there is to say of it."""
-
-    start: int
-    end: int
-    text: str
-    note: str
-
-
 class CaseState(NamedTuple):
-    """All that the picture and the text show."""
+    """All that words and picture are made from."""
 
-    title: str
-    answer: str
-    role: str
-    """How the answer is to be taken: "good", "ink" or "bad"."""
-    frames: int
-    """The machine has the frames 0 to frames - 1."""
+    geometry: Geometry
     start: int
     end: int
-    range_text: str
-    calls: tuple[CallMark, ...]
+    calls: tuple[Call, ...]
+    splits: int
+    forced: int
+    """Splits that the range needs."""
     trees: tuple[Tree, ...]
     """Before, after, and what should have been, if that is another. Where the last is as the one before it,
     its cells are of kind "same"."""
-    caption: str
-    """What is marked in the tree after: leaves that still cross an edge, and leaves that were split
-    needlessly."""
-    legend: tuple[tuple[str, str], ...]
-    """(kind, name) of each kind of cell that occurs."""
+    crossing: tuple[tuple[int, int], ...]
+    """Leaves, as [first, last), that hold frames on both sides of an edge after the calls."""
+    needless: tuple[tuple[int, int], ...]
+    """Leaves, as [first, last), that were split and should be there: the largest of them."""
+
+    @property
+    def frames(self) -> int:
+        """The machine has the frames 0 to frames - 1."""
+        return self.geometry.root_pages
 
 
 def case_state(case: Case) -> CaseState:
-    """What became of one tree and one range."""
+    """Read what became of one tree and one range."""
     reader = _Reader(case)
     trees = [Tree("before", reader.strips(reader.plain(case.shape)))]
     trees.append(Tree("after", reader.strips(reader.after())))
     if case.after != case.expected:
         trees.append(Tree("should be", reader.strips(reader.should_be())))
-    kinds = {cell.kind for tree in trees for strip in tree.strips for cell in strip.cells}
-    answer, role = reader.answer()
-    frames, calls = case.geometry.root_pages, case.calls
     return CaseState(
-        title=f"Range {_span(case.span.start, case.span.end)} of {count_of(frames, 'frame')}: "
-        f"{count_of(len(calls), 'call')}, {count_of(case.splits, 'split')}",
-        answer=answer,
-        role=role,
-        frames=frames,
+        geometry=case.geometry,
         start=case.span.start,
         end=case.span.end,
-        range_text=_span(case.span.start, case.span.end),
-        calls=tuple(_mark(call) for call in calls),
+        calls=case.calls,
+        splits=case.splits,
+        forced=case.forced,
         trees=tuple(trees),
-        caption=reader.caption(),
-        legend=tuple((kind, name) for kind, name in _names(case.geometry).items() if kind in kinds),
+        crossing=tuple(reader.still_crossing()),
+        needless=tuple(reader.split_needlessly()),
     )
-
-
-def _span(start: int, end: int) -> str:
-    return f"[{start}, {end})"
-
-
-def _mark(call: Call) -> CallMark:
-    note = "only what crosses" if call.only_cross_boundary else ""
-    end = f"{call.end}" if call.end <= _LONGEST_NUMBER else "..."
-    return CallMark(call.start, call.end, f"[{call.start}, {end}) to level {call.target_level}", note)
-
-
-def _names(geometry: Geometry) -> dict[str, str]:
-    """What each kind of cell is called in the legend, in its order."""
-    levels = range(geometry.max_leaf_level, 0, -1)
-    return {
-        **{f"leaf{level}": f"leaf of {count_of(geometry.pages(level), 'frame')}" for level in levels},
-        "table": "table",
-        "hole": "not mapped",
-        "crossing": "still crosses an edge",
-        "split": "made by a needless split",
-    }
 
 
 class _Reader:
@@ -206,7 +165,7 @@ class _Reader:
     def _crosses(self, gfn: int, level: int) -> bool:
         return level > PG_LEVEL_4K and holds_both_sides(gfn, self.geometry.pages(level), self.edges)
 
-    # ---- words ------------------------------------------------------------------------------------------
+    # ---- what is wrong ----------------------------------------------------------------------------------
 
     def still_crossing(self) -> list[tuple[int, int]]:
         """The leaves, as [first, last), that hold frames on both sides of an edge after the calls."""
@@ -224,38 +183,3 @@ class _Reader:
                     yield from below(entry, made[at], level - 1, first)
 
         return list(below(self.case.expected, self.case.after, self.geometry.root_level, 0))
-
-    def answer(self) -> tuple[str, str]:
-        """The one sentence that says what went wrong, and its role."""
-        case, crossing = self.case, self.still_crossing()
-        if crossing:
-            first, last = crossing[0]
-            x = min(x for x in self.edges if first < x < last)
-            more = f", and so does {_leaves(crossing[1:])}" if crossing[1:] else ""
-            return f"Wrong: the leaf {_span(first, last)} still holds both {x - 1} and {x}{more}.", "bad"
-        made, forced = count_of(case.splits, "split"), count_of(case.forced, "split")
-        if case.after == case.expected:
-            return (
-                f"Exact: {made}, and every one was needed." if case.splits else "Exact: no split needed.",
-                "good",
-            )
-        needed = (
-            f"where {forced} {'does' if case.forced == 1 else 'do'}"
-            if case.forced
-            else "where none is needed"
-        )
-        return f"Safe, but not minimal: {made} {needed}.", "bad"
-
-    def caption(self) -> str:
-        """What is marked in the tree after the calls."""
-        said = []
-        if crossing := self.still_crossing():
-            said.append(f"still crosses: {_leaves(crossing)}")
-        if needless := self.split_needlessly():
-            said.append(f"split needlessly: {_leaves(needless)}")
-        return "; ".join(said)
-
-
-def _leaves(spans: list[tuple[int, int]]) -> str:
-    named = ", ".join(_span(*span) for span in spans[:_MOST_NAMED])
-    return named + (f" and {len(spans) - _MOST_NAMED} more" if len(spans) > _MOST_NAMED else "")

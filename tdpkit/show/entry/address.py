@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from typing import Any, SupportsIndex
-from zlib import crc32
 
 from tdpkit.engine.gfn import PAGE_SHIFT, X86_4LEVEL, Geometry, format_gfn
-from tdpkit.lab.address import AddressPath, Step, address_path
+from tdpkit.lab.entries import AddressPath, IndexStep, address_path
 
-from ..drawing import Drawing
+from ..drawing import LEFT, RIGHT, WIDTH, Drawing
 from ..theme import LIGHT, Palette
 
-_WIDTH, _LEFT, _RIGHT = 1000, 24, 976
-_TOP, _BOX, _GAP = 78, 26, 8
+_TOP, _BOX, _GAP = 80, 26, 8
+"""Below title and answer; height of a bit's box; between the groups of two levels."""
 _WIDEST, _NAME = 26, 52
-"""Width of a bit's box at most, and of a group of them at least."""
+"""Width of a bit's box at most: it is square then. And of a group of them at least: "512G an entry" fits."""
 _ROW, _ROW_OF_HALF = 110, 136
+"""Bits, index and level of one address; with the line above that says which half of the memory it is."""
 
 
 class AddressPicture:
@@ -55,12 +55,10 @@ class AddressPicture:
 
     def svg(self, palette: Palette = LIGHT, ids: str = "") -> str:
         """The picture in the colours of `palette`; `ids` prefixes every id in it."""
-        ids = ids or f"ga-{crc32(self.answer.encode()):08x}"
         row = _ROW_OF_HALF if self.shared else _ROW
         paths = [path for path in (self.private, self.shared) if path]
-        drawing = Drawing(_WIDTH, _TOP + len(paths) * row, palette, ids)
-        drawing.text(_LEFT, 30, self.title, size=18, weight=700)
-        drawing.text(_LEFT, 54, self.answer, size=13, weight=600)
+        drawing = Drawing(WIDTH, _TOP + len(paths) * row, palette, ids, "ga")
+        drawing.headed(self.title, self.answer)
         for number, path in enumerate(paths):
             _draw_path(drawing, path, _TOP + number * row, self)
         return drawing.svg(self.title, self.answer)
@@ -75,7 +73,7 @@ def take_apart(
     """The bits of address `gfn` (a frame number, or text such as ``2T+4K``) under a root of `geometry`.
 
     shared: show the shared bit of a TD too, and the index it changes. Raises as
-    :func:`tdpkit.lab.address.address_path` does.
+    :func:`tdpkit.lab.entries.address_path` does.
     """
     other = address_path(gfn, geometry, shared=True) if shared else None
     return AddressPicture(address_path(gfn, geometry), other)
@@ -94,8 +92,8 @@ def _offset_line() -> str:
 def _draw_path(drawing: Drawing, path: AddressPath, top: int, picture: AddressPicture) -> None:
     gaps = len(path.steps) * _GAP
     widest = max(_WIDEST, _NAME // path.geometry.index_bits)
-    width = min((_RIGHT - _LEFT - gaps) // path.address_bits, widest)
-    left = _LEFT
+    width = min((RIGHT - LEFT - gaps) // path.address_bits, widest)
+    left = LEFT
     if picture.shared:
         role = "shared" if path.shared_bit else "private"
         drawing.text(left, top + 4, _half(path, picture).strip(" ()"), role, weight=600)
@@ -119,7 +117,9 @@ def _draw_path(drawing: Drawing, path: AddressPath, top: int, picture: AddressPi
     drawing.text(middle, top + 80, "offset in the frame", anchor="middle", size=11)
 
 
-def _draw_index(drawing: Drawing, path: AddressPath, step: Step, left: int, top: int, width: int) -> None:
+def _draw_index(
+    drawing: Drawing, path: AddressPath, step: IndexStep, left: int, top: int, width: int
+) -> None:
     bits = path.geometry.index_bits
     fill = drawing.palette["leaf1" if step.level % 2 else "leaf2"]
     for at, digit in enumerate(f"{step.index:0{bits}b}"):
@@ -132,7 +132,7 @@ def _draw_index(drawing: Drawing, path: AddressPath, step: Step, left: int, top:
 
 
 def _mark_shared_bit(
-    drawing: Drawing, picture: AddressPicture, path: AddressPath, step: Step, box: tuple[int, int, int]
+    drawing: Drawing, picture: AddressPicture, path: AddressPath, step: IndexStep, box: tuple[int, int, int]
 ) -> None:
     bit = picture.shared.shared_bit if picture.shared else None
     if bit is None or not step.low <= bit <= step.high:

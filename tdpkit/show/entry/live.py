@@ -20,7 +20,7 @@ from ..exhibit import Exhibit, address_field, line
 from ..theme import Palette
 from .picture import entry_svg, entry_table, entry_text
 from .state import EntryState, entry_state
-from .words import way_note
+from .words import EntryWords, entry_words, way_note
 
 _GEOMETRY = X86_5LEVEL
 """It has every level there is; a machine with fewer differs in its root alone."""
@@ -63,7 +63,7 @@ MACHINES = {
     "one-1G": PickedGuest("one 1G leaf at 1G", "1G"),
     "16T": PickedGuest("16 TiB of 2M leaves", "2T+4K"),
 }
-"""Machines by the name of their layout (tdpkit.lab.guest.LAYOUTS)."""
+"""Machines by the name of their layout (tdpkit.lab.layouts)."""
 
 
 class EntryChoice(NamedTuple):
@@ -84,7 +84,7 @@ class EntryChoice(NamedTuple):
 
 
 class EntryDecoder(Exhibit[EntryChoice, EntryState]):
-    """The exhibit. Display it; or read `choice` and `state`, and change it with `show`.
+    """The exhibit. Display it; or read `choice`, `state` and `words`, and change it with `show`.
 
     entry: a name in EXAMPLES, or an entry found at `level` (1 to 5; an example has its own). `show` takes the
     fields of EntryChoice, but only one of entry, example and machine at a time. Raises InvalidTypeError or
@@ -102,6 +102,11 @@ class EntryDecoder(Exhibit[EntryChoice, EntryState]):
         change: dict[str, Any] = {"example" if known else "entry": entry}
         change |= {} if level is None else {"level": level}
         super().__init__(EntryChoice(EXAMPLES["2M"].spte, EXAMPLES["2M"].level), **change)
+
+    @property
+    def words(self) -> EntryWords:
+        """Title, answer, caption and rule of the state, as the picture says them."""
+        return entry_words(self.state)
 
     def _opening(self, change: dict[str, Any]) -> EntryChoice:
         """A typed entry, an example and a pick replace each other.

@@ -2,58 +2,58 @@
 
 from __future__ import annotations
 
-from html import escape
-from zlib import crc32
+from tdpkit.lab.entries import Child, Field, bit_numbers
+from tdpkit.lab.words import html_table
 
-from tdpkit.lab.entries import Child, bit_numbers
-from tdpkit.lab.entry_fields import Field
-
-from ..drawing import Drawing
+from ..drawing import LEFT, LINE, RIGHT, WIDTH, Drawing, text_width
 from ..theme import Palette
 from .state import EntryState
-from .words import READERS
+from .words import READERS, entry_words
 
-_WIDTH, _LEFT, _RIGHT = 1000, 24, 976
-_BITS_LEFT, _BIT, _NIBBLE = 82, 27, 4
-_BOX = 24
 _PER_ROW = 32
-_LINE = 18
+"""Half an entry to a row: 64 bits in one would leave each 14 units, too few for its digit and its number."""
+_BITS_LEFT, _BIT, _NIBBLE, _BOX = 82, 27, 4, 24
+"""Boxes begin right of the words "entry" and "child"; 32 of them and a gap after each nibble end at 974."""
+_ROW, _ROW_WITH_CHILD = 68, 108
+"""Numbers, the entry's boxes and the fields' labels; with a child, its boxes and the marks below them."""
+_ENTRY_TOP, _CHILD_TOP = 16, 62
+"""Where the boxes begin in a row."""
 _FILLS = {"frame": "leaf2", "CPU": "leaf1", "KVM": "hole", "": "paper"}
+"""Grounds of the boxes by who reads them: the frame darkest, for it is what a split changes; KVM's own also
+have a bar, which does not depend on colour."""
 _COLUMNS = {"bits": 24, "label": 72, "name": 122, "value": 344, "child": 452, "meaning": 574}
+"""Columns of the list, as wide as the longest of each: "51:12", a label, the kernel's name, 12 digits."""
+_MEANING_ALONE = 468
+"""Where the meaning begins if there is no child."""
 
 
 def entry_svg(state: EntryState, palette: Palette, ids: str = "") -> str:
-    """`state` as an SVG string in the colours of `palette`.
-
-    `ids` prefixes every id in it; by default it follows from what the picture says, so that two different
-    pictures on one page do not share ids.
-    """
-    ids = ids or f"ed-{crc32(f'{state.title} {state.note} {state.caption} {state.rule}'.encode()):08x}"
-    lines = _lines_below(state)
-    bits_top = 66 + _LINE * len(lines)
-    row = 108 if state.child else 68
+    """`state` as an SVG string in the colours of `palette`; `ids` prefixes every id in it."""
+    said = entry_words(state)
+    bits_top = 68 + LINE * len(said.below)
+    row = _ROW_WITH_CHILD if state.child else _ROW
     caption_top = bits_top + 2 * row + 16
-    legend_top = caption_top + (44 if state.rule else 26)
+    legend_top = caption_top + (44 if said.rule else 26)
     list_top = legend_top + 32
-    drawing = Drawing(_WIDTH, list_top + _LINE * len(state.entry.fields) + 14, palette, ids)
-    drawing.text(_LEFT, 30, state.title, size=18, weight=700)
-    drawing.text(_LEFT, 54, state.answer, state.role, size=13, weight=600)
-    for number, (text, role) in enumerate(lines):
-        drawing.text(_LEFT, 54 + _LINE * (number + 1), text, role)
+    drawing = Drawing(WIDTH, list_top + LINE * len(state.entry.fields) + 14, palette, ids, "ed")
+    y = drawing.headed(said.title, said.answer, said.role)
+    for number, (text, role) in enumerate(said.below, start=1):
+        drawing.text(LEFT, y + LINE * number, text, role)
     for half in range(2):
         _draw_half(drawing, state, 63 - half * _PER_ROW, bits_top + half * row)
-    drawing.text(_LEFT, caption_top, state.caption, size=13, weight=600)
-    if state.rule:
-        drawing.text(_LEFT, caption_top + _LINE, state.rule)
+    drawing.text(LEFT, caption_top, said.caption, size=13, weight=600)
+    if said.rule:
+        drawing.text(LEFT, caption_top + LINE, said.rule)
     _draw_legend(drawing, state, legend_top)
     _draw_list(drawing, state, list_top)
-    return drawing.svg(state.title, state.answer)
+    return drawing.svg(said.title, said.answer)
 
 
 def entry_text(state: EntryState) -> str:
     """`state` in plain text: the answer, then a line per field."""
-    lines = [f"{state.title}. {state.answer}", *(text for text, _ in _lines_below(state)), state.caption]
-    lines += [state.rule] * bool(state.rule)
+    said = entry_words(state)
+    lines = [f"{said.title}. {said.answer}", *(text for text, _ in said.below), said.caption]
+    lines += [said.rule] * bool(said.rule)
     for field in state.entry.fields:
         child = _child_value(field, state.child)
         value = (
@@ -65,27 +65,17 @@ def entry_text(state: EntryState) -> str:
 
 def entry_table(state: EntryState) -> str:
     """`state` as an HTML table for those who read rather than look: the picture's text twin."""
+    said = entry_words(state)
     heads = ["bits", "name", "value", "meaning", *(["in the child"] if state.child else [])]
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    body = ""
-    for field in state.entry.fields:
-        cells = [field.name, _hex(field.value), field.meaning]
+
+    def cells(field: Field) -> list[str]:
         child = _child_value(field, state.child)
-        if child is not None:
-            cells.append("the same" if child == field.value else _hex(child))
-        data = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        body += f'<tr><th scope="row">{field.bits}</th>{data}</tr>'
-    words = " ".join(
-        [f"{state.title}. {state.answer}", *(f"{text.rstrip('.')}." for text, _ in _lines_below(state))]
-    )
-    caption = escape(f"{words} {state.caption} {state.rule}".strip())
-    return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        last = [] if child is None else ["the same" if child == field.value else _hex(child)]
+        return [field.bits, field.name, _hex(field.value), field.meaning, *last]
 
-
-def _lines_below(state: EntryState) -> list[tuple[str, str]]:
-    """(text, role) of the lines below the answer: why it cannot be, where it came from."""
-    flaws = [(f"✗ {flaw}", "bad") for flaw in state.entry.flaws]
-    return [*flaws, *([(state.note, "muted")] if state.note else [])]
+    below = (f"{text.rstrip('.')}." for text, _ in said.below)
+    caption = " ".join([f"{said.title}. {said.answer}", *below, said.caption, said.rule]).strip()
+    return html_table(caption, heads, map(cells, state.entry.fields))
 
 
 def _hex(value: int | None) -> str:
@@ -106,21 +96,21 @@ def _x(bit: int) -> int:
 
 def _draw_half(drawing: Drawing, state: EntryState, high: int, top: int) -> None:
     """Bits `high` down to ``high - 31``: their numbers, the entry, the fields' labels, the child."""
-    drawing.text(_LEFT, top + 32, "entry", weight=600)
+    drawing.text(LEFT, top + 32, "entry", weight=600)
     if state.child:
-        drawing.text(_LEFT, top + 78, "child", weight=600)
+        drawing.text(LEFT, top + 78, "child", weight=600)
     for field in state.entry.fields:
         first, last = min(field.high, high), max(field.low, high - _PER_ROW + 1)
         if first < last:
             continue
         for bit in range(first, last - 1, -1):
             drawing.text(_x(bit) + _BIT // 2, top + 11, f"{bit}", "muted", size=9, anchor="middle")
-            _draw_bit(drawing, field, state.entry.spte, bit, top + 16)
+            _draw_bit(drawing, field, state.entry.spte, bit, top + _ENTRY_TOP)
             if state.child:
-                _draw_bit(drawing, field, state.child.spte, bit, top + 62)
+                _draw_bit(drawing, field, state.child.spte, bit, top + _CHILD_TOP)
         _draw_label(drawing, field, _x(first), _x(last) + _BIT, top + 40)
     if state.child:
-        _draw_changes(drawing, state.child, high, top + 62)
+        _draw_changes(drawing, state.child, high, top + _CHILD_TOP)
 
 
 def _draw_bit(drawing: Drawing, field: Field, spte: int, bit: int, top: int) -> None:
@@ -164,14 +154,14 @@ def _diamond(x: int, top: int) -> str:
 
 def _draw_legend(drawing: Drawing, state: EntryState, top: int) -> None:
     readers = {field.reader for field in state.entry.fields}
-    left = _LEFT
+    left = LEFT
     for reader, name in READERS.items():
         if reader in readers:
             drawing.rect(left, top - 11, 16, 14, drawing.palette[_FILLS[reader]], "line")
             if reader == "KVM":
                 drawing.path(f"M{left + 1} {top - 9} H{left + 15}", "range", width=3)
             drawing.text(left + 22, top, name, "muted")
-            left += 22 + 7 * len(name) + 20
+            left += 22 + text_width(name) + 20
     if not state.child:
         return
     for glyph, role, name in (
@@ -180,19 +170,19 @@ def _draw_legend(drawing: Drawing, state: EntryState, top: int) -> None:
     ):
         drawing.path(glyph(left + 8, top - 9), fill=role)
         drawing.text(left + 22, top, name, "muted")
-        left += 22 + 7 * len(name) + 20
+        left += 22 + text_width(name) + 20
 
 
 def _draw_list(drawing: Drawing, state: EntryState, top: int) -> None:
     columns = {name: x for name, x in _COLUMNS.items() if state.child or name != "child"}
     if not state.child:
-        columns["meaning"] = _COLUMNS["child"] + 16
+        columns["meaning"] = _MEANING_ALONE
     heads = {"label": "", "child": "in the child"}
     for name, x in columns.items():
         drawing.text(x, top, heads.get(name, name), "muted", size=11, weight=600)
     for number, field in enumerate(state.entry.fields, start=1):
-        y = top + _LINE * number
-        drawing.path(f"M{_LEFT} {y - 13} H{_RIGHT}", "grid")
+        y = top + LINE * number
+        drawing.path(f"M{LEFT} {y - 13} H{RIGHT}", "grid")
         drawing.text(columns["bits"], y, field.bits, mono=True)
         drawing.text(columns["label"], y, field.label, weight=600)
         drawing.text(columns["name"], y, field.name, "muted", mono=True, size=11)

@@ -7,17 +7,16 @@ from typing import Any
 
 import ipywidgets
 
-from tdpkit.lab.lost_errno import MOST_REQUESTS, Row, Shortage, run_short
+from tdpkit.lab.lost_errno import MOST_REQUESTS, CallerRow, Shortage, run_short
 
 from ..exhibit import Exhibit, line
 from ..theme import Palette
-from .picture import lost_errno_svg
-from .words import lost_errno_table, lost_errno_text
+from .picture import lost_errno_svg, lost_errno_table, lost_errno_text
 
 _BOX = {"indent": False, "layout": {"width": "auto", "margin": "2px 2px 2px 14px"}}
 
 
-class LostErrno(Exhibit[Shortage, tuple[Row, ...]]):
+class LostErrno(Exhibit[Shortage, tuple[CallerRow, ...]]):
     """The exhibit. Display it; or read `choice` and `state`, a row per caller, and change it with `show`.
 
     Arguments, here and for `show`, are the fields of :class:`~tdpkit.lab.lost_errno.Shortage`. Raises
@@ -31,7 +30,7 @@ class LostErrno(Exhibit[Shortage, tuple[Row, ...]]):
     def __init__(self, **shortage: Any) -> None:
         super().__init__(Shortage(), **shortage)
 
-    def _state_of(self, choice: Shortage) -> tuple[Row, ...]:
+    def _state_of(self, choice: Shortage) -> tuple[CallerRow, ...]:
         return run_short(choice)
 
     def _controls(self) -> Iterable[ipywidgets.Widget]:

@@ -1,13 +1,12 @@
-"""The lost -12 in words: what each caller makes of the value, what comes out, what is true."""
+"""Words for the lost -12: how each caller interprets the value, what comes out, what is true."""
 
 from __future__ import annotations
 
-from html import escape
 from itertools import groupby
 
 from tdpkit.engine.gfn import GfnRange
-from tdpkit.lab.lost_errno import VERDICTS, Attempt, Row, Shortage
-from tdpkit.lab.words import count_of
+from tdpkit.lab.lost_errno import VERDICTS, Attempt, CallerRow, Shortage
+from tdpkit.lab.words import capital, count_of
 from tdpkit.tdx.module import SeptState
 
 TITLE = "The lost -12: what four callers make of it"
@@ -31,13 +30,13 @@ _RETURNS = {
 
 
 def values(numbers: tuple[int, ...]) -> str:
-    """What came back each time, equal ones counted: ``-12 ×8``; a dash if nothing was called."""
+    """Write what came back each time, equal ones counted: ``-12 ×8``; a dash if nothing was called."""
     runs = [(value, len(list(run))) for value, run in groupby(numbers)]
     return ", ".join(f"{value} ×{count}" if count > 1 else f"{value}" for value, count in runs) or "–"
 
 
-def made_of_it(row: Row, attempt: Attempt) -> str:
-    """What the caller made of what the wrapper returned."""
+def made_of_it(row: CallerRow, attempt: Attempt) -> str:
+    """Say how the caller interpreted what the wrapper returned."""
     got = attempt.wrapper[-1] if attempt.wrapper else None
     if row.name == "ACCEPT":
         return _accept_made_of_it(attempt)
@@ -73,7 +72,7 @@ def _accept_made_of_it(attempt: Attempt) -> str:
     return f"takes 1 for “resume the guest”, which faults again: {ends}"
 
 
-def came_out(row: Row, attempt: Attempt) -> tuple[str, str, str]:
+def came_out(row: CallerRow, attempt: Attempt) -> tuple[str, str, str]:
     """The value that came out, of what, and what it means there."""
     value, what = attempt.returned, _RETURNS[row.name]
     if value is None:
@@ -88,7 +87,7 @@ def came_out(row: Row, attempt: Attempt) -> tuple[str, str, str]:
 
 
 def requests_words(attempt: Attempt, refuse: int) -> str:
-    """Which of its requests for host memory was refused."""
+    """Say which of its requests for host memory was refused."""
     if attempt.refused:
         first = attempt.refused[0]
         later = ", later ones" if len(attempt.refused) > 1 else " refused"
@@ -111,8 +110,8 @@ def _span_words(span: GfnRange) -> str:
     return f"[{span.start}, {span.end})"
 
 
-def record_words(row: Row) -> str:
-    """What is on record."""
+def record_words(row: CallerRow) -> str:
+    """Say what is on record."""
     on = row.record
     match row.name:
         case "conversion":
@@ -125,8 +124,8 @@ def record_words(row: Row) -> str:
             return f"file: page {row.span.start} broken" if on else "file: no page broken"
 
 
-def mapped_words(row: Row) -> str:
-    """What the S-EPT holds."""
+def mapped_words(row: CallerRow) -> str:
+    """Say what the S-EPT holds."""
     free = tuple(g for run in row.runs if not run.level for g in range(run.gfn, run.gfn + run.pages))
     pending = tuple(
         g for run in row.runs if run.state == SeptState.PENDING for g in range(run.gfn, run.gfn + run.pages)
@@ -136,8 +135,8 @@ def mapped_words(row: Row) -> str:
     return f"S-EPT: {frames_words(free)} not mapped" if free else "S-EPT: all mapped"
 
 
-def guest_words(row: Row) -> str:
-    """What the guest reads, and what is wrong with that."""
+def guest_words(row: CallerRow) -> str:
+    """Say what the guest reads, and what is wrong with that."""
     gfn = row.span.start
     private, shared = row.private_bytes[gfn], row.shared_byte
     if row.lost:
@@ -156,17 +155,17 @@ def guest_words(row: Row) -> str:
 # ---- the whole -----------------------------------------------------------------------------------------
 
 
-def answer(shortage: Shortage, rows: tuple[Row, ...]) -> str:
-    """What it comes to."""
+def answer(shortage: Shortage, rows: tuple[CallerRow, ...]) -> str:
+    """Say what came back, and which callers ended how."""
     groups = [
-        f"{verdict[0].upper()}{verdict[1:]}: {', '.join(row.name for row in rows if row.verdict == verdict)}."
+        f"{capital(verdict)}: {', '.join(row.name for row in rows if row.verdict == verdict)}."
         for verdict in VERDICTS
         if any(row.verdict == verdict for row in rows)
     ]
     return " ".join([_refusal(shortage, rows), *groups])
 
 
-def _refusal(shortage: Shortage, rows: tuple[Row, ...]) -> str:
+def _refusal(shortage: Shortage, rows: tuple[CallerRow, ...]) -> str:
     walks = {
         (walk, ret) for row in rows for walk, ret in zip(row.first.walks, row.first.wrapper, strict=True)
     }
@@ -178,76 +177,10 @@ def _refusal(shortage: Shortage, rows: tuple[Row, ...]) -> str:
     return f"{shortage.declared} ret: -12 comes back as {', '.join(map(str, came))}.{back}"
 
 
-def lost_errno_text(shortage: Shortage, rows: tuple[Row, ...]) -> str:
-    """The picture in plain text: the answer, then a line per caller."""
-    return "\n".join([f"{TITLE}. {answer(shortage, rows)}", *(_line(shortage, row) for row in rows)])
-
-
-def _line(shortage: Shortage, row: Row) -> str:
-    again = f"; called again: {again_words(row)}" if row.again else ""
-    return (
-        f"{row.name} ({requests_words(row.first, shortage.refuse)}): {_chain(row, row.first)}{again}. "
-        f"Now {record_words(row)}; {mapped_words(row)}; {guest_words(row)}. {row.verdict}"
-    )
-
-
-def _chain(row: Row, attempt: Attempt) -> str:
-    value, what, means = came_out(row, attempt)
-    walk, wrapper = values(attempt.walks), values(attempt.wrapper)
-    return f"walk {walk}, wrapper {wrapper}; {made_of_it(row, attempt)}; {what}: {value}, {means}"
-
-
-def again_words(row: Row) -> str:
+def again_words(row: CallerRow) -> str:
     """The second call, on one line; "" if there was none."""
     if row.again is None:
         return ""
     value, what, means = came_out(row, row.again)
     wrapper = f"wrapper {values(row.again.wrapper)}" if row.again.wrapper else "wrapper not called"
     return f"{wrapper}; {made_of_it(row, row.again)}; {what}: {value}, {means}"
-
-
-_COLUMNS = (
-    "caller",
-    "walk",
-    "wrapper",
-    "caller makes of it",
-    "userspace or guest sees",
-    "true state",
-    "verdict",
-)
-
-
-def lost_errno_table(shortage: Shortage, rows: tuple[Row, ...]) -> str:
-    """The picture as an HTML table for those who read rather than look: its text twin."""
-    columns = [*_COLUMNS]
-    if shortage.again:
-        columns.insert(-2, "called again")
-    head = "".join(f'<th scope="col">{name}</th>' for name in columns)
-    body = "".join(_row(shortage, row) for row in rows)
-    return (
-        f"<table><caption>{escape(answer(shortage, rows))}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>"
-    )
-
-
-def _row(shortage: Shortage, row: Row) -> str:
-    value, what, means = came_out(row, row.first)
-    asked = f"asks for {', '.join(row.first.requests)}; {requests_words(row.first, shortage.refuse)}"
-    bytes_seen = " ".join("--" if byte is None else f"{byte:02x}" for byte in row.private_bytes)
-    in_wrapper, in_caller = (": errno lost" * (row.first.lost_at == at) for at in ("wrapper", "caller"))
-    cells = [
-        values(row.first.walks),
-        f"{values(row.first.wrapper)}{in_wrapper}",
-        f"{made_of_it(row, row.first)}{in_caller}",
-        f"{what}: {value}, {means}",
-        f"{record_words(row)}; {mapped_words(row)}; {guest_words(row)}; private bytes {bytes_seen}",
-        row.verdict,
-    ]
-    if row.again:
-        cells.insert(-2, again_words(row))
-    data = "".join(f"<td{_CELL}>{escape(cell)}</td>" for cell in cells)
-    who = f"<b>{row.name}</b><br>{' '.join(CALLS[row.name])}; {asked}"
-    return f'<tr><th scope="row"{_CELL}>{who}</th>{data}</tr>'
-
-
-_CELL = ' style="padding-right:12px;text-align:left;vertical-align:top;font-weight:400"'

@@ -16,10 +16,10 @@ from tdpkit.lab.words import known_name
 
 from ..exhibit import LABEL, WIDE, Exhibit, RangeControls, check_unit, label, line
 from ..theme import Palette
-from .picture import race_svg
+from .picture import race_svg, race_table, race_text
 from .rows import GUESTS, OPENING_ROWS, Rows, guest_of, rows_of
 from .state import ORDERS, Race, RaceState, Track, run_race
-from .words import race_table, race_text
+from .words import RaceWords, race_words
 
 
 class RaceChoice(NamedTuple):
@@ -36,7 +36,7 @@ class RaceChoice(NamedTuple):
 
 
 class StrategyRace(Exhibit[RaceChoice, RaceState]):
-    """The exhibit. Display it; or read `choice` and `state`, and change it with `show`.
+    """The exhibit. Display it; or read `choice`, `state` and `words`, and change it with `show`.
 
     rows: who races, names of tdpkit.lab.strategies.STRATEGIES, or a dict of strategies (a function of a
     geometry and a range that returns Calls) by name. Further arguments, here and for `show`, are the fields
@@ -56,6 +56,11 @@ class StrategyRace(Exhibit[RaceChoice, RaceState]):
         self._race = lru_cache(maxsize=1)(self._run)
         opening = RaceChoice(guest, 0, 0, ORDERS[0], next(iter(self.strategies)), 1)
         super().__init__(opening, guest=guest, **change)
+
+    @property
+    def words(self) -> RaceWords:
+        """Title, answer, notes and legend of the state, as the picture says them."""
+        return race_words(self.state)
 
     def _opening(self, change: dict[str, Any]) -> RaceChoice:
         if "guest" not in change:

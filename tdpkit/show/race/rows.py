@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from tdpkit.engine.gfn import X86_4LEVEL, Geometry, GfnRange, InvalidTypeError, InvalidValueError, parse_gfn
-from tdpkit.lab.cost_curves import mapped_layout
-from tdpkit.lab.guest import LAYOUTS, Layout, layout_of
-from tdpkit.lab.split_call import CALL_LAYOUTS
+from tdpkit.engine.gfn import Geometry, GfnRange, InvalidTypeError, InvalidValueError
+from tdpkit.lab.layouts import LAYOUTS, Layout
 from tdpkit.lab.strategies import STRATEGIES, Call, Strategy
 from tdpkit.lab.words import count_of
 
@@ -180,19 +178,13 @@ class RaceGuest(NamedTuple):
 
 
 GUESTS = {
-    "16T-2M": RaceGuest(
-        "16 TiB of 2M leaves, the thread's hole", mapped_layout("2M leaves"), "2T+4K", "14T+4K", 3
-    ),
-    "16T-1G": RaceGuest(
-        "16 TiB of 1G leaves, the same hole", mapped_layout("1G leaves"), "2T+4K", "14T+4K", 3
-    ),
-    "16T-empty": RaceGuest("16 TiB, nothing mapped yet", mapped_layout("nothing"), "2T+4K", "14T+4K", 3),
-    "4G-4K": RaceGuest(
-        "4 GiB of 4K leaves", layout_of(X86_4LEVEL, parse_gfn("4G"), (0, 1, 1 << 20)), "1G+4K", "3G+4K", 2
-    ),
+    "16T-2M": RaceGuest("16 TiB of 2M leaves, the thread's hole", LAYOUTS["16T"], "2T+4K", "14T+4K", 3),
+    "16T-1G": RaceGuest("16 TiB of 1G leaves, the same hole", LAYOUTS["16T-1G"], "2T+4K", "14T+4K", 3),
+    "16T-empty": RaceGuest("16 TiB, nothing mapped yet", LAYOUTS["16T-empty"], "2T+4K", "14T+4K", 3),
+    "4G-4K": RaceGuest("4 GiB of 4K leaves", LAYOUTS["4G-4K"], "1G+4K", "3G+4K", 2),
     "mixed": RaceGuest("4 GiB of mixed leaves", LAYOUTS["mixed"], "6M+12K", "3G+513M", 2),
     "one-1G": RaceGuest("one 1G leaf, a range of 8 KiB", LAYOUTS["one-1G"], "0x40207", "0x40209", 1),
-    "toy": RaceGuest("toy: 64 frames in four leaves", CALL_LAYOUTS["large"], "20K", "136K", 1),
+    "toy": RaceGuest("toy: 64 frames in four leaves", LAYOUTS["large"], "20K", "136K", 1),
 }
 """Guests by name. The 12 TiB in 16 TiB are the thread's (M2), the 8 KiB are Yan's case against arithmetic
 (M14; kernel-facts C40).

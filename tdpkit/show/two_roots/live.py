@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import ipywidgets
 
 from tdpkit.engine.gfn import format_gfn, parse_gfn
-from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Outcome, Question, ask
+from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, RootsOutcome, ask
 
 from ..exhibit import Exhibit, address_field, label, line
 from ..theme import Palette
-from .picture import two_trees_svg
-from .words import two_trees_table, two_trees_text
+from .picture import two_trees_svg, two_trees_table, two_trees_text
 
 KIND_LABELS = {"TD": "TD", "plain": "plain VM"}
 OPERATION_LABELS = {
@@ -25,7 +24,7 @@ OPERATION_LABELS = {
 }
 
 
-class TwoTrees(Exhibit[Question, Outcome]):
+class TwoTrees(Exhibit[Question, RootsOutcome]):
     """The exhibit. Display it; or read `choice` and `outcome`, and change it with `show`.
 
     Arguments, here and for `show`, are the fields of :class:`~tdpkit.lab.two_roots.Question`; a frame may be
@@ -41,11 +40,11 @@ class TwoTrees(Exhibit[Question, Outcome]):
     def __init__(self, **question: Any) -> None:
         super().__init__(Question(), **question)
 
-    def _state_of(self, choice: Question) -> Outcome:
+    def _state_of(self, choice: Question) -> RootsOutcome:
         return ask(choice)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RootsOutcome:
         """The answer: what the operation does in each tree."""
         return self.state
 

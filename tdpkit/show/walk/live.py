@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import ipywidgets
 
 from tdpkit.engine.gfn import Geometry, InvalidValueError, parse_gfn
-from tdpkit.lab.guest import Layout
+from tdpkit.lab.layouts import Layout
 from tdpkit.lab.split_call import SplitCall
 from tdpkit.lab.words import known_name
 from tdpkit.lab.worlds import RACES, Faults
@@ -21,14 +21,14 @@ from tdpkit.lab.worlds import RACES, Faults
 from ..exhibit import LABEL, WIDE, RangeControls, check_unit, label, line, status
 from ..stepping import SteppedExhibit
 from ..theme import Palette
-from .picture import walk_svg, walk_text
+from .picture import walk_svg, walk_table, walk_text
 from .predict import MOST_ENTRIES, Option, Quiz, options_at
 from .state import WalkState, walk_state
-from .words import name_frame, walk_table
+from .words import WalkWords, name_frame, walk_words
 
 
 class WalkOpening(NamedTuple):
-    """A layout of tdpkit.lab.split_call.CALL_LAYOUTS in the menu: its name, its opening range, its unit."""
+    """A layout of tdpkit.lab.layouts.LAYOUTS in the menu: its name, its opening range, its unit."""
 
     title: str
     start: str
@@ -119,9 +119,9 @@ _OPTIONS = MOST_ENTRIES + 1
 
 
 class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
-    """The exhibit. Display it; or read `choice`, `state` and `call`, and change it with `show`.
+    """The exhibit. Display it; or read `choice`, `state`, `words` and `call`, and change it with `show`.
 
-    layout: a name in OPENINGS, or a Layout of your own (tdpkit.lab.guest.layout_of makes one), which opens on
+    layout: a name in OPENINGS, or a Layout of your own (lab.layouts.layout_of makes one), which opens on
     all of its frames. Further arguments, here and for `show`, are the fields of WalkChoice, a frame also as
     text that :func:`~tdpkit.engine.gfn.parse_gfn` reads. Another layout opens in its own state, another call
     at its first step. Raises InvalidValueError or InvalidTypeError for whatever breaks a rule.
@@ -169,6 +169,11 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
         if isinstance(choice.layout, Layout):
             self._own = choice.layout
         return state
+
+    @property
+    def words(self) -> WalkWords:
+        """Title, answer, code and log of the state, as the picture says them."""
+        return walk_words(self.state)
 
     def _machine(self) -> tuple[Geometry, int]:
         return self.call.geometry, self.call.layout.frames
@@ -368,4 +373,4 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
         return walk_text(self.state)
 
     def _table(self) -> str:
-        return walk_table(self.call, self.state.at, hidden=self.choice.predict)
+        return walk_table(self.state)

@@ -1,125 +1,196 @@
-"""The walk stepper's markup: a picture, a line and a table of one state, all pure functions of it."""
+"""The walk stepper's markup: a picture, a text and a table of one state, all pure functions of it.
+
+On the left the tree, and below it the rail: mmu_lock, RCU and the events over the whole call. What is to come
+is pale on it, or not there at all where it is hidden. On the right the call in our own words, and its log.
+"""
 
 from __future__ import annotations
 
-import textwrap
+from collections.abc import Callable
 from itertools import pairwise
-from zlib import crc32
 
-from ..drawing import Drawing
-from ..strips import STRIP_HEIGHT, Strip, draw_borders, draw_boxes, draw_legend, draw_texts, draw_wedge, x_of
+from tdpkit.lab.words import group_digits, html_table
+
+from ..drawing import (
+    LEFT,
+    RIGHT,
+    WIDTH,
+    Counter,
+    Drawing,
+    Key,
+    box,
+    cross,
+    diamond,
+    pointer,
+    text_width,
+)
+from ..strips import (
+    STRIP_HEIGHT,
+    Strip,
+    draw_borders,
+    draw_boxes,
+    draw_legend,
+    draw_names,
+    draw_range,
+    draw_texts,
+    draw_wedge,
+    name_edges,
+    name_where_room,
+    x_of,
+)
 from ..theme import Palette
-from .rail import draw_rail
-from .state import LOG_LINES, Place, WalkState
+from .state import STANDING, EntrySpan, WalkState
+from .words import LOG_LINES, WalkWords, log_line, name_entry, walk_words
 
-_WIDTH, _LEFT, _RIGHT = 1000, 24, 976
-_TREE_RIGHT, _SIDE = 664, 696
-"""The tree and the rail lie left of the one, code and log right of the other."""
-_ANSWER_CHARACTERS = 118
+_TREE_RIGHT, _SIDE = 664, 688
+"""The tree and the rail end at the one; code and log begin at the other: 288 units, for the longest line of
+the log in a size of 11."""
 _TOP = 118
+"""Where tree and code begin: an answer of three lines, a verdict in an exercise, has room above."""
 _ROW_STEP, _ROW_HEIGHT = 78, 44
-"""Of a machine drawn whole."""
-_LENS_STEP = 74
-_CODE_LINE, _LOG_LINE = 17, 20
+"""A row of a machine drawn whole: the badges of the visits above, what the entry is below."""
+_LENS_STEP = 68
+"""A strip of a large machine, under it the marks of visits, range and goal, and the next one's name."""
+_BADGE, _PITCH = 9, 19
+"""Radius of a visit's badge, for two digits; from one badge to the next."""
+_CODE_LINE = 17
+_RAIL_HEIGHT = 144
+"""Two locks, the events, the number of the step, and the pills."""
+_TRACKS = 96
+"""The rail's tracks begin so far right of their names."""
+_GLYPH_ROOM = 12
+"""Steps at least so far apart have a glyph each; closer ones are ticks."""
+_HIDDEN_ROOM = 24
+"""Steps that a rail has room for where what is to come is hidden: its length would give the call's away."""
+_TABLE_STEPS = 12
+"""The table shows so many steps on either side of the current one."""
 
 
-def walk_svg(state: WalkState, palette: Palette, ids: str = "") -> str:
-    """`state` as an SVG string in the colours of `palette`.
+def walk_svg(state: WalkState, palette: Palette, ids: str = "", *, verdict: str = "") -> str:
+    """`state` as an SVG string in the colours of `palette`; `ids` prefixes every id in it.
 
-    `ids` prefixes every id in it; by default it follows from what the picture says, so that two different
-    pictures on one page do not share ids.
+    verdict: what is wrong with a learner's answer, said in place of the state's own.
     """
-    ids = ids or f"ws-{crc32(f'{state.title} {state.answer}'.encode()):08x}"
-    rows = len(state.strips)
-    tree = _TOP + rows * (_ROW_STEP if state.whole else _LENS_STEP) + (18 if state.whole else 0)
-    rail = max(tree + 22, _TOP + len(state.code) * _CODE_LINE + 40)
-    drawing = Drawing(_WIDTH, rail + 236, palette, ids)
-    drawing.text(_LEFT, 32, state.title, size=18, weight=700)
-    for number, text in enumerate(textwrap.wrap(state.answer, _ANSWER_CHARACTERS, break_on_hyphens=False)):
-        drawing.text(_LEFT, 56 + 18 * number, text, state.role, size=13, weight=600)
+    said = walk_words(state)
+    if verdict:
+        said = said._replace(answer=verdict, role="bad")
+    tree = _TOP + len(state.strips) * (_ROW_STEP if state.whole else _LENS_STEP) + 18 * state.whole
+    rail = max(tree + 22, _TOP + len(said.code) * _CODE_LINE + 40)
+    drawing = Drawing(WIDTH, rail + 240, palette, ids, "ws")
+    drawing.headed(said.title, said.answer, said.role)
     if state.whole:
-        _icicle(drawing, state)
+        _icicle(drawing, state, said)
     else:
         _lens(drawing, state)
-    _code(drawing, state)
-    draw_rail(drawing, state, rail, _LEFT, _TREE_RIGHT)
-    _log(drawing, state, rail)
-    _counters(drawing, state, rail + 186)
-    draw_legend(drawing, state.legend, _LEFT, rail + 220)
-    return drawing.svg(state.title, state.answer)
+    _code(drawing, said)
+    _Rail(drawing, state, rail).draw()
+    drawing.pills(LEFT, rail + _RAIL_HEIGHT - 24, said.pills)
+    lines = [(f"{number}", text) for number, text in said.log]
+    drawing.log("event log", lines, len(lines) - 1, _SIDE, RIGHT, rail, LOG_LINES)
+    counters = [Counter(value, caption) for value, caption in said.counters]
+    drawing.counters(rail + 182, counters, right=_TREE_RIGHT)
+    if said.totals:
+        drawing.text(RIGHT, rail + 182, said.totals, "muted", anchor="end")
+    draw_legend(drawing, said.legend, LEFT, rail + 226)
+    return drawing.svg(said.title, said.answer)
 
 
 def walk_text(state: WalkState) -> str:
     """`state` in plain text: the answer, then locks, counters and the kernel's trace lines."""
-    lines = [f"{state.title}. {state.answer}", "; ".join(text for text, _ in state.pills)]
-    lines.append(", ".join(f"{value} {caption}" for value, caption in state.counters))
-    if state.totals:
-        lines[-1] += f" ({state.totals})"
-    return "\n".join([*lines, *(f"trace: {line}" for line in state.trace)])
+    said = walk_words(state)
+    lines = [f"{said.title}. {said.answer}", "; ".join(text for text, _ in said.pills)]
+    lines.append(", ".join(f"{value} {caption}" for value, caption in said.counters))
+    if said.totals:
+        lines[-1] += f" ({said.totals})"
+    return "\n".join([*lines, *(f"trace: {line}" for line in state.step.trace)])
+
+
+def walk_table(state: WalkState) -> str:
+    """The steps around the current one as an HTML table: the picture's text twin."""
+    said, call, at = walk_words(state), state.call, state.at
+    first = max(0, at - _TABLE_STEPS)
+    last = min(len(state.rail.kinds), at + _TABLE_STEPS + 1)
+
+    def cells(number: int) -> tuple[str, ...]:
+        step = call.steps[number]
+        return (
+            f"{number + 1}",
+            log_line(call, number),
+            name_entry(call, step.gfn, step.level) if step.level and step.kind in STANDING else "",
+            "held" if step.held else "dropped",
+            "held" if step.rcu else "not held",
+            group_digits(step.visits),
+            group_digits(step.splits),
+        )
+
+    shown = f"steps {first + 1} to {last}{'' if state.hidden else f' of {len(call.steps)}'}"
+    return html_table(
+        f"{said.title}, {shown}. {said.answer.partition(': ')[2]}",
+        ("step", "event", "entry", "mmu_lock", "RCU", "visits", "splits"),
+        map(cells, range(first, last)),
+        current=at - first,
+    )
 
 
 # ---- the tree ------------------------------------------------------------------------------------------
 
 
-def _icicle(drawing: Drawing, state: WalkState) -> None:
+def _at(frame: int, strip: Strip) -> int:
+    return x_of(frame, strip, LEFT, _TREE_RIGHT)
+
+
+def _icicle(drawing: Drawing, state: WalkState, said: WalkWords) -> None:
     """Every level on one axis: a box is as wide as its entry has frames, a table hangs below its entry."""
     tops = [_TOP + number * _ROW_STEP for number in range(len(state.strips))]
     bottom = tops[-1] + _ROW_HEIGHT + 14
     for strip, top in zip(state.strips[:-1], tops, strict=False):
         for cell in strip.cells:
             if cell.kind == "table":
-                low, high = (x_of(at, strip, _LEFT, _TREE_RIGHT) for at in (cell.first, cell.last))
+                low, high = _at(cell.first, strip), _at(cell.last, strip)
                 draw_wedge(drawing, low, high, top + _ROW_HEIGHT, low, high, top + _ROW_STEP)
     for number, (strip, top) in enumerate(zip(state.strips, tops, strict=True)):
-        level = len(state.strips) - number
-        note = strip.note + (", never visited" if level < state.unvisited_below else "")
-        drawing.text(_TREE_RIGHT - 6, top - 6, f"{strip.label} · {note}", "muted", anchor="end", size=11)
-        draw_boxes(drawing, strip, _LEFT, _TREE_RIGHT, top, _ROW_HEIGHT)
+        note = f"{strip.label} · {strip.note}{_never(state, number)}"
+        drawing.text(_TREE_RIGHT - 6, top - 6, note, "muted", anchor="end", size=11)
+        draw_boxes(drawing, strip, LEFT, _TREE_RIGHT, top, _ROW_HEIGHT)
         _entry_borders(drawing, strip, top)
-    _edges(drawing, state, tops[0], bottom)
+    for edge in (state.span.start, state.span.end):
+        drawing.path(f"M{_at(edge, state.strips[0])} {tops[0]} V{bottom - 6}", "range", dash="3 3")
     for number, (strip, top) in enumerate(zip(state.strips, tops, strict=True)):
-        _words(drawing, strip, top)
+        _cell_words(drawing, strip, top)
         _badges(drawing, state, len(state.strips) - number, strip, top)
     for place in state.path:
         _ring(drawing, place, state.strips[-place.level], tops[-place.level], _ROW_HEIGHT, "muted", 2)
     if state.entry:
         level = state.entry.level
         _ring(drawing, state.entry, state.strips[-level], tops[-level], _ROW_HEIGHT, "ink", 4)
-    _axis(drawing, state, bottom)
+    _axis(drawing, state, said, bottom)
+
+
+def _never(state: WalkState, number: int) -> str:
+    """Said of the strips, counted from the root's, that lie below the level down to which the call walks."""
+    return ", never visited" if len(state.strips) - number < state.call.min_level else ""
 
 
 def _entry_borders(drawing: Drawing, strip: Strip, top: int) -> None:
     """A line between entries, where there are tables at all."""
     entry = strip.focus[1] - strip.focus[0]
-    if x_of(entry, strip, _LEFT, _TREE_RIGHT) - _LEFT < 3:
+    if _at(entry, strip) - LEFT < 3:
         return
-    lines = [
-        x_of(at, strip, _LEFT, _TREE_RIGHT)
-        for cell in strip.cells
-        for at in range(cell.first + entry, cell.last, entry)
-    ]
+    lines = [_at(at, strip) for cell in strip.cells for at in range(cell.first + entry, cell.last, entry)]
     if lines:
         drawing.path("".join(f"M{x} {top} V{top + _ROW_HEIGHT}" for x in lines), "line")
 
 
-def _words(drawing: Drawing, strip: Strip, top: int) -> None:
-    """What the entries are, in their lower half: the upper one is for the badges. Each by itself where there
-    is room, else the run of equal ones together.
-    """
+def _cell_words(drawing: Drawing, strip: Strip, top: int) -> None:
+    """What the entries are, in their lower half: each by itself where there is room, else the run of them."""
     entry = strip.focus[1] - strip.focus[0]
     for cell in strip.cells:
         single = {"table": "table", "hole": "none"}.get(cell.kind, "leaf")
-        for text, ends in (
-            (single, list(range(cell.first, cell.last + 1, entry))),
-            (cell.text, [cell.first, cell.last]),
-        ):
-            xs = [x_of(at, strip, _LEFT, _TREE_RIGHT) for at in ends]
-            width = 6 * len(text) + 6
-            if all(width <= high - low - 4 for low, high in pairwise(xs)):
-                for low, high in pairwise(xs):
-                    middle = (low + high) // 2
-                    drawing.rect(middle - width // 2, top + 25, width, 14, drawing.palette["paper"])
-                    drawing.text(middle, top + 36, text, anchor="middle", size=11)
+        for text, ends in ((single, range(cell.first, cell.last + 1, entry)), (cell.text, cell[:2])):
+            gaps = [*pairwise(_at(at, strip) for at in ends)]
+            if all(text_width(text, 11) + 10 <= high - low for low, high in gaps):
+                for low, high in gaps:
+                    drawing.plate((low + high) // 2, top + 32, text, high - low)
                 break
 
 
@@ -127,93 +198,64 @@ def _badges(drawing: Drawing, state: WalkState, level: int, strip: Strip, top: i
     """The numbers of the visits on each visited entry; a tick where there is no room for them."""
     newest = sum(len(visited.numbers) for visited in state.visited)
     for _, first, last, numbers in (v for v in state.visited if v.level == level):
-        low, high = (x_of(at, strip, _LEFT, _TREE_RIGHT) for at in (first, last))
-        room = max(0, (high - low - 2) // 19)
+        low, high = _at(first, strip), _at(last, strip)
+        room = max(0, (high - low - 2) // _PITCH)
         if not room:
             drawing.rect(low + 1, top + 3, max(2, high - low - 2), 4, drawing.palette["ink"])
             continue
-        shown = numbers if len(numbers) <= room else numbers[-room:]
-        x = (low + high) // 2 - 19 * (len(shown) - 1) // 2
+        shown = numbers[-room:]
+        x = (low + high) // 2 - _PITCH * (len(shown) - 1) // 2
         for number in shown:
-            at_last = number == newest
-            drawing.circle(x, top + 13, 9, "ink" if at_last else "paper", "line")
-            role = "paper" if at_last else "ink"
+            ground, role = ("ink", "paper") if number == newest else ("paper", "ink")
+            drawing.circle(x, top + 13, _BADGE, ground, "line")
             drawing.text(x, top + 17, f"{number}", role, anchor="middle", size=10, weight=700)
-            x += 19
+            x += _PITCH
 
 
-def _ring(drawing: Drawing, place: Place, strip: Strip, top: int, height: int, role: str, width: int) -> None:
-    low, high = (x_of(at, strip, _LEFT, _TREE_RIGHT) for at in (place.first, place.last))
-    high = max(high, low + 3)
-    drawing.path(f"M{low} {top} H{high} V{top + height} H{low} Z", role, width=width)
+def _ring(
+    drawing: Drawing, place: EntrySpan, strip: Strip, top: int, height: int, role: str, width: int
+) -> None:
+    low = _at(place.first, strip)
+    drawing.path(box(low, top, max(_at(place.last, strip), low + 3), top + height), role, width=width)
 
 
-def _edges(drawing: Drawing, state: WalkState, top: int, bottom: int) -> None:
-    """The edges of the range, through the whole tree."""
-    for edge in (state.span.start, state.span.end):
-        x = x_of(edge, state.strips[0], _LEFT, _TREE_RIGHT)
-        drawing.path(f"M{x} {top} V{bottom - 6}", "range", dash="3 3")
-
-
-def _axis(drawing: Drawing, state: WalkState, y: int) -> None:
+def _axis(drawing: Drawing, state: WalkState, said: WalkWords, y: int) -> None:
     """The axis of frames under the tree, with the range and the goal."""
-    strip = state.strips[0]
-
-    def x(frame: int) -> int:
-        return x_of(frame, strip, _LEFT, _TREE_RIGHT)
-
-    step = strip.last // 16 or 1
-    ticks = "".join(f"M{x(at)} {y} V{y + 5}" for at in range(0, strip.last + 1, step))
-    drawing.path(f"M{_LEFT} {y} H{_TREE_RIGHT}{ticks}", "line")
-    low, high = x(state.span.start), max(x(state.span.end), x(state.span.start) + 2)
-    drawing.path(f"M{low} {y - 6} V{y} H{high} V{y - 6}", "range", width=3)
-    taken = [x(min(edge, strip.last)) for edge in (state.span.start, state.span.end)]
-    names: tuple[str, ...] = state.span_names
-    anchors = ("middle", "middle")
-    if taken[0] == taken[1]:
-        taken, names = taken[:1], names[:1]
-    elif taken[1] - taken[0] < 5 * sum(map(len, names)):
-        anchors = ("end", "start")
-    for at, name, anchor in zip(taken, names, anchors, strict=False):
-        if at + 8 * len(name) > _TREE_RIGHT and anchor != "end":
-            at, anchor = _TREE_RIGHT, "end"
-        drawing.text(at, y + 18, name, "range", anchor=anchor, weight=700, mono=True)
-    for at in range(0, strip.last + 1, strip.last // 4):
-        if all(abs(x(at) - other) > 40 for other in taken):
-            anchor = "end" if at == strip.last else "start" if at == 0 else "middle"
-            drawing.text(x(at), y + 18, f"{at}", "muted", anchor=anchor, mono=True)
-    at = x(min(state.goal, strip.last))
-    drawing.path(f"M{at} {y + 22} L{at - 6} {y + 31} H{at + 6} Z", fill="ink")
-    text = f"goal {state.goal_name}"
-    half = 4 * len(text)
-    drawing.text(
-        min(max(at, _LEFT + half), _TREE_RIGHT - half), y + 43, text, anchor="middle", mono=True, weight=700
+    strip, span = state.strips[0], state.span
+    ticks = "".join(
+        f"M{_at(at, strip)} {y} V{y + 5}" for at in range(0, strip.last + 1, strip.last // 16 or 1)
     )
+    drawing.path(f"M{LEFT} {y} H{_TREE_RIGHT}{ticks}", "line")
+    low, high = _at(span.start, strip), _at(span.end, strip)
+    draw_range(drawing, low, high, y, -6, width=3)
+    edges = name_edges([*zip((low, high), said.edges, strict=True)], LEFT, _TREE_RIGHT)
+    draw_names(drawing, edges, y + 18, "range")
+    quarters = ((_at(at, strip), f"{at}") for at in range(0, strip.last + 1, strip.last // 4))
+    draw_names(drawing, name_where_room(quarters, edges, LEFT, _TREE_RIGHT), y + 18)
+    at = _at(state.goal, strip)
+    drawing.path(pointer(at, y + 22), fill="ink")
+    drawing.label(at, y + 43, f"goal {said.goal}", left=LEFT, right=_TREE_RIGHT, mono=True, weight=700)
 
 
 def _lens(drawing: Drawing, state: WalkState) -> None:
     """One strip per level, each the table on the way to where the walk is."""
     for number, strip in enumerate(state.strips):
         level, top = len(state.strips) - number, _TOP + number * _LENS_STEP
-        never = ", never visited" if level < state.unvisited_below else ""
-        drawing.text(_LEFT, top - 7, f"{strip.label}{never}", weight=600)
+        drawing.text(LEFT, top - 7, f"{strip.label}{_never(state, number)}", weight=600)
         drawing.text(_TREE_RIGHT, top - 7, strip.note, "muted", size=11, anchor="end")
         if not strip.cells:
-            drawing.path(
-                f"M{_LEFT} {top} H{_TREE_RIGHT} V{top + STRIP_HEIGHT} H{_LEFT} Z", "line", dash="3 3"
-            )
+            drawing.path(box(LEFT, top, _TREE_RIGHT, top + STRIP_HEIGHT), "line", dash="3 3")
             continue
-        draw_boxes(drawing, strip, _LEFT, _TREE_RIGHT, top)
-        draw_borders(drawing, strip, _LEFT, _TREE_RIGHT, top)
-        low, high = (x_of(at, strip, _LEFT, _TREE_RIGHT) for at in strip.focus)
+        draw_boxes(drawing, strip, LEFT, _TREE_RIGHT, top)
+        draw_borders(drawing, strip, LEFT, _TREE_RIGHT, top)
         if number + 1 < len(state.strips) and state.strips[number + 1].cells:
+            low, high = _at(strip.focus[0], strip), _at(strip.focus[1], strip)
             wide = max(high, low + 3)
-            draw_wedge(drawing, low, wide, top + STRIP_HEIGHT, _LEFT, _TREE_RIGHT, top + _LENS_STEP)
-        draw_texts(drawing, strip, _LEFT, _TREE_RIGHT, top)
+            draw_wedge(drawing, low, wide, top + STRIP_HEIGHT, LEFT, _TREE_RIGHT, top + _LENS_STEP)
+        draw_texts(drawing, strip, LEFT, _TREE_RIGHT, top)
         for place in (*state.path, *([state.entry] if state.entry else [])):
             if place.level == level:
-                now = place == state.entry
-                _ring(drawing, place, strip, top, STRIP_HEIGHT, "ink", 4 if now else 2)
+                _ring(drawing, place, strip, top, STRIP_HEIGHT, "ink", 4 if place == state.entry else 2)
         _under(drawing, state, strip, level, top + STRIP_HEIGHT)
 
 
@@ -221,56 +263,163 @@ def _under(drawing: Drawing, state: WalkState, strip: Strip, level: int, top: in
     """Below a strip: what was visited of it, the range, and the goal."""
     for visited in state.visited:
         if visited.level == level and visited.first < strip.last and visited.last > strip.first:
-            low, high = (x_of(at, strip, _LEFT, _TREE_RIGHT) for at in (visited.first, visited.last))
+            low, high = _at(visited.first, strip), _at(visited.last, strip)
             drawing.rect(low, top + 3, max(2, high - low), 4, drawing.palette["ink"])
     if state.span.overlap(strip.first, strip.last - strip.first):
-        low, high = (x_of(at, strip, _LEFT, _TREE_RIGHT) for at in (state.span.start, state.span.end))
-        drawing.path(f"M{low} {top + 16} V{top + 11} H{max(high, low + 2)} V{top + 16}", "range", width=2)
+        draw_range(drawing, _at(state.span.start, strip), _at(state.span.end, strip), top + 11, 5)
     if strip.first <= state.goal < strip.last:
-        x = x_of(state.goal, strip, _LEFT, _TREE_RIGHT)
-        drawing.path(f"M{x} {top + 10} L{x - 5} {top + 19} H{x + 5} Z", fill="ink")
+        drawing.path(pointer(_at(state.goal, strip), top + 10, 5), fill="ink")
 
 
-# ---- code and log --------------------------------------------------------------------------------------
+# ---- the code ------------------------------------------------------------------------------------------
 
 
-def _code(drawing: Drawing, state: WalkState) -> None:
+def _code(drawing: Drawing, said: WalkWords) -> None:
     """The call in our own words, the lines at which it is marked."""
-    height = len(state.code) * _CODE_LINE + 14
+    height = len(said.code) * _CODE_LINE + 14
     drawing.text(_SIDE, _TOP - 14, "what the call does", weight=700)
-    drawing.rect(_SIDE, _TOP - 4, _RIGHT - _SIDE, height, drawing.palette["hole"], "grid")
-    for number, (key, indent, text) in enumerate(state.code):
+    drawing.rect(_SIDE, _TOP - 4, RIGHT - _SIDE, height, drawing.palette["hole"], "grid")
+    for number, (key, indent, text) in enumerate(said.code):
         y = _TOP + 12 + number * _CODE_LINE
-        now = key == state.code_key
+        now = key == said.code_key
         if now:
-            drawing.rect(_SIDE + 1, y - 12, _RIGHT - _SIDE - 2, _CODE_LINE, drawing.palette["leaf1"])
+            drawing.rect(_SIDE + 1, y - 12, RIGHT - _SIDE - 2, _CODE_LINE, drawing.palette["leaf1"])
             drawing.rect(_SIDE + 1, y - 12, 4, _CODE_LINE, drawing.palette["ink"])
         drawing.text(_SIDE + 12 + 14 * indent, y, text, mono=True, size=11, weight=700 if now else 400)
 
 
-def _log(drawing: Drawing, state: WalkState, top: int) -> None:
-    """The last steps in a few words each, the newest at the end."""
-    drawing.text(_SIDE, top - 8, "event log", weight=700)
-    drawing.text(_RIGHT, top - 8, "newest last", "muted", size=11, anchor="end")
-    drawing.rect(_SIDE, top, _RIGHT - _SIDE, LOG_LINES * _LOG_LINE + 10, drawing.palette["paper"], "grid")
-    for number, (step, text) in enumerate(state.log):
-        y = top + 19 + number * _LOG_LINE
-        now = step == state.at + 1
-        if now:
-            drawing.rect(_SIDE + 1, y - 14, _RIGHT - _SIDE - 2, _LOG_LINE, drawing.palette["leaf1"])
-            drawing.rect(_SIDE + 1, y - 14, 4, _LOG_LINE, drawing.palette["ink"])
-        drawing.text(
-            _SIDE + 44, y, f"{step}", "muted" if not now else "ink", anchor="end", mono=True, size=11
-        )
-        drawing.text(_SIDE + 52, y, text, size=11, weight=700 if now else 400)
+# ---- the rail ------------------------------------------------------------------------------------------
 
 
-def _counters(drawing: Drawing, state: WalkState, y: int) -> None:
-    x = _LEFT
-    for value, caption in state.counters:
-        drawing.text(x, y, value, size=20, weight=700)
-        x += 13 * len(value) + 6
-        drawing.text(x, y, caption, "muted")
-        x += 7 * len(caption) + 24
-    if state.totals:
-        drawing.text(_RIGHT, y, state.totals, "muted", anchor="end")
+class _Rail:
+    """The tracks of mmu_lock, RCU and the events from `top` on, and where each step is on them."""
+
+    def __init__(self, drawing: Drawing, state: WalkState, top: int) -> None:
+        self.drawing, self.state, self.top = drawing, state, top
+        shown = len(state.rail.kinds)
+        self.steps = max(shown, _HIDDEN_ROOM if state.hidden else 2)
+        self.room = _TREE_RIGHT - 6 - LEFT - _TRACKS
+        self.last = self.x(shown if state.hidden else self.steps)
+
+    def x(self, step: int) -> int:
+        """Where `step` begins."""
+        return LEFT + _TRACKS + self.room * step // self.steps
+
+    def draw(self) -> None:
+        """The legend, locks, events, a veil over what is to come, and where the call is now."""
+        rail = self.state.rail
+        seen = [entry for entry in _GLYPH_NAMES if {*entry[1]} & {*rail.kinds}]
+        self.drawing.keys(self.top - 8, (_key(self.drawing, *entry) for entry in seen))
+        self._lock("mmu_lock", rail.dropped, self.top + 8)
+        self._lock("RCU", rail.no_rcu, self.top + 28)
+        if self.room // self.steps >= _GLYPH_ROOM:
+            self.drawing.text(LEFT, self.top + 57, "events")
+            for step, kind in enumerate(rail.kinds):
+                _GLYPHS[kind](self.drawing, (self.x(step) + self.x(step + 1)) // 2, self.top + 53)
+        else:
+            self._ticks()
+        self._now()
+
+    def _lock(self, name: str, gaps: tuple[tuple[int, int], ...], y: int) -> None:
+        self.drawing.text(LEFT, y + 9, name)
+        self.drawing.rect(self.x(0), y, self.last - self.x(0), 11, self.drawing.palette["muted"])
+        for first, end in gaps:
+            low, high = self.x(first), min(max(self.x(end), self.x(first) + 2), self.last)
+            if low < high:
+                self.drawing.rect(low, y, high - low, 11, self.drawing.fill("crossing"), "line")
+
+    def _ticks(self) -> None:
+        for number, (name, kinds) in enumerate(_TICK_ROWS):
+            y = self.top + 46 + 11 * number
+            self.drawing.text(LEFT, y + 9, name, size=11)
+            columns = sorted({self.x(n) for n, kind in enumerate(self.state.rail.kinds) if kind in kinds})
+            if columns:
+                self.drawing.path("".join(f"M{at} {y} V{y + 9}" for at in columns), "ink")
+
+    def _now(self) -> None:
+        begin, end = self.x(self.state.at), self.x(self.state.at + 1)
+        at, half = (begin + end) // 2, max((end - begin) // 2, 3)
+        top, bottom = self.top + 4, self.top + 80
+        if not self.state.hidden and end < self.last:
+            self.drawing.path(box(end + 1, top, self.last + 1, bottom), fill="paper", opacity=".62")
+        self.drawing.path(box(at - half, top, at + half, bottom), "ink", width=2)
+        self.drawing.path(pointer(at, bottom + 3), fill="ink")
+        number = f"{self.state.at + 1}"
+        text = number if self.state.hidden else f"{number} of {len(self.state.rail.kinds)}"
+        self.drawing.label(at, bottom + 25, text, left=LEFT + _TRACKS, right=_TREE_RIGHT, mono=True)
+
+
+_Glyph = Callable[[Drawing, int, int], None]
+
+
+def _dot(drawing: Drawing, x: int, y: int) -> None:
+    drawing.circle(x, y, 4, "muted")
+
+
+def _dash(drawing: Drawing, x: int, y: int) -> None:
+    drawing.rect(x - 5, y - 1, 10, 3, drawing.palette["crossing-mark"])
+
+
+def _sheet(drawing: Drawing, x: int, y: int) -> None:
+    drawing.path(box(x - 3, y - 5, x + 4, y + 5), "crossing-mark", width=2)
+
+
+def _arrow(drawing: Drawing, x: int, y: int) -> None:
+    bow = f"M{x - 2} {y - 6} L{x - 6} {y - 2} L{x - 2} {y + 2} M{x - 6} {y - 2} H{x + 4} V{y + 5} H{x - 3}"
+    drawing.path(bow, "ink", width=2)
+
+
+def _full_diamond(drawing: Drawing, x: int, y: int) -> None:
+    drawing.path(diamond(x, y, 6), fill="split-mark")
+
+
+def _open_diamond(drawing: Drawing, x: int, y: int) -> None:
+    drawing.path(diamond(x, y), "split-mark", width=2)
+
+
+def _cross(drawing: Drawing, x: int, y: int) -> None:
+    drawing.path(cross(x, y), "bad", width=3)
+
+
+def _bar(drawing: Drawing, x: int, y: int) -> None:
+    drawing.rect(x - 1, y - 6, 3, 12, drawing.palette["ink"])
+
+
+def _person(drawing: Drawing, x: int, y: int) -> None:
+    drawing.path(f"M{x - 6} {y + 5} L{x} {y - 6} L{x + 6} {y + 5} Z", fill="bad")
+
+
+_GLYPHS: dict[str, _Glyph] = {
+    "start": _bar,
+    "visit": _dot,
+    "drop": _dash,
+    "resched": _dash,
+    "page": _sheet,
+    "refused": _cross,
+    "retake": _arrow,
+    "store": _open_diamond,
+    "split": _full_diamond,
+    "lost": _cross,
+    "fail": _cross,
+    "other": _person,
+    "free": _sheet,
+    "return": _bar,
+}
+"""By kind of step: a shape for each thing that happens, so that none depends on its colour."""
+_GLYPH_NAMES = (
+    ("visit", ("visit",)),
+    ("drop", ("drop", "resched")),
+    ("page", ("page", "free")),
+    ("retake", ("retake",)),
+    ("store", ("store",)),
+    ("split", ("split",)),
+    ("other thread", ("other",)),
+    ("failed", ("lost", "refused", "fail")),
+)
+"""What the legend calls the glyph of these kinds."""
+_TICK_ROWS = (("visits", ("visit",)), ("drops", ("drop", "resched")), ("splits", ("split",)))
+"""Where a call is too long for glyphs: a row of ticks for these kinds."""
+
+
+def _key(drawing: Drawing, name: str, kinds: tuple[str, ...]) -> Key:
+    return Key(lambda x, y: _GLYPHS[kinds[0]](drawing, x + 6, y - 4), 12, name)

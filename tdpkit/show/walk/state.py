@@ -1,7 +1,7 @@
-"""The walk stepper's state: the tables of a recorded call at one step, ready to be drawn or read out.
+"""The walk stepper's state: the tables of a recorded call at one step, read into strips.
 
-:func:`walk_state` brings the call's tables to the step and reads them; it draws nothing. A small machine is
-shown whole, every level on one axis of frames; of a large one, the tables on the way to where the walk is.
+:func:`walk_state` brings the call's tables to the step and reads them. A small machine is shown whole, every
+level on one axis of frames; of a large one, the tables on the way to where the walk is.
 """
 
 from __future__ import annotations
@@ -13,14 +13,22 @@ from typing import NamedTuple
 from tdpkit.engine.gfn import PG_LEVEL_4K, GfnRange, format_gfn
 from tdpkit.engine.spte import PT_PAGE_SIZE_MASK, SPTE_MMU_PRESENT_MASK, is_shadow_present_pte, spte_to_pfn
 from tdpkit.engine.tree import table_at
-from tdpkit.lab.split_call import SplitCall, Step
+from tdpkit.lab.split_call import CallStep, SplitCall
 from tdpkit.lab.words import count_of
 
 from ..strips import Cell, Strip, join_cells, runs_of_entries
-from . import words
+
+WHOLE_FRAMES = 256
+"""Machines of at most this many frames are drawn whole, and their frames written as plain numbers."""
+STANDING = frozenset(
+    ("visit", "drop", "resched", "page", "refused", "retake", "store", "split", "lost", "fail", "other")
+)
+"""Kinds of step at which the walk stands on an entry: not before its first visit, nor after its last."""
+_LEAST_ENTRIES = 16
+"""A strip of a large machine shows at least so many entries of its table, and all that matters."""
 
 
-class Place(NamedTuple):
+class EntrySpan(NamedTuple):
     """The frames [first, last) of one entry, or of entries side by side, of `level`."""
 
     level: int
@@ -46,47 +54,37 @@ class Rail(NamedTuple):
 
 
 class WalkState(NamedTuple):
-    """All that the picture and the text show. Steps count from 0; what is read out counts them from 1."""
+    """All that the picture, the text and the table are made from. Steps count from 0."""
 
+    call: SplitCall
     at: int
-    title: str
-    answer: str
-    role: str
-    """How the answer is to be taken: "ink", "good", "bad" or "crossing-mark"."""
+    hidden: bool
+    """What is to come is not shown."""
     whole: bool
     """All frames on one axis; otherwise each strip is one table."""
     strips: tuple[Strip, ...]
     """One per level, from the root's down."""
-    unvisited_below: int
-    """Levels below this one are never visited."""
-    entry: Place | None
+    entry: EntrySpan | None
     """Where the walk stands."""
-    path: tuple[Place, ...]
+    path: tuple[EntrySpan, ...]
     """The entries above it, from the root down."""
-    goal: int
-    goal_name: str
-    span: GfnRange
-    span_names: tuple[str, str]
     visited: tuple[Visited, ...]
-    code: tuple[words.CodeLine, ...]
-    code_key: str
-    log: tuple[tuple[int, str], ...]
-    """(step from 1, words), newest last."""
-    pills: tuple[tuple[str, str], ...]
-    counters: tuple[tuple[str, str], ...]
-    totals: str
-    """Empty where what is to come is hidden."""
-    legend: tuple[tuple[str, str], ...]
     rail: Rail
-    trace: tuple[str, ...]
-    hidden: bool
-    """What is to come is not shown."""
 
+    @property
+    def step(self) -> CallStep:
+        """The step of the call at which it stands."""
+        return self.call.steps[self.at]
 
-LOG_LINES = 7
-"""Steps in the log, at most."""
-_LEAST_ENTRIES = 16
-"""A strip of a large machine shows at least so many entries of its table, and all that matters."""
+    @property
+    def goal(self) -> int:
+        """The first frame that the walk has not passed."""
+        return self.step.goal
+
+    @property
+    def span(self) -> GfnRange:
+        """The range of the call."""
+        return self.call.span
 
 
 def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
@@ -96,60 +94,53 @@ def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
     """
     step = call.go(at)
     stand = _stand(call, at)
-    whole = words.is_whole(call)
-    reader = _Reader(call, at)
+    whole = is_whole(call)
+    reader = _TableReader(call, at)
     shown = call.steps[: at + 1] if hidden else call.steps
-    strips = tuple(reader.whole_strips() if whole else reader.lens(stand))
-    said, role = words.describe(call, at)
-    kinds = {cell.kind for strip in strips for cell in strip.cells}
     place = None
     if stand:
-        place = Place(stand.level, stand.gfn, stand.gfn + call.geometry.pages(stand.level))
+        place = EntrySpan(stand.level, stand.gfn, stand.gfn + call.geometry.pages(stand.level))
     return WalkState(
+        call=call,
         at=at,
-        title=words.title(call),
-        answer=f"Step {at + 1}{'' if hidden else f' of {len(call.steps)}'}: {said}",
-        role=role,
+        hidden=hidden,
         whole=whole,
-        strips=strips,
-        unvisited_below=call.min_level,
-        entry=place if step.kind in words.STANDING else None,
+        strips=tuple(reader.whole_strips() if whole else reader.lens(stand)),
+        entry=place if step.kind in STANDING else None,
         path=tuple(_path(call, place)),
-        goal=step.goal,
-        goal_name=words.name_frame(call, step.goal),
-        span=call.span,
-        span_names=(words.name_frame(call, call.span.start), words.name_frame(call, call.span.end)),
         visited=tuple(_visited(call, at, whole)),
-        code=words.code(call),
-        code_key=words.code_key(call, at),
-        log=tuple((n + 1, words.log_line(call, n)) for n in range(max(0, at + 1 - LOG_LINES), at + 1)),
-        pills=words.pills(call, step),
-        counters=words.counters(step),
-        totals="" if hidden else words.totals(call),
-        legend=tuple((kind, name) for kind, name in words.kind_names(call).items() if kind in kinds),
         rail=Rail(
             tuple(step.kind for step in shown),
             tuple(_runs(not step.held for step in shown)),
             tuple(_runs(not step.rcu for step in shown)),
         ),
-        trace=step.trace,
-        hidden=hidden,
     )
 
 
-def _stand(call: SplitCall, at: int) -> Step | None:
+def is_whole(call: SplitCall) -> bool:
+    """The machine is small enough to be drawn on one axis of frames."""
+    return call.geometry.root_pages <= WHOLE_FRAMES
+
+
+def _name_level(call: SplitCall, level: int) -> str:
+    """How much an entry of `level` covers: ``4 frames each``, ``2M per entry``."""
+    pages = call.geometry.pages(level)
+    return f"{count_of(pages, 'frame')} each" if is_whole(call) else f"{format_gfn(pages)} per entry"
+
+
+def _stand(call: SplitCall, at: int) -> CallStep | None:
     """The step that says which entry the walk stands on, or stood on last."""
-    while at and call.steps[at].kind not in words.STANDING:
+    while at and call.steps[at].kind not in STANDING:
         at -= 1
     return call.steps[at] if at else None
 
 
-def _path(call: SplitCall, place: Place | None) -> Iterator[Place]:
+def _path(call: SplitCall, place: EntrySpan | None) -> Iterator[EntrySpan]:
     """The entries above `place`."""
     if place:
         for level in range(call.geometry.root_level, place.level, -1):
             first = call.geometry.gfn_round_for_level(place.first, level)
-            yield Place(level, first, first + call.geometry.pages(level))
+            yield EntrySpan(level, first, first + call.geometry.pages(level))
 
 
 def _runs(flags: Iterable[bool]) -> Iterator[tuple[int, int]]:
@@ -182,7 +173,7 @@ def _visited(call: SplitCall, at: int, whole: bool) -> Iterator[Visited]:
         yield run
 
 
-class _Reader:
+class _TableReader:
     """Reads strips out of a call's tables as they are."""
 
     def __init__(self, call: SplitCall, at: int) -> None:
@@ -206,7 +197,7 @@ class _Reader:
             pages = self.geometry.pages(level)
             yield Strip(
                 f"level {level}",
-                words.name_level(self.call, level),
+                _name_level(self.call, level),
                 0,
                 self.geometry.root_pages,
                 named,
@@ -221,7 +212,7 @@ class _Reader:
                 if spte & (SPTE_MMU_PRESENT_MASK | PT_PAGE_SIZE_MASK) == SPTE_MMU_PRESENT_MASK:
                     yield spte_to_pfn(spte), base + index * self.geometry.pages(level)
 
-    def lens(self, stand: Step | None) -> Iterator[Strip]:
+    def lens(self, stand: CallStep | None) -> Iterator[Strip]:
         """The tables on the way to where the walk is, one per level, each enlarging an entry of the last."""
         at = self._frame_in_focus(stand)
         for level in range(self.geometry.root_level, 0, -1):
@@ -244,7 +235,7 @@ class _Reader:
             else:
                 note = "no table: nothing mapped"
             focus = self.geometry.gfn_round_for_level(at, level)
-            label = f"level {level} · {words.name_level(self.call, level)}"
+            label = f"level {level} · {_name_level(self.call, level)}"
             yield Strip(label, note, first, last, cells, (focus, focus + pages))
 
     def _stretch(self, cells: Iterable[Cell], at: int, level: int) -> tuple[int, int]:
@@ -270,7 +261,7 @@ class _Reader:
                 part = Cell(at, at + each, cell.kind)
                 yield part._replace(text=self._word(part, level))
 
-    def _frame_in_focus(self, stand: Step | None) -> int:
+    def _frame_in_focus(self, stand: CallStep | None) -> int:
         """The goal, if the walk's entry holds it, so that the strips below show where it leads."""
         if stand is None:
             return self.call.span.start
@@ -314,9 +305,9 @@ class _Reader:
         """What a cell is: of a toy how many, of a large machine how many of which size."""
         number = (cell.last - cell.first) // self.geometry.pages(level)
         if cell.kind == "hole":
-            return "none" if words.is_whole(self.call) else "not mapped"
+            return "none" if is_whole(self.call) else "not mapped"
         if cell.kind == "table":
             return "table" if number == 1 else f"{number} tables"
-        if words.is_whole(self.call):
+        if is_whole(self.call):
             return "leaf" if number == 1 else count_of(number, "leaf", "leaves")
         return f"{number} × {self.geometry.level(level).label}"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import NamedTuple
 
 from tdpkit.engine.gfn import format_gfn
 from tdpkit.engine.spte import is_last_spte, is_shadow_present_pte
-from tdpkit.lab.split_call import SplitCall, Step
+from tdpkit.lab.split_call import CallStep, SplitCall
 from tdpkit.lab.words import count_of, group_digits
 
-WHOLE_FRAMES = 256
-"""Machines of at most this many frames are drawn whole, and their frames written as plain numbers."""
+from .state import WalkState, is_whole
 
 OTHER_THREAD = {
     "drop_zap": "zaps this leaf",
@@ -22,16 +20,58 @@ OTHER_THREAD = {
 }
 """What the other thread does, by the race's name (tdpkit.lab.worlds.RACES)."""
 
-
-STANDING = frozenset(
-    ("visit", "drop", "resched", "page", "refused", "retake", "store", "split", "lost", "fail", "other")
-)
-"""Kinds of step at which the walk stands on an entry: not before its first visit, nor after its last."""
+LOG_LINES = 7
+"""Steps in the log, at most."""
 
 
-def is_whole(call: SplitCall) -> bool:
-    """The machine is small enough to be drawn on one axis of frames."""
-    return call.geometry.root_pages <= WHOLE_FRAMES
+class WalkWords(NamedTuple):
+    """All that is said of one state; steps count from 1."""
+
+    title: str
+    answer: str
+    role: str
+    """The answer's colour: "ink", "good", "bad" or "crossing-mark"."""
+    goal: str
+    """The goal's frame."""
+    edges: tuple[str, str]
+    """The frames of the range's start and end."""
+    code: tuple[CodeLine, ...]
+    code_key: str
+    """The lines of the code at which the call is."""
+    log: tuple[tuple[int, str], ...]
+    """(step, words), newest last."""
+    pills: tuple[tuple[str, str], ...]
+    """(text, role) of the locks and of the page in hand."""
+    counters: tuple[tuple[str, str], ...]
+    """(value, caption) of what happened so far."""
+    totals: str
+    """What the whole call comes to; empty where what is to come is hidden."""
+    legend: tuple[tuple[str, str], ...]
+    """(kind, name) of each kind of cell in sight."""
+
+
+def walk_words(state: WalkState) -> WalkWords:
+    """Put `state` into words."""
+    call, at, step = state.call, state.at, state.step
+    said, role = _describe(call, at)
+    kinds = {cell.kind for strip in state.strips for cell in strip.cells}
+    return WalkWords(
+        title=_title(call),
+        answer=f"Step {at + 1}{'' if state.hidden else f' of {len(call.steps)}'}: {said}",
+        role=role,
+        goal=name_frame(call, step.goal),
+        edges=(name_frame(call, call.span.start), name_frame(call, call.span.end)),
+        code=_code(call),
+        code_key=_code_key(call, at),
+        log=tuple((n + 1, log_line(call, n)) for n in range(max(0, at + 1 - LOG_LINES), at + 1)),
+        pills=_pills(call, step),
+        counters=_counters(step),
+        totals="" if state.hidden else _totals(call),
+        legend=tuple((kind, name) for kind, name in _kind_names(call).items() if kind in kinds),
+    )
+
+
+# ---- names ---------------------------------------------------------------------------------------------
 
 
 def name_frame(call: SplitCall, gfn: int) -> str:
@@ -39,7 +79,7 @@ def name_frame(call: SplitCall, gfn: int) -> str:
     return str(gfn) if is_whole(call) else format_gfn(gfn)
 
 
-def name_span(call: SplitCall) -> str:
+def _name_span(call: SplitCall) -> str:
     """The range of the call."""
     return f"[{name_frame(call, call.span.start)}, {name_frame(call, call.span.end)})"
 
@@ -49,26 +89,20 @@ def name_entry(call: SplitCall, gfn: int, level: int) -> str:
     return f"level {level} entry at {name_frame(call, gfn)}"
 
 
-def name_level(call: SplitCall, level: int) -> str:
-    """What an entry of `level` covers: ``4 frames each``, ``2M per entry``."""
-    pages = call.geometry.pages(level)
-    return f"{count_of(pages, 'frame')} each" if is_whole(call) else f"{format_gfn(pages)} per entry"
-
-
-def title(call: SplitCall) -> str:
+def _title(call: SplitCall) -> str:
     """What the call is."""
     what = "Split only what crosses" if call.only_cross_boundary else "Split every huge leaf"
-    return f"{what}: {name_span(call)}, mmu_lock {'shared' if call.shared else 'exclusive'}"
+    return f"{what}: {_name_span(call)}, mmu_lock {'shared' if call.shared else 'exclusive'}"
 
 
-def _edges(call: SplitCall, step: Step) -> list[str]:
+def _edges(call: SplitCall, step: CallStep) -> list[str]:
     """Names of the edges that the entry crosses."""
     last = step.gfn + call.geometry.pages(step.level)
     edges = (("start", call.span.start), ("end", call.span.end))
     return [name for name, edge in edges if step.gfn < edge < last]
 
 
-class Found(NamedTuple):
+class Finding(NamedTuple):
     """What a visit finds: in a few words, in a sentence, and which test of the pseudo-code ends it."""
 
     short: str
@@ -76,34 +110,34 @@ class Found(NamedTuple):
     line: str
 
 
-def found(call: SplitCall, step: Step) -> Found:
+def _found(call: SplitCall, step: CallStep) -> Finding:
     """What the visit `step` finds at its entry, the reschedule aside."""
     if not is_shadow_present_pte(step.old_spte):
-        return Found("nothing mapped", "maps nothing", "skip")
+        return Finding("nothing mapped", "maps nothing", "skip")
     if not is_last_spte(step.old_spte, step.level):
         if step.level > call.min_level:
-            return Found("table", "points to a table", "skip")
+            return Finding("table", "points to a table", "skip")
         below = f"points to a table, and the walk does not go below level {call.min_level}"
-        return Found("table", below, "skip")
+        return Finding("table", below, "skip")
     if not call.only_cross_boundary:
-        return Found("huge leaf", "is a huge leaf above the target level: to be split", "skip")
+        return Finding("huge leaf", "is a huge leaf above the target level: to be split", "skip")
     if not call.would_split(step.gfn, step.level, step.old_spte):
-        return Found("leaf inside", "is a leaf that lies inside the range: it stays whole", "inside")
+        return Finding("leaf inside", "is a leaf that lies inside the range: it stays whole", "inside")
     first, *more = _edges(call, step)
     if call.span.start == call.span.end:
-        return Found(
+        return Finding(
             "crosses start = end", "is a leaf that crosses the start, which is the end too", "inside"
         )
     both = "".join(f" and the {edge}" for edge in more)
     short = ", ".join((first, *more))
-    return Found(f"crosses {short}", f"is a leaf that crosses the {first}{both}", "inside")
+    return Finding(f"crosses {short}", f"is a leaf that crosses the {first}{both}", "inside")
 
 
 def _is_split_next(call: SplitCall, at: int) -> bool:
     return call.steps[at + 1].kind in ("drop", "store")
 
 
-def describe(call: SplitCall, at: int) -> tuple[str, str]:
+def _describe(call: SplitCall, at: int) -> tuple[str, str]:
     """The sentence of step `at` (from 0), and the role of its words."""
     step = call.steps[at]
     entry = name_entry(call, step.gfn, step.level)
@@ -182,7 +216,7 @@ def _visit(call: SplitCall, at: int) -> str:
         return (
             f"{text}is not looked at: a reschedule is due, and the walk has moved on since it last came back."
         )
-    text += found(call, step).long
+    text += _found(call, step).long
     if _is_split_next(call, at):
         text += "; a page is in hand" if step.page is not None else "; no page is in hand"
     text += "."
@@ -210,11 +244,11 @@ def log_line(call: SplitCall, at: int) -> str:
     entry = f"L{step.level} {name_frame(call, step.gfn)}"
     if step.kind == "visit":
         resched = step.due and call.steps[at + 1].kind == "resched"
-        return f"visit {entry}: {'must resched' if resched else found(call, step).short}"
+        return f"visit {entry}: {'must resched' if resched else _found(call, step).short}"
     if step.kind == "retake":
         return f"locks taken; goal {name_frame(call, step.goal)}" if step.rcu else "mmu_lock taken"
     words = {
-        "start": f"call on {name_span(call)}",
+        "start": f"call on {_name_span(call)}",
         "drop": "RCU, mmu_lock let go: page",
         "resched": "RCU, mmu_lock let go: resched",
         "page": "allocate a page",
@@ -238,7 +272,7 @@ class CodeLine(NamedTuple):
     text: str
 
 
-def code(call: SplitCall) -> tuple[CodeLine, ...]:
+def _code(call: SplitCall) -> tuple[CodeLine, ...]:
     """The call in our own words, as this form and this lock have it."""
     lines = [
         CodeLine("walk", 0, f"for each entry, down to level {call.min_level}:"),
@@ -264,12 +298,12 @@ def code(call: SplitCall) -> tuple[CodeLine, ...]:
     return tuple(line for line in lines if line.key not in left_out)
 
 
-def code_key(call: SplitCall, at: int) -> str:
+def _code_key(call: SplitCall, at: int) -> str:
     """The key of the lines of :func:`code` at which the call is at step `at`."""
     step = call.steps[at]
     if step.kind == "visit":
         resched = step.due and call.steps[at + 1].kind == "resched"
-        return "resched" if resched else found(call, step).line
+        return "resched" if resched else _found(call, step).line
     if step.kind == "other":
         return "store" if step.held else "page"
     if step.kind == "retake":
@@ -279,7 +313,7 @@ def code_key(call: SplitCall, at: int) -> str:
     )
 
 
-def pills(call: SplitCall, step: Step) -> tuple[tuple[str, str], ...]:
+def _pills(call: SplitCall, step: CallStep) -> tuple[tuple[str, str], ...]:
     """(text, role) of the locks and of the page in hand."""
     mode = "read" if call.shared else "write"
     return (
@@ -289,7 +323,7 @@ def pills(call: SplitCall, step: Step) -> tuple[tuple[str, str], ...]:
     )
 
 
-def counters(step: Step) -> tuple[tuple[str, str], ...]:
+def _counters(step: CallStep) -> tuple[tuple[str, str], ...]:
     """(value, caption) of what happened so far."""
     return (
         (group_digits(step.visits), "visit" if step.visits == 1 else "visits"),
@@ -299,7 +333,7 @@ def counters(step: Step) -> tuple[tuple[str, str], ...]:
     )
 
 
-def totals(call: SplitCall) -> str:
+def _totals(call: SplitCall) -> str:
     """What the whole call comes to."""
     last = call.steps[-1]
     return (
@@ -308,7 +342,7 @@ def totals(call: SplitCall) -> str:
     )
 
 
-def kind_names(call: SplitCall) -> dict[str, str]:
+def _kind_names(call: SplitCall) -> dict[str, str]:
     """What each kind of cell is called in the legend, in its order."""
     levels = range(call.geometry.max_leaf_level, 0, -1)
     whole = is_whole(call)
@@ -318,31 +352,3 @@ def kind_names(call: SplitCall) -> dict[str, str]:
     }
     due = "crosses an edge: to be split" if call.only_cross_boundary else "to be split"
     return {**leaf, "table": "table", "hole": "not mapped", "crossing": due, "split": "made by a split"}
-
-
-_TABLE_STEPS = 12
-"""The table shows so many steps on either side."""
-
-
-def walk_table(call: SplitCall, at: int, *, hidden: bool = False) -> str:
-    """The steps around `at` (from 0) as an HTML table: the picture's text twin."""
-    first = max(0, at - _TABLE_STEPS)
-    last = at + 1 if hidden else min(len(call.steps), at + _TABLE_STEPS + 1)
-    heads = ("step", "event", "entry", "mmu_lock", "RCU", "visits", "splits")
-    rows = ["<tr>" + "".join(f'<th scope="col">{head}</th>' for head in heads) + "</tr>"]
-    for number in range(first, last):
-        step = call.steps[number]
-        cells = (
-            f"{number + 1}",
-            log_line(call, number),
-            name_entry(call, step.gfn, step.level) if step.level and step.kind in STANDING else "",
-            "held" if step.held else "dropped",
-            "held" if step.rcu else "not held",
-            group_digits(step.visits),
-            group_digits(step.splits),
-        )
-        here = ' aria-current="step" style="font-weight:bold"' if number == at else ""
-        rows.append(f"<tr{here}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
-    shown = f"steps {first + 1} to {last}{'' if hidden else f' of {len(call.steps)}'}"
-    said, _ = describe(call, at)
-    return f"<table><caption>{escape(title(call))}, {shown}. {escape(said)}</caption>{''.join(rows)}</table>"

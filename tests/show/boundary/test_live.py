@@ -77,11 +77,11 @@ def test_an_unknown_preset_is_refused_with_those_there_are():
 def test_the_kind_switch_flips_word_hatch_and_counter(toy):
     toy.action_buttons.value = "zap"
     td = toy.picture.value
-    assert ("lost" in toy.state.answer, "-lost)" in td, "frames lost outside" in td) == (True,) * 3
+    assert ("lost" in toy.words.answer, "-lost)" in td, "frames lost outside" in td) == (True,) * 3
     toy.kind_buttons.value = "plain"
     plain = toy.picture.value
     assert span(toy) == (5, 12)
-    assert ("lost" in toy.state.answer, "-lost)" in plain, "frames lost outside" in plain) == (False,) * 3
+    assert ("lost" in toy.words.answer, "-lost)" in plain, "frames lost outside" in plain) == (False,) * 3
     assert "-refaulted)" in plain
     assert "frames to re-fault outside" in plain
     toy.kind_buttons.value = "TD"
@@ -225,7 +225,7 @@ def test_picture_text_and_table_are_of_the_state(preset):
     assert boundary_svg(explorer.state, LIVE, "ids") in picture_of(explorer)
     assert explorer._table() == boundary_table(explorer.state)
     assert explorer._text() == boundary_text(explorer.state)
-    assert explorer._text().startswith(f"{explorer.state.title}. {explorer.state.answer}")
+    assert explorer._text().startswith(f"{explorer.words.title}. {explorer.words.answer}")
 
 
 def test_menus_and_buttons_offer_what_there_is(toy):

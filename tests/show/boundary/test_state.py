@@ -8,9 +8,12 @@ from hypothesis import given, settings
 
 from tdpkit.engine.gfn import Geometry, InvalidTypeError, InvalidValueError, format_gfn, name_gfn, parse_gfn
 from tdpkit.engine.tree import LeafRun
-from tdpkit.lab import guest as guest_module
-from tdpkit.lab.guest import ACTIONS, LAYOUTS, VM_KINDS, Guest, Layout
-from tdpkit.show.boundary.state import WHAT_IF, Cell, boundary_state
+from tdpkit.lab import layouts
+from tdpkit.lab.guest import ACTIONS, VM_KINDS, Guest
+from tdpkit.lab.layouts import Layout
+from tdpkit.show.boundary.state import boundary_state
+from tdpkit.show.boundary.words import WHAT_IF, boundary_words
+from tdpkit.show.strips import Cell
 from tests.oracles import byframe
 
 KINDS = [
@@ -42,7 +45,7 @@ TOY_SPANS = [(5, 12), (0, 32), (3, 4), (17, 19), (15, 25), (24, 31), (31, 32), (
 
 @pytest.fixture(scope="module")
 def guests():
-    return {(name, kind): Guest(name, kind) for name in LAYOUTS for kind in VM_KINDS}
+    return {(name, kind): Guest(name, kind) for name in byframe.GUESTS for kind in VM_KINDS}
 
 
 def strips_of(state) -> list:
@@ -123,7 +126,7 @@ def test_every_frame_of_every_strip_is_what_counting_frames_says(case, kind, act
 def test_a_large_guest_is_drawn_as_a_small_one_with_the_same_leaves(case, kind, action):
     layout, start, end = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guest_module, "_STEPWISE_LEAVES", 0)
+        patch.setattr(layouts, "_STEPWISE_LEAVES", 0)
         large = Guest(layout, kind)
     drawn = boundary_state(large, start, end, action)
     assert drawn == boundary_state(Guest(layout, kind), start, end, action)
@@ -165,8 +168,9 @@ def test_cells_tile_their_strip_and_equal_neighbours_are_one_run(case, kind, act
 def test_the_legend_names_each_kind_that_occurs_once_and_no_other(case, kind, action):
     layout, start, end = case
     state = boundary_state(Guest(layout, kind), start, end, action)
-    named = [kind for kind, _ in state.legend]
-    assert len(named) == len(set(named)) == len({name for _, name in state.legend})
+    legend = boundary_words(state).legend
+    named = [kind for kind, _ in legend]
+    assert len(named) == len(set(named)) == len({name for _, name in legend})
     assert set(named) == {cell.kind for strip in strips_of(state) for cell in strip.cells}
 
 
@@ -255,7 +259,7 @@ def test_the_answer_names_the_kind_of_vm_the_leaves_and_the_numbers(case, kind, 
     layout, start, end = case
     counted = byframe.expected(byframe.Frames(layout), start, end, action)
     state = boundary_state(Guest(layout, kind), start, end, action)
-    assert state.answer.startswith("TD: " if kind == "TD" else "Plain VM: ")
+    assert boundary_words(state).answer.startswith("TD: " if kind == "TD" else "Plain VM: ")
     assert state.kind == kind
     words = []
     if action == "look":
@@ -278,7 +282,7 @@ def test_the_answer_names_the_kind_of_vm_the_leaves_and_the_numbers(case, kind, 
             if counted.splits or action == "split+zap"
             else ["nothing to split"]
         )
-    assert [word for word in words if word not in state.answer] == []
+    assert [word for word in words if word not in boundary_words(state).answer] == []
 
 
 @settings(max_examples=100)
@@ -289,8 +293,9 @@ def test_the_role_of_the_answer_is_bad_exactly_where_a_td_would_lose_frames(case
         byframe.expected(byframe.Frames(layout), start, end, action).outside
     )
     state = boundary_state(Guest(layout, kind), start, end, action)
-    assert state.role == ("good" if not lost else "bad" if kind == "TD" else "ink")
-    assert any(role == "bad" for *_, role in state.counters) == (lost and kind == "TD")
+    words = boundary_words(state)
+    assert words.role == ("good" if not lost else "bad" if kind == "TD" else "ink")
+    assert any(counter.role == "bad" for counter in words.counters) == (lost and kind == "TD")
 
 
 ONE_OF_MANY = r"(?<!\d)(?<!\d )1 (frames|splits|leaves|tables|entries)\b"
@@ -303,7 +308,8 @@ ONE_ARE = r"(?<!\d)(?<!\d )1 frame\b[^.;]*\b(are|them)\b|(?<!\d )1 frame\b[^.;]*
 def test_one_frame_is_singular_and_all_other_counts_are_plural(case, kind, action):
     layout, start, end = case
     state = boundary_state(Guest(layout, kind), start, end, action)
-    texts = [state.answer, *(lens.caption for lens in state.lenses)]
+    words = boundary_words(state)
+    texts = [words.answer, *(caption for caption, _ in words.captions)]
     texts += [cell.text for strip in strips_of(state) for cell in strip.cells]
     assert [text for text in texts if re.search(f"{ONE_OF_MANY}|{MANY_OF_ONE}|{ONE_ARE}", text)] == []
 
@@ -314,14 +320,15 @@ def test_the_counters_say_the_counted_numbers(case, kind, action):
     layout, start, end = case
     counted = byframe.expected(byframe.Frames(layout), start, end, action)
     state = boundary_state(Guest(layout, kind), start, end, action)
-    assert [value for value, *_ in state.counters] == [
+    counters = boundary_words(state).counters
+    assert [counter.value for counter in counters] == [
         spaced(counted.split_visits + counted.zap_visits),
         spaced(len(counted.crossing)),
         spaced(len(counted.splits)),
         spaced(len(counted.splits)),
         spaced(sum(last - first for first, last in counted.outside)),
     ]
-    captions = [caption for _, caption, _ in state.counters]
+    captions = [counter.caption for counter in counters]
     assert captions[1:4] == ["crossing leaves", "splits", "page tables added"]
     fate = "at stake" if action == "look" else "lost" if kind == "TD" else "re-fault"
     assert fate in captions[4]
@@ -333,17 +340,17 @@ def test_the_caption_of_a_lens_counts_the_frames_on_its_own_side(case, kind, act
     layout, start, end = case
     before = byframe.Frames(layout)
     outside = byframe.expected(before, start, end, "look").outside
-    state = boundary_state(Guest(layout, kind), start, end, action)
-    for lens, side, edge in (
-        (state.lenses[0], sum(last - first for first, last in outside if last <= start), "start"),
-        (state.lenses[1], sum(last - first for first, last in outside if first >= end), "end"),
+    captions = boundary_words(boundary_state(Guest(layout, kind), start, end, action)).captions
+    for (caption, role), side, edge in (
+        (captions[0], sum(last - first for first, last in outside if last <= start), "start"),
+        (captions[1], sum(last - first for first, last in outside if first >= end), "end"),
     ):
         if not side:
-            assert (lens.caption, lens.role) == (f"no leaf crosses the {edge}", "good")
+            assert (caption, role) == (f"no leaf crosses the {edge}", "good")
             continue
-        assert f"{spaced(side)} frame" in lens.caption
+        assert f"{spaced(side)} frame" in caption
         word = {"look": "at stake", "zap": "lost" if kind == "TD" else "faulted in again"}.get(action, "safe")
-        assert word in lens.caption
+        assert word in caption
 
 
 def test_each_cell_says_what_it_is(guests):
@@ -380,8 +387,8 @@ def test_each_cell_says_what_it_is(guests):
 )
 def test_a_td_with_a_1g_leaf_is_marked_as_a_what_if_and_nothing_else_is(guests, name, note):
     for action in ACTIONS:
-        assert boundary_state(guests[name, "TD"], 0x5, 0xC, action).note == note
-        assert boundary_state(guests[name, "plain"], 0x5, 0xC, action).note == ""
+        for kind, said in (("TD", note), ("plain", "")):
+            assert boundary_words(boundary_state(guests[name, kind], 0x5, 0xC, action)).note == said
     assert "what-if" in WHAT_IF
     assert "2M" in WHAT_IF
 
@@ -390,12 +397,9 @@ def test_a_td_with_a_1g_leaf_is_marked_as_a_what_if_and_nothing_else_is(guests, 
 
 
 def said(state) -> tuple[str, str, list[str], list[str]]:
-    return (
-        state.title,
-        state.answer,
-        [lens.caption for lens in state.lenses],
-        [value for value, *_ in state.counters],
-    )
+    words = boundary_words(state)
+    captions = [caption for caption, _ in words.captions]
+    return words.title, words.answer, captions, [counter.value for counter in words.counters]
 
 
 def test_kais_range_is_answered_in_these_words(guests):
@@ -580,4 +584,4 @@ def test_a_leaf_of_the_roots_level_is_a_leaf_like_any_other():
     layout = Layout(Geometry(3, 3, 3), (LeafRun(0, 3, 2, 0),), 256)
     state = boundary_state(Guest(layout, "plain"), 70, 256, "look")
     check_strips(state, byframe.Frames(layout), "plain", 70, 256, "look")
-    assert "the 256K leaf at 256K crosses the start" in state.answer
+    assert "the 256K leaf at 256K crosses the start" in boundary_words(state).answer

@@ -1,4 +1,4 @@
-"""The picture of one case: true to its trees, and held to what every picture of the kit is held to."""
+"""The picture of one case: true to its trees, each mark at its frames, each word written out."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from tdpkit.lab.strategies import STRATEGIES, Call, plan_of
 from tdpkit.show.case import CasePicture
 from tdpkit.show.case.picture import case_svg, case_text
 from tdpkit.show.case.state import CaseState, case_state
-from tdpkit.show.theme import DARK, LIGHT, LIVE
+from tdpkit.show.case.words import call_text, case_words
+from tdpkit.show.theme import LIGHT
 from tests.oracles.svgs import (
-    check_alone,
+    SVG,
+    beside,
     check_form,
-    check_ids,
     check_inside,
     check_lines_apart,
     check_texts_apart,
-    check_themes,
-    check_whole_numbers,
     drawn,
-    ids_of,
-    printed_whatever_the_hash_seed,
     texts,
     tree,
+    written,
 )
 
 TOY = Geometry(index_bits=1, root_level=3, max_leaf_level=3)
@@ -101,59 +99,21 @@ def states(cases: list[Case]) -> list[CaseState]:
     return [case_state(case) for case in cases]
 
 
-# ---- what every picture is held to ---------------------------------------------------------------------
+# ---- a verdict in place of its own answer --------------------------------------------------------------
 
 
-def test_every_picture_keeps_the_house_rules(states: list[CaseState]) -> None:
-    for state in states:
-        svg = case_svg(state, LIGHT, "ca-7")
-        picture = tree(svg)
-        check_form(picture, state.title, state.answer)
-        check_whole_numbers(picture)
-        check_inside(picture, state)
-        check_texts_apart(picture, state)
-        check_lines_apart(picture, state)
-        check_ids(svg, "ca-7")
-        check_alone(svg)
-
-
-def test_so_does_one_with_a_verdicts_words_in_place_of_its_own(states: list[CaseState]) -> None:
+def test_a_picture_with_a_verdicts_words_keeps_the_house_rules_too(states: list[CaseState]) -> None:
     for words in ("No.", "a word " * 120, "[0x20000001 (2T+4K), 0xe0000001 (14T+4K)), " * 12):
         for state in states[::7]:
             verdict = Verdict(False, words.strip(), state)
             svg = verdict._repr_mimebundle_()["image/svg+xml"]
             picture = tree(svg)
-            check_form(picture, state.title, repr(verdict))
+            check_form(picture, case_words(state).title, repr(verdict))
             check_inside(picture, state)
             check_texts_apart(picture, state)
             check_lines_apart(picture, state)
             assert repr(verdict) in " ".join(texts(picture))
-            assert state.answer not in texts(picture)
-
-
-def test_the_themes_differ_in_colours_alone(states: list[CaseState]) -> None:
-    for state in states:
-        check_themes(*(case_svg(state, palette) for palette in (LIGHT, DARK, LIVE)))
-
-
-def test_two_pictures_on_one_page_share_no_id_though_nobody_named_them(states: list[CaseState]) -> None:
-    different = list({case_text(state): case_svg(state, LIGHT) for state in states}.values())
-    ids = ids_of(different)
-    assert sum(map(len, ids)) == len(set().union(*ids))
-
-
-PRINT_SOME = """
-import json
-from tdpkit.lab.search import UNIVERSES, sample
-from tdpkit.lab.strategies import STRATEGIES
-from tdpkit.show.case import CasePicture
-found = sample(UNIVERSES["three levels"].geometry, STRATEGIES, 100).values()
-print(json.dumps([CasePicture(tally.smallest)._repr_mimebundle_() for tally in found if tally.smallest]))
-"""
-
-
-def test_it_is_the_same_whatever_the_hash_seed() -> None:
-    assert len(printed_whatever_the_hash_seed(PRINT_SOME)) >= 5
+            assert case_words(state).answer not in texts(picture)
 
 
 # ---- what it says --------------------------------------------------------------------------------------
@@ -161,18 +121,19 @@ def test_it_is_the_same_whatever_the_hash_seed() -> None:
 
 def test_every_word_of_the_state_is_in_the_picture_and_in_the_text(states: list[CaseState]) -> None:
     for state in states:
-        written, said = texts(tree(case_svg(state, LIGHT))), case_text(state)
-        assert said.startswith(f"{state.title}. {state.answer}\n")
-        for needed in (state.title, state.range_text, *(name for _, name in state.legend)):
+        written, said, words = texts(tree(case_svg(state, LIGHT))), case_text(state), case_words(state)
+        assert said.startswith(f"{words.title}. {words.answer}\n")
+        assert written[0] == words.title
+        for needed in (f"[{state.start}, {state.end})", *(name for _, name in words.legend)):
             assert needed in written
-        assert state.answer in " ".join(written)
-        assert state.caption in (*written, "")
-        assert state.caption in said
+        assert words.answer in " ".join(written)
+        assert words.caption in (*written, "")
+        assert words.caption in said
         for call in state.calls:
-            assert call.text in said
+            assert call_text(call) in said
         for call in state.calls[:5]:
-            assert call.text in written
-            assert call.note in (*written, "")
+            assert call_text(call) in written
+            assert ("only what crosses" in written) or not call.only_cross_boundary
         if len(state.calls) > 6:
             assert f"and {len(state.calls) - 5} more calls" in written
         if not state.calls:
@@ -217,11 +178,12 @@ def test_what_is_wrong_is_marked_and_nothing_else(cases: list[Case], states: lis
             if any(whole <= gfn and gfn + pages <= whole + size and pages < size for whole, size in wanted)
         }
         assert marked == {"crossing": crossing, "split": too_small}
-        assert bool(state.caption) == bool(crossing or too_small) == (case.after != case.expected)
-        assert len(state.trees) == 2 + bool(state.caption)
+        words = case_words(state)
+        assert bool(words.caption) == bool(crossing or too_small) == (case.after != case.expected)
+        assert len(state.trees) == 2 + bool(words.caption)
         verdict = "Wrong: " if crossing else "Safe, but " if too_small else "Exact: "
-        assert state.answer.startswith(verdict)
-        assert state.role == ("bad" if crossing or too_small else "good")
+        assert words.answer.startswith(verdict)
+        assert words.role == ("bad" if crossing or too_small else "good")
 
 
 def test_what_should_have_been_is_drawn_where_it_is_another(
@@ -246,7 +208,7 @@ def test_a_marked_leaf_is_hatched_and_named(states: list[CaseState]) -> None:
             cells = [cell for strip in state.trees[1].strips for cell in strip.cells if cell.kind == kind]
             boxes = [r for r in drawn(picture, "rect") if r.get("fill") == f"url(#ca-{kind})"]
             assert len(boxes) == (len(cells) + 1 if cells else 0), "one each, and the legend's"
-            assert (word in state.caption) == bool(cells)
+            assert (word in case_words(state).caption) == bool(cells)
 
 
 def test_one_frame_at_each_end_said_in_full() -> None:
@@ -269,23 +231,120 @@ def test_one_frame_at_each_end_said_in_full() -> None:
 
 
 def test_a_range_of_none_and_no_call() -> None:
-    state = case_state(case_of(TOY, (LEAF, HOLE), GfnRange(1, 1), []))
-    assert state.answer == "Wrong: the leaf [0, 4) still holds both 0 and 1."
-    assert state.title == "Range [1, 1) of 8 frames: 0 calls, 0 splits"
-    exact = case_state(case_of(TOY, (LEAF, HOLE), GfnRange(0, 4), []))
+    words = case_words(case_state(case_of(TOY, (LEAF, HOLE), GfnRange(1, 1), [])))
+    assert words.answer == "Wrong: the leaf [0, 4) still holds both 0 and 1."
+    assert words.title == "Range [1, 1) of 8 frames: 0 calls, 0 splits"
+    exact = case_words(case_state(case_of(TOY, (LEAF, HOLE), GfnRange(0, 4), [])))
     assert (exact.answer, exact.role, exact.caption) == ("Exact: no split needed.", "good", "")
 
 
 def test_two_leaves_that_cross_are_both_named() -> None:
-    state = case_state(case_of(TOY, (LEAF, LEAF), GfnRange(1, 6), []))
-    assert state.answer == "Wrong: the leaf [0, 4) still holds both 0 and 1, and so does [4, 8)."
-    assert state.caption == "still crosses: [0, 4), [4, 8)"
+    words = case_words(case_state(case_of(TOY, (LEAF, LEAF), GfnRange(1, 6), [])))
+    assert words.answer == "Wrong: the leaf [0, 4) still holds both 0 and 1, and so does [4, 8)."
+    assert words.caption == "still crosses: [0, 4), [4, 8)"
 
 
 def test_a_range_is_not_torn_apart_by_the_end_of_a_line() -> None:
     state = case_state(case_of(TOY, (LEAF, HOLE), GfnRange(1, 1), []))
     for length in range(60, 118):
         answer = "x" * length + " [0, 4) and [4, 8) and [0x3ff, 0x401)."
-        lines = texts(tree(case_svg(state._replace(answer=answer), LIGHT)))
+        lines = texts(tree(case_svg(state, LIGHT, verdict=answer)))
         assert answer in " ".join(lines)
         assert not [line for line in lines if line.count("[") != line.count(")")]
+
+
+# ---- places --------------------------------------------------------------------------------------------
+
+
+def x_of(frame: int, frames: int) -> int:
+    """The axis goes from 190 to 976."""
+    return 190 + 786 * min(frame, frames) // frames
+
+
+def test_every_entry_is_a_box_at_its_frames_below_the_name_of_its_tree(
+    cases: list[Case], states: list[CaseState]
+) -> None:
+    """Its fill follows from its size; it is hatched if it crosses or is needless."""
+    for case, state in zip(cases[::3], states[::3], strict=True):
+        picture, pages = tree(case_svg(state, LIGHT, "ca")), case.geometry.pages
+        levels, frames = case.geometry.max_leaf_level, case.geometry.root_pages
+        for name, shape in (("before", case.shape), ("after", case.after)):
+            [label] = written(picture, name)
+            expected = {}
+            for gfn, size in leaves(case.geometry, shape):
+                level = next(n for n in range(1, levels + 1) if pages(n) == size)
+                crosses = any(gfn < edge < gfn + size for edge in (case.span.start, case.span.end))
+                kind = "crossing" if name == "after" and crosses else f"leaf{level}"
+                low, high = x_of(gfn, frames), x_of(gfn + size, frames)
+                expected[low, int(label.get("y")) + 9 + 24 * (levels - level), high - low] = kind
+            fills = {
+                tuple(int(rect.get(name)) for name in ("x", "y", "width")): rect.get("fill")
+                for rect in drawn(picture, "rect")
+                if rect.get("stroke")
+            }
+            for place, kind in expected.items():
+                needless = {"url(#ca-split)"} if name == "after" else set()
+                own = LIGHT.get(kind, LIGHT["leaf3"]) if kind != "crossing" else "url(#ca-crossing)"
+                assert fills[place] in {own, *needless}, (case, place, kind)
+
+
+def bar(low: int, high: int, y: int, *, leaves: bool) -> str:
+    """A line between ticks, or to an arrow where it leaves the machine."""
+    arrow = f"M{high - 8} {y - 6} L{high} {y} L{high - 8} {y + 6}"
+    end = arrow if leaves else f"M{high} {y - 6} V{y + 6}"
+    return f"M{low} {y - 6} V{y + 6} M{low} {y} H{high} {end}"
+
+
+def test_the_range_and_the_calls_are_bars_at_their_frames_beside_their_texts(
+    cases: list[Case], states: list[CaseState]
+) -> None:
+    for case, state in zip(cases, states, strict=True):
+        picture, frames = tree(case_svg(state, LIGHT)), case.geometry.root_pages
+        named = [
+            t for t in picture.iter(f"{SVG}text") if (t.get("x"), t.get("text-anchor")) == ("180", "end")
+        ]
+        [first] = [at for at, text in enumerate(named) if text.get("fill") == LIGHT["range"]]
+        calls = case.calls if len(case.calls) <= 6 else case.calls[:5]
+        spans = [(case.span.start, case.span.end, "range"), *((c.start, c.end, "ink") for c in calls)]
+        for (start, end, role), text in zip(spans, named[first:], strict=False):
+            assert text.text.startswith(f"[{start}, ")
+            y, low, high = int(text.get("y")) - 4, x_of(start, frames), x_of(end, frames)
+            if low == high:
+                discs = [disc for disc in drawn(picture, "circle") if disc.get("cy") == f"{y}"]
+                assert [(disc.get("cx"), disc.get("fill")) for disc in discs] == [(f"{low}", LIGHT[role])]
+                continue
+            d = bar(low, high, y, leaves=end > frames)
+            assert [p.get("stroke") for p in drawn(picture, "path") if p.get("d") == d] == [LIGHT[role]]
+
+
+def test_the_edges_run_through_every_tree_and_are_named_at_their_places(states: list[CaseState]) -> None:
+    """One dashed line goes through the first tree and the calls, one through each other tree."""
+    for state in states:
+        picture = tree(case_svg(state, LIGHT))
+        dashed = [p.get("d") for p in drawn(picture, "path") if p.get("stroke-dasharray") == "4 3"]
+        for edge in {state.start, state.end}:
+            x = x_of(edge, state.frames)
+            assert len([d for d in dashed if d.startswith(f"M{x} ")]) == len(state.trees)
+            names = [t for t in written(picture, f"{edge}") if t.get("fill") == LIGHT["range"]]
+            assert len(names) == 2, "above the first tree, below the last"
+            assert all(abs(int(t.get("x")) - x) <= 20 for t in names)
+
+
+LEGEND = {
+    "still crosses an edge": "crossing",
+    "made by a needless split": "split",
+    "table": "table",
+    "not mapped": "hole",
+}
+
+
+def test_the_swatches_of_the_legend_are_what_boxes_are_filled_with(states: list[CaseState]) -> None:
+    for state in states[::5]:
+        picture, words = tree(case_svg(state, LIGHT, "ca")), case_words(state)
+        kinds = dict(LEGEND)
+        for level in range(1, state.geometry.max_leaf_level + 1):
+            pages = 1 << state.geometry.index_bits * (level - 1)
+            kinds[f"leaf of {pages} frame{'s' * (pages > 1)}"] = f"leaf{min(level, 3)}"
+        for _, name in words.legend:
+            text = max(written(picture, name), key=lambda text: int(text.get("y")))
+            assert beside(picture, text).get("fill") in (LIGHT[kinds[name]], f"url(#ca-{kinds[name]})")

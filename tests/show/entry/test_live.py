@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdpkit.lab.entries import read_entry
-from tdpkit.lab.guest import LAYOUTS
+from tdpkit.lab.layouts import LAYOUTS
 from tdpkit.show.entry import EntryDecoder
 from tdpkit.show.entry.live import EXAMPLES, MACHINES
 from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text
@@ -269,7 +269,7 @@ def test_picture_text_and_table_are_of_the_state(name):
     assert entry_svg(decoder.state, LIVE, "ids") in picture_of(decoder)
     assert decoder._table() == entry_table(decoder.state)
     assert decoder._text() == entry_text(decoder.state)
-    assert decoder._text().startswith(f"{decoder.state.title}. {decoder.state.answer}\n")
+    assert decoder._text().startswith(f"{decoder.words.title}. {decoder.words.answer}\n")
 
 
 def test_menus_offer_what_there_is(decoder):

@@ -17,6 +17,7 @@ from tdpkit.show.entry import EntryDecoder, take_apart
 from tdpkit.show.entry.live import EXAMPLES, MACHINES
 from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text
 from tdpkit.show.entry.state import entry_state
+from tdpkit.show.entry.words import entry_words
 from tdpkit.show.theme import DARK, LIGHT, LIVE, contrast
 from tests.oracles.svgs import (
     SVG,
@@ -62,6 +63,7 @@ def states():
 
 
 STATES = states()
+WORDS = {case: entry_words(state) for case, state in STATES.items()}
 TREES = {case: tree(entry_svg(state, LIGHT)) for case, state in STATES.items()}
 PATHS = {
     (at, shape, shared): take_apart(at, geometry, shared=shared)
@@ -76,7 +78,7 @@ PATHS = {
 
 def test_a_picture_of_an_entry_has_the_form_of_all_pictures():
     for case, svg in TREES.items():
-        check_form(svg, STATES[case].title, STATES[case].answer)
+        check_form(svg, WORDS[case].title, WORDS[case].answer)
         check_whole_numbers(svg)
         check_inside(svg, case)
         check_texts_apart(svg, case)
@@ -104,7 +106,7 @@ def test_a_picture_of_an_address_has_the_form_of_all_pictures():
 
 
 def test_pictures_of_different_states_differ_and_share_no_id_though_nobody_named_them():
-    unlike = {(state.title, state.note, state.caption, state.rule): state for state in STATES.values()}
+    unlike = {WORDS[case]: state for case, state in STATES.items()}
     pictures = [entry_svg(state, LIGHT) for state in unlike.values()]
     assert len(unlike) > 40
     assert len(set(pictures)) == len(pictures)
@@ -184,13 +186,13 @@ def test_each_changed_bit_has_an_outline_and_a_glyph_and_no_other_has():
 
 def test_every_word_of_the_state_is_written_out():
     for case, state in STATES.items():
-        written = texts(TREES[case])
+        written, said = texts(TREES[case]), WORDS[case]
         for needed in (
-            state.title,
-            state.answer,
-            state.caption,
+            said.title,
+            said.answer,
+            said.caption,
             *[state.note] * bool(state.note),
-            *[state.rule] * bool(state.rule),
+            *[said.rule] * bool(said.rule),
             *(f"✗ {flaw}" for flaw in state.entry.flaws),
             *(text for field in state.entry.fields for text in (field.bits, field.name, field.meaning)),
         ):
@@ -223,14 +225,14 @@ def test_kvms_own_bits_have_a_bar_besides_their_colour():
 
 def test_the_worst_entry_has_its_flaws_in_words_of_the_bad_role():
     for level in range(1, 6):
-        state = STATES["worst", level]
+        state, said = STATES["worst", level], WORDS["worst", level]
         assert len(state.entry.flaws) == 5
-        assert state.role == "bad"
-        assert state.answer.endswith("and no kernel would hold it here.")
+        assert said.role == "bad"
+        assert said.answer.endswith("and no kernel would hold it here.")
         red = [
             text.text for text in TREES["worst", level].iter(f"{SVG}text") if text.get("fill") == LIGHT["bad"]
         ]
-        assert red == [state.answer, *(f"✗ {flaw}" for flaw in state.entry.flaws)]
+        assert red == [said.answer, *(f"✗ {flaw}" for flaw in state.entry.flaws)]
 
 
 @pytest.mark.parametrize(
@@ -252,8 +254,9 @@ def test_the_worst_entry_has_its_flaws_in_words_of_the_bad_role():
 )
 def test_the_answer_says_what_the_entry_is(name, says):
     state = entry_state(read_entry(EXAMPLES[name].spte, EXAMPLES[name].level))
-    assert says in state.answer
-    assert entry_text(state).startswith(f"{state.title}. {state.answer}\n")
+    said = entry_words(state)
+    assert says in said.answer
+    assert entry_text(state).startswith(f"{said.title}. {said.answer}\n")
 
 
 @pytest.mark.parametrize(
@@ -273,13 +276,14 @@ def test_the_answer_says_what_the_entry_is(name, says):
 def test_the_caption_says_what_a_child_keeps(name, level, options, says):
     """Kernel-facts 2.6; child 3, whose index has two bits set."""
     state = entry_state(read_entry(EXAMPLES[name].spte, level), 3, **options)
-    assert state.caption.startswith(f"Child 3 of 512 is {state.child.spte:#018x}, ")
-    assert says in state.caption
+    caption = entry_words(state).caption
+    assert caption.startswith(f"Child 3 of 512 is {state.child.spte:#018x}, ")
+    assert says in caption
 
 
 def test_a_first_child_at_2m_is_its_parent_to_the_bit():
     state = entry_state(read_entry(EXAMPLES["1G"].spte, 3), 0)
-    assert state.caption.endswith("a 2M leaf: no bit differs from its parent.")
+    assert entry_words(state).caption.endswith("a 2M leaf: no bit differs from its parent.")
 
 
 @pytest.mark.parametrize(
@@ -296,14 +300,14 @@ def test_a_first_child_at_2m_is_its_parent_to_the_bit():
     ],
 )
 def test_the_nx_rule_says_what_it_did(level, options, says):
-    assert says in entry_state(read_entry(0x80A1_9DA4_C000_0FB7, level), 0, **options).rule
+    assert says in entry_words(entry_state(read_entry(0x80A1_9DA4_C000_0FB7, level), 0, **options)).rule
 
 
 @pytest.mark.parametrize("name", ["table", "4K", "empty", "frozen", "mmio", "unaligned"])
 def test_what_has_no_children_says_why(name):
     state = entry_state(read_entry(EXAMPLES[name].spte, EXAMPLES[name].level), 3)
     assert state.child is None
-    assert state.caption.startswith("No children: only a present huge leaf is split; ")
+    assert entry_words(state).caption.startswith("No children: only a present huge leaf is split; ")
     assert "child" not in texts(tree(entry_svg(state, LIGHT)))
 
 
@@ -331,11 +335,12 @@ def test_any_64_bits_make_a_picture_that_keeps_its_place(raw, level, index, nx, 
 
 
 def test_the_table_says_what_the_picture_says():
-    for state in STATES.values():
+    for case, state in STATES.items():
+        said = WORDS[case]
         table = ElementTree.fromstring(entry_table(state))
         caption = table.find("caption").text
-        assert caption.startswith(f"{state.title}. {state.answer}")
-        for words in (*state.entry.flaws, state.note, state.caption, state.rule):
+        assert caption.startswith(f"{said.title}. {said.answer}")
+        for words in (*state.entry.flaws, state.note, said.caption, said.rule):
             assert words.rstrip(".") in caption
         heads = [head.text for head in table.find("thead").iter("th")]
         assert heads == ["bits", "name", "value", "meaning", *(["in the child"] if state.child else [])]
@@ -426,6 +431,7 @@ from tdpkit.show.entry import take_apart
 from tdpkit.show.entry.live import EXAMPLES
 from tdpkit.show.entry import EntryDecoder
 from tdpkit.show.entry.state import entry_state
+from tdpkit.show.entry.words import entry_words
 from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text
 from tdpkit.show.theme import DARK, LIVE
 said = [take_apart("1G+2M+12K", shared=True)._repr_mimebundle_()]

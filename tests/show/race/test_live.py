@@ -7,10 +7,9 @@ import pytest
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, format_gfn, parse_gfn
 from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, Call
 from tdpkit.show.race import StrategyRace
-from tdpkit.show.race.picture import race_svg
+from tdpkit.show.race.picture import race_svg, race_table, race_text
 from tdpkit.show.race.rows import GUESTS, OPENING_ROWS
 from tdpkit.show.race.state import ORDERS, Track, run_race
-from tdpkit.show.race.words import race_table, race_text
 from tdpkit.show.theme import LIVE
 from tests.oracles.exhibits import picture_of, seen, words
 

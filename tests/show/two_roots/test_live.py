@@ -2,7 +2,8 @@
 
 import pytest
 
-from tdpkit.lab.two_roots import OPERATIONS, VM_TYPES, Question, ask
+from tdpkit.lab.guest import VM_KINDS
+from tdpkit.lab.two_roots import OPERATIONS, Question, ask
 from tdpkit.show.theme import LIVE
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.two_roots.picture import two_trees_svg
@@ -101,7 +102,7 @@ def test_menus_and_buttons_offer_what_there_is_with_the_kernel_s_numbers(trees):
     assert [text for text, _ in trees.filter_radio.options] == [
         *("shared (1)", "private (2)", "both (3)", "neither (0)")
     ]
-    assert [value for _, value in trees.kind_buttons.options] == list(VM_TYPES)
+    assert [value for _, value in trees.kind_buttons.options] == list(VM_KINDS)
 
 
 def test_controls_stand_in_the_order_of_cause_and_effect(trees):

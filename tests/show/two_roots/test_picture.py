@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdpkit.lab.two_roots import FILTERS, OPERATIONS, VM_TYPES, Question, ask
+from tdpkit.lab.guest import VM_KINDS
+from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, ask
 from tdpkit.show.drawing import HATCHED
 from tdpkit.show.theme import DARK, LIGHT, LIVE, contrast
 from tdpkit.show.two_roots.live import OPERATION_LABELS
-from tdpkit.show.two_roots.picture import two_trees_svg
-from tdpkit.show.two_roots.words import TITLE, two_trees_table, two_trees_text
+from tdpkit.show.two_roots.picture import two_trees_svg, two_trees_table, two_trees_text
+from tdpkit.show.two_roots.words import TITLE
 from tests.oracles.svgs import (
     check_alone,
     check_form,
@@ -33,7 +34,7 @@ from tests.show.test_theme import TEXT_ROLES
 EXAMPLE = 0x322A84D
 FLAGS = (False, True)
 QUESTIONS = [
-    Question(EXAMPLE, *fields) for fields in product(VM_TYPES, (4, 5), FILTERS, OPERATIONS, FLAGS, FLAGS)
+    Question(EXAMPLE, *fields) for fields in product(VM_KINDS, (4, 5), FILTERS, OPERATIONS, FLAGS, FLAGS)
 ]
 BITS = {4: "MIRROR", 2: "DIRECT", 1: "INVALID"}
 SEPT_CALLS = ("BLOCK", "TRACK", "kick vCPUs", "DEMOTE", "REMOVE")
@@ -41,7 +42,7 @@ SEPT_CALLS = ("BLOCK", "TRACK", "kick vCPUs", "DEMOTE", "REMOVE")
 questions = st.builds(
     Question,
     st.one_of(st.sampled_from([0, 2**35 - 1, 511, 512 * 511, 2**18 - 1]), st.integers(0, 2**35 - 1)),
-    st.sampled_from([*VM_TYPES]),
+    st.sampled_from([*VM_KINDS]),
     st.sampled_from([4, 5]),
     st.sampled_from([*FILTERS]),
     st.sampled_from([*OPERATIONS]),
@@ -109,7 +110,7 @@ def test_ids_carry_their_prefix_and_two_instances_share_none(outcomes):
 
 
 def test_two_pictures_on_one_page_share_no_id_though_nobody_named_them(outcomes):
-    ids = ids_of(two_trees_svg(outcome, LIGHT) for outcome in outcomes)
+    ids = ids_of({two_trees_svg(outcome, LIGHT) for outcome in outcomes})
     assert [pair for pair in combinations(ids, 2) if not pair[0].isdisjoint(pair[1])] == []
 
 

@@ -3,8 +3,7 @@
 import pytest
 
 from tdpkit.engine.gfn import X86_5LEVEL, Geometry, InvalidValueError
-from tdpkit.lab.guest import layout_of
-from tdpkit.lab.split_call import CALL_LAYOUTS
+from tdpkit.lab.layouts import LAYOUTS, layout_of
 from tdpkit.lab.worlds import RACES
 from tdpkit.show.theme import LIVE
 from tdpkit.show.walk import WalkStepper
@@ -37,7 +36,7 @@ def test_it_opens_on_the_toy_at_the_first_step():
 @pytest.mark.parametrize("layout", OPENINGS)
 def test_each_layout_opens_in_its_own_range_and_has_something_to_split(layout):
     stepper = WalkStepper(layout)
-    assert layout in CALL_LAYOUTS
+    assert layout in LAYOUTS
     assert stepper.call.splits
     assert stepper.choice.unit_level <= stepper.call.geometry.max_leaf_level
     assert (stepper.step_slider.min, stepper.step_slider.value) == (1, 1)
@@ -182,6 +181,14 @@ def test_a_layout_of_ones_own_can_be_stepped_through_and_come_back_to():
     stepper.layout_menu.value = "toy"
     stepper.layout_menu.value = own
     assert (stepper.call.span.start, stepper.call.span.end, stepper.call.layout) == (0, 32, own)
+
+
+def test_the_last_unit_of_a_slider_may_be_cut_short_by_the_guest_s_end():
+    """20 frames are two and a half units of eight."""
+    stepper = WalkStepper(layout_of(Geometry(1, 5, 5), 20, (0, 5, 1)), start=1, end=9, unit_level=4)
+    assert (stepper.range.end_slider.max, stepper.range.end_slider.value) == (3, 1)
+    stepper.range.end_slider.value = 3
+    assert (stepper.call.span.end, stepper.range.end_text.value) == (20, "20")
 
 
 def test_a_layout_of_ones_own_may_be_too_large_to_draw_whole():

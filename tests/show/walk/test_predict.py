@@ -16,8 +16,8 @@ from typing import NamedTuple
 import pytest
 
 from tdpkit.engine.gfn import Geometry, InvalidValueError
-from tdpkit.lab.guest import layout_of
-from tdpkit.lab.split_call import SplitCall, Step
+from tdpkit.lab.layouts import layout_of
+from tdpkit.lab.split_call import CallStep, SplitCall
 from tdpkit.lab.worlds import RACES, Faults
 from tdpkit.show.walk import live as stepper
 from tdpkit.show.walk.predict import Option, Quiz, next_visit, options_at
@@ -36,7 +36,7 @@ class Question(NamedTuple):
     at: int
 
     @property
-    def step(self) -> Step:
+    def step(self) -> CallStep:
         return self.call.steps[self.at]
 
     @property
@@ -48,7 +48,7 @@ class Question(NamedTuple):
         return at
 
     @property
-    def next(self) -> Step | None:
+    def next(self) -> CallStep | None:
         """The next visit, if there is one."""
         step = self.call.steps[self.then]
         return step if step.kind == "visit" else None
