@@ -6,30 +6,32 @@ from collections.abc import Iterable
 
 import ipywidgets
 
-from tdpkit.engine.gfn import InvalidValueError, as_integer
+from tdpkit.engine.gfn import InvalidValueError
 
-from .exhibit import LABEL, WIDE, Exhibit
+from .exhibit import LABEL, WIDE, C, Exhibit, S
 
 
-class SteppedExhibit(Exhibit):
-    """An exhibit whose state has a step, 1 to some last one, that :meth:`show` takes as `step`."""
+class SteppedExhibit(Exhibit[C, S]):
+    """An exhibit whose choice has a field `step`, from 1."""
 
     @property
-    def _at(self) -> int:
-        """The step one is at, from 0."""
-        raise NotImplementedError
+    def _step(self) -> int:
+        step: int = getattr(self.choice, "step")  # noqa: B009  # the type of the choice is open here
+        return step
 
     @property
     def _last(self) -> int:
-        """The last step one may go to, from 0."""
+        """The last step one may go to."""
         raise NotImplementedError
 
     def move(self, by: int) -> None:
-        """So many steps forward, or back; not beyond the first and the last."""
-        with self._one_at_a_time:
-            self.propose(step=min(max(self._at + by, 0), self._last) + 1)
+        """Go `by` steps forward, or back; not beyond the first and the last."""
+        self.propose(step=min(max(self._step + by, 1), self._last))
 
-    def _build_steps(self) -> None:
+    def _step_controls(
+        self, back: Iterable[ipywidgets.Button] = (), forward: Iterable[ipywidgets.Button] = ()
+    ) -> None:
+        """Make and bind `step_slider` and `step_buttons`; `back` and `forward` are other ways to move."""
         self.step_slider = ipywidgets.IntSlider(
             min=1, max=2, description="step", readout=False, layout=WIDE, style=LABEL
         )
@@ -38,29 +40,19 @@ class SteppedExhibit(Exhibit):
             ipywidgets.Button(description=words, layout={"width": "auto"})
             for words in ("« first", "‹ back", "next ›", "last »")
         )
-
-    def _connect_steps(self) -> None:
-        self.proposes(step=self.step_slider)
-        self.first_button.on_click(lambda _: self.propose(step=1))
-        self.back_button.on_click(lambda _: self.move(-1))
-        self.next_button.on_click(lambda _: self.move(1))
-        self.last_button.on_click(lambda _: self.propose(step=self._last + 1))
-
-    def _follow_steps(
-        self, back: Iterable[ipywidgets.Button] = (), forward: Iterable[ipywidgets.Button] = ()
-    ) -> None:
-        """Slider and buttons follow; `back` and `forward` are other buttons that lead that way."""
-        # A slider wants some way to go, even where there is none.
-        self.put(self.step_slider, max=max(self._last + 1, 2), value=self._at + 1)
+        # The browser's slider needs some way to go, even where there is none.
+        self.follow(self.step_slider, max=lambda: max(self._last, 2))
+        self.bind(step=self.step_slider)
+        self.press(self.first_button, lambda: self.propose(step=1))
+        self.press(self.back_button, lambda: self.move(-1))
+        self.press(self.next_button, lambda: self.move(1))
+        self.press(self.last_button, lambda: self.propose(step=self._last))
         for button in (self.first_button, self.back_button, *back):
-            self.put(button, disabled=self._at == 0)
+            self.follow(button, disabled=lambda: self._step == 1)
         for button in (self.next_button, self.last_button, *forward):
-            self.put(button, disabled=self._at == self._last)
+            self.follow(button, disabled=lambda: self._step == self._last)
 
-
-def from_0(step: int) -> int:
-    """`step`, counted from 1, counted from 0. Raises InvalidTypeError or InvalidValueError for no step."""
-    number = as_integer(step, "a step")
-    if number < 1:
-        raise InvalidValueError(f"steps count from 1; {number} is none")
-    return number - 1
+    def _check_step(self, step: int, steps: int) -> None:
+        """Raises InvalidValueError unless `step` is one of 1 to `steps`."""
+        if not 1 <= step <= steps:
+            raise InvalidValueError(f"this {self.good} has steps 1 to {steps}; {step} is none")

@@ -1,11 +1,24 @@
-"""What every live exhibit's tests read of it."""
+"""What every live exhibit's tests read of it, and each exhibit with something for every control to do."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+import ipywidgets
+
+from tdpkit.show.boundary import BoundaryExplorer
+from tdpkit.show.entry import EntryDecoder
 from tdpkit.show.exhibit import Exhibit
+from tdpkit.show.lost_errno import LostErrno
+from tdpkit.show.page_life import PageLifeStepper
+from tdpkit.show.race import StrategyRace
+from tdpkit.show.two_roots import TwoTrees
+from tdpkit.show.walk import WalkStepper
+
+# ---- reading an exhibit ------------------------------------------------------------------------------------
 
 
 def status(markup: str) -> str:
@@ -25,3 +38,193 @@ def picture_of(exhibit: Exhibit) -> str:
     """The picture without the ids of its instance."""
     [prefix] = set(re.findall(r'<title id="([^"]*)-title">', exhibit.picture.value))
     return exhibit.picture.value.replace(prefix, "ids")
+
+
+def below(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """All widgets inside `widget`, in the order of the page."""
+    for child in getattr(widget, "children", ()):
+        yield child
+        yield from below(child)
+
+
+def controls(exhibit: Exhibit) -> list[ipywidgets.Widget]:
+    """What can be clicked, moved or typed into, in the order of the page."""
+    inert = (ipywidgets.HTML, ipywidgets.Label, ipywidgets.Box)
+    return [widget for widget in below(exhibit.box) if not isinstance(widget, inert)]
+
+
+LOOKS = ("value", "options", "description", "disabled", "min", "max", "button_style")
+
+
+def seen(exhibit: Exhibit, *, typed: bool = True) -> dict[str, Any]:
+    """All that a learner sees of an exhibit; not `typed`: but for texts in fields and the message."""
+    apart = [exhibit.message, exhibit.picture, exhibit.table]
+    looks = []
+    for widget in below(exhibit.box):
+        if widget not in apart:
+            hidden = not typed and isinstance(widget, ipywidgets.Text)
+            names = [name for name in LOOKS if widget.has_trait(name) and not (hidden and name == "value")]
+            looks.append([widget.layout.display, *(getattr(widget, name) for name in names)])
+    state = exhibit.state
+    if hasattr(state, "call"):  # a recorded call is equal to itself alone
+        state = state._replace(call=None)
+    return {
+        "choice": exhibit.choice,
+        "state": state,
+        "picture": picture_of(exhibit),
+        "table": exhibit.table.value,
+        "controls": looks,
+        "message": exhibit.message.value if typed else "",
+    }
+
+
+def part(exhibit: Exhibit, name: str) -> Any:
+    """A control by its name, ``range.start_text`` for one of the range's."""
+    for attribute in name.split("."):
+        exhibit = getattr(exhibit, attribute)
+    return exhibit
+
+
+# ---- one of each -------------------------------------------------------------------------------------------
+
+
+class Move(NamedTuple):
+    """A control, a value for it, and the fields of the choice that must change, to what: its own first."""
+
+    control: str
+    value: Any
+    fields: dict[str, Any]
+    returns: bool = True
+    """Its former value brings everything back."""
+
+
+class Sample(NamedTuple):
+    """An exhibit on something small, with one move for each control but the buttons."""
+
+    make: Callable[[], Exhibit]
+    moves: list[Move]
+
+    def move(self, control: str) -> Move:
+        return next(move for move in self.moves if move.control == control)
+
+
+def _range(start: int, end: int, unit: int) -> list[Move]:
+    """Moves of a range's controls; sliders count frames here."""
+    return [
+        Move("range.unit_menu", unit, {"unit_level": unit}),
+        Move("range.start_slider", start, {"start": start}),
+        Move("range.end_slider", end, {"end": end}),
+        Move("range.start_text", f"{start:#x}", {"start": start}),
+        Move("range.end_text", f"{4 * end}K", {"end": end}),
+    ]
+
+
+SAMPLES = {
+    "boundary": Sample(
+        lambda: BoundaryExplorer("toy"),
+        [
+            Move(
+                "preset_menu",
+                "one-1G",
+                {"preset": "one-1G", "kind": "plain", "start": 0x40100, "end": 0x80000, "unit_level": 2},
+            ),
+            Move("kind_buttons", "plain", {"kind": "plain"}),
+            *_range(7, 32, 2),
+            Move("action_buttons", "zap", {"action": "zap"}),
+        ],
+    ),
+    "entry": Sample(
+        EntryDecoder,
+        [
+            Move("entry_text", "80a1_9da4 c000_0fb7", {"entry": 0x80A19DA4C0000FB7, "example": ""}, False),
+            Move("level_menu", 3, {"level": 3, "example": ""}, False),
+            Move("example_menu", "1G", {"example": "1G", "entry": 0x80A19DA4C0000FB7, "level": 3}),
+            Move(
+                "machine_menu",
+                "one-1G",
+                # Leaves of the layouts lie on host frames of the same number.
+                {"machine": "one-1G", "at": 1 << 18, "entry": 0x80A0_0000_4000_0FB7, "example": ""},
+                returns=False,
+            ),
+            Move("index_slider", 300, {"index": 300}),
+            Move("nx_box", True, {"nx_huge_pages": True}),
+            Move("exec_box", False, {"exec_allowed": False}),
+        ],
+    ),
+    "entry, picked": Sample(
+        lambda: _decoder_on("one-1G"),
+        # A leaf of 1G was found; at its level nothing is mapped here.
+        [Move("at_text", "2G", {"at": 2 << 18, "entry": 1 << 63, "level": 3}, False)],
+    ),
+    "race": Sample(
+        lambda: StrategyRace("toy"),
+        [
+            Move("guest_menu", "one-1G", {"guest": "one-1G", "start": 0x40207, "end": 0x40209}),
+            *_range(6, 16, 2),
+            Move("order_buttons", "by visits", {"order": "by visits"}),
+            Move("row_menu", "plain_split", {"selected": "plain_split"}),
+        ],
+    ),
+    "two_roots": Sample(
+        TwoTrees,
+        [
+            Move("gfn_text", "200G", {"gfn": 200 << 18}),
+            Move("kind_buttons", "plain", {"kind": "plain"}),
+            Move("level_buttons", 5, {"root_level": 5}),
+            Move("shared_box", True, {"shared_leaf": True}),
+            Move("invalid_box", True, {"invalid_root": True}),
+            Move("operation_menu", "zap", {"operation": "zap"}),
+            Move("filter_radio", "both", {"filter": "both"}),
+        ],
+    ),
+    "walk": Sample(
+        WalkStepper,
+        [
+            Move("predict_box", True, {"predict": True}),
+            Move("layout_menu", "toy", {"layout": "toy", "start": 5, "end": 12}),
+            Move("form_buttons", False, {"only_cross_boundary": False}),
+            Move("lock_buttons", False, {"shared": False}),
+            *_range(7, 40, 2),
+            Move("refuse_number", 2, {"refuse_page": 2}),
+            Move("resched_number", 5, {"resched_at": 5}),
+            Move("race_menu", "drop_zap", {"race": "drop_zap"}),
+            Move("step_slider", 17, {"step": 17}),
+        ],
+    ),
+    "walk, raced": Sample(
+        lambda: WalkStepper(only_cross_boundary=False, race="drop_zap"),
+        [
+            Move("target_menu", 2, {"target_level": 2}),
+            Move("race_number", 2, {"race_at": 2}),
+        ],
+    ),
+    "page_life": Sample(
+        PageLifeStepper,
+        [
+            Move("machine_menu", "x86", {"machine": "x86", "start": 0x105, "end": 0x500}),
+            Move("split_menu", "none", {"split": "none"}),
+            Move("then_menu", "punch hole", {"then": "punch hole"}),
+            Move("folios_menu", "4K, spanned", {"folios": "4K, spanned"}),
+            Move("refuse_number", 3, {"refuse": 3}),
+            *_range(3, 16, 2),
+            Move("step_slider", 32, {"step": 32}),
+        ],
+    ),
+    "lost_errno": Sample(
+        LostErrno,
+        [
+            Move("refuse_slider", 3, {"refuse": 3}),
+            Move("lasting_box", True, {"lasting": True}),
+            Move("pamt_box", True, {"dynamic_pamt": True}),
+            Move("type_buttons", "int", {"declared": "int"}),
+            Move("again_box", True, {"again": True}),
+        ],
+    ),
+}
+"""Each exhibit, some twice where a control is of use only in another state."""
+
+
+def _decoder_on(machine: str) -> EntryDecoder:
+    decoder = EntryDecoder()
+    decoder.show(machine=machine)
+    return decoder

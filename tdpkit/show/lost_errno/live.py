@@ -7,21 +7,20 @@ from typing import Any
 
 import ipywidgets
 
-from tdpkit.engine.gfn import InvalidTypeError
 from tdpkit.lab.lost_errno import MOST_REQUESTS, CallerRow, Shortage, run_short
 
 from ..exhibit import Exhibit, line
 from ..theme import Palette
 from .picture import lost_errno_svg, lost_errno_table, lost_errno_text
 
-_BOX = {"width": "auto", "margin": "2px 2px 2px 14px"}
+_BOX = {"indent": False, "layout": {"width": "auto", "margin": "2px 2px 2px 14px"}}
 
 
-class LostErrno(Exhibit):
-    """The exhibit. Display it; or read `shortage` and `rows`, and change it with :meth:`show`.
+class LostErrno(Exhibit[Shortage, tuple[CallerRow, ...]]):
+    """The exhibit. Display it; or read `choice` and `state`, a row per caller, and change it with `show`.
 
-    Arguments are the fields of :class:`~tdpkit.lab.lost_errno.Shortage`. Raises InvalidValueError or
-    InvalidTypeError for what breaks a rule.
+    Arguments, here and for `show`, are the fields of :class:`~tdpkit.lab.lost_errno.Shortage`. Raises
+    InvalidValueError or InvalidTypeError for whatever breaks a rule.
     """
 
     prefix = "le"
@@ -29,81 +28,54 @@ class LostErrno(Exhibit):
     least_width = 760
 
     def __init__(self, **shortage: Any) -> None:
-        self.shortage = Shortage()
-        super().__init__()
-        self._connect()
-        self.show(**shortage)
+        super().__init__(Shortage(), **shortage)
 
-    # ---- the state --------------------------------------------------------------------------------------
+    def _state_of(self, choice: Shortage) -> tuple[CallerRow, ...]:
+        return run_short(choice)
 
-    def show(self, **change: Any) -> None:
-        """Try another shortage; what is not named stays.
-
-        Raises InvalidValueError or InvalidTypeError for what breaks a rule; the state is then the one before.
-        """
-        for name in change:
-            if name not in Shortage._fields:
-                raise InvalidTypeError(f"a shortage has {', '.join(Shortage._fields)}; it has no {name!r}")
-        shortage = self.shortage._replace(**change)
-        rows = run_short(shortage)
-        self.shortage = shortage._replace(refuse=int(shortage.refuse))
-        self.rows: tuple[CallerRow, ...] = rows
-        self._sync()
-
-    # ---- the controls -----------------------------------------------------------------------------------
-
-    def _build_controls(self) -> Iterable[ipywidgets.Widget]:
+    def _controls(self) -> Iterable[ipywidgets.Widget]:
         self.refuse_slider = ipywidgets.SelectionSlider(
-            options=_requests(False),
+            options=[("none", 0)],
             description="request refused",
             readout=False,
             layout={"flex": "1 1 240px", "max_width": "420px"},
             style={"description_width": "110px"},
         )
+        self.request_label = ipywidgets.Label(layout={"width": "170px"})
+        self.lasting_box = ipywidgets.Checkbox(description="and every later one", **_BOX)
+        self.pamt_box = ipywidgets.Checkbox(description="Dynamic PAMT", **_BOX)
         self.type_buttons = ipywidgets.ToggleButtons(
             options=[("bool ret, as posted", "bool"), ("int ret, mended", "int")],
             tooltips=["v3's wrapper as posted", "the same with one type changed"],
             style={"button_width": "auto"},
         )
-        self.request_label = ipywidgets.Label(layout={"width": "170px"})
-        label = ipywidgets.Label("the wrapper has", layout={"width": "110px"})
-        self.lasting_box = ipywidgets.Checkbox(description="and every later one", indent=False, layout=_BOX)
-        self.pamt_box = ipywidgets.Checkbox(description="Dynamic PAMT", indent=False, layout=_BOX)
-        self.again_box = ipywidgets.Checkbox(
-            description="memory is back: call again", indent=False, layout=_BOX
-        )
-        return (
-            line(self.refuse_slider, self.request_label, self.lasting_box, self.pamt_box),
-            line(label, self.type_buttons, self.again_box),
-        )
-
-    def _connect(self) -> None:
-        self.proposes(
+        self.again_box = ipywidgets.Checkbox(description="memory is back: call again", **_BOX)
+        self.bind(
             refuse=self.refuse_slider,
             declared=self.type_buttons,
             lasting=self.lasting_box,
             dynamic_pamt=self.pamt_box,
             again=self.again_box,
         )
-
-    def _follow(self, refused: bool) -> None:
-        tried = self.shortage
-        self.put(self.refuse_slider, options=_requests(tried.dynamic_pamt))
-        self.put(self.refuse_slider, value=tried.refuse)
-        self.put(self.request_label, value=_requests(tried.dynamic_pamt)[tried.refuse][0])
-        self.put(self.type_buttons, value=tried.declared)
-        self.put(self.lasting_box, value=tried.lasting)
-        self.put(self.pamt_box, value=tried.dynamic_pamt)
-        self.put(self.again_box, value=tried.again)
+        self.follow(self.refuse_slider, options=lambda: _requests(self.choice.dynamic_pamt))
+        self.follow(self.request_label, value=lambda: self.refuse_slider.label)
+        return (
+            line(self.refuse_slider, self.request_label, self.lasting_box, self.pamt_box),
+            line(
+                ipywidgets.Label("the wrapper has", layout={"width": "110px"}),
+                self.type_buttons,
+                self.again_box,
+            ),
+        )
 
     def _svg(self, palette: Palette, ids: str = "") -> str:
-        return lost_errno_svg(self.shortage, self.rows, palette, ids)
+        return lost_errno_svg(self.choice, self.state, palette, ids)
 
     def _text(self) -> str:
-        return lost_errno_text(self.shortage, self.rows)
+        return lost_errno_text(self.choice, self.state)
 
     def _table(self) -> str:
-        return lost_errno_table(self.shortage, self.rows)
+        return lost_errno_table(self.choice, self.state)
 
 
 def _requests(dynamic_pamt: bool) -> list[tuple[str, int]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 
-from tdpkit.engine.gfn import InvalidTypeError, format_gfn
+from tdpkit.engine.gfn import format_gfn, parse_gfn
 from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, RootsOutcome, ask
 
-from ..exhibit import Exhibit, address_field, line
+from ..exhibit import Exhibit, address_field, label, line
 from ..theme import Palette
 from .picture import two_trees_svg, two_trees_table, two_trees_text
 
@@ -24,42 +24,31 @@ OPERATION_LABELS = {
 }
 
 
-class TwoTrees(Exhibit):
-    """The exhibit. Display it; or read `outcome`, and change it with :meth:`show`.
+class TwoTrees(Exhibit[Question, RootsOutcome]):
+    """The exhibit. Display it; or read `choice` and `outcome`, and change it with `show`.
 
-    Arguments are the fields of :class:`~tdpkit.lab.two_roots.Question`. Raises InvalidValueError or
-    InvalidTypeError for what breaks a rule.
+    Arguments, here and for `show`, are the fields of :class:`~tdpkit.lab.two_roots.Question`; a frame may be
+    text that :func:`~tdpkit.engine.gfn.parse_gfn` reads. Raises InvalidValueError or InvalidTypeError for
+    whatever breaks a rule.
     """
 
     prefix = "tt"
     good = "question"
     least_width = 560
+    reads: ClassVar = {"gfn": parse_gfn}
 
     def __init__(self, **question: Any) -> None:
-        self.question = Question()
-        super().__init__()
-        self._connect()
-        self.show(**question)
+        super().__init__(Question(), **question)
 
-    # ---- the state --------------------------------------------------------------------------------------
+    def _state_of(self, choice: Question) -> RootsOutcome:
+        return ask(choice)
 
-    def show(self, **change: Any) -> None:
-        """Ask another question; what is not named stays.
+    @property
+    def outcome(self) -> RootsOutcome:
+        """The answer: what the operation does in each tree."""
+        return self.state
 
-        gfn: a frame, or text as :func:`~tdpkit.engine.gfn.parse_gfn` reads it. Raises InvalidValueError or
-        InvalidTypeError for what breaks a rule; the state is then the one before.
-        """
-        for name in change:
-            if name not in Question._fields:
-                raise InvalidTypeError(f"a question has {', '.join(Question._fields)}; it has no {name!r}")
-        outcome = ask(self.question._replace(**change))
-        self.outcome: RootsOutcome = outcome
-        self.question = outcome.question
-        self._sync()
-
-    # ---- the controls -----------------------------------------------------------------------------------
-
-    def _build_controls(self) -> Iterable[ipywidgets.Widget]:
+    def _controls(self) -> Iterable[ipywidgets.Widget]:
         self.gfn_text = address_field("the frame g", "0x322a84d or 200G+680M")
         self.gfn_text.description = "frame g"
         self.gfn_text.style = {"description_width": "64px"}
@@ -93,16 +82,8 @@ class TwoTrees(Exhibit):
         self.invalid_box = ipywidgets.Checkbox(
             description="an invalid direct root, after a fast zap-all", indent=False, layout=box
         )
-        return (
-            line(self.gfn_text, ipywidgets.Label("VM"), self.kind_buttons, self.level_buttons),
-            line(_label("and"), self.shared_box, self.invalid_box),
-            line(self.operation_menu),
-            line(_label("filter"), self.filter_radio),
-        )
-
-    def _connect(self) -> None:
-        self.proposes(
-            gfn=self.gfn_text,
+        self.bind(format_gfn, gfn=self.gfn_text)
+        self.bind(
             kind=self.kind_buttons,
             root_level=self.level_buttons,
             operation=self.operation_menu,
@@ -110,28 +91,19 @@ class TwoTrees(Exhibit):
             shared_leaf=self.shared_box,
             invalid_root=self.invalid_box,
         )
-
-    def _follow(self, refused: bool) -> None:
-        asked = self.question
-        if not refused:
-            self.put(self.gfn_text, value=format_gfn(self.outcome.gfn))
-        self.put(self.kind_buttons, value=asked.kind)
-        self.put(self.level_buttons, value=asked.root_level)
-        self.put(self.operation_menu, value=asked.operation)
-        self.put(self.filter_radio, value=asked.filter)
-        self.put(self.shared_box, value=asked.shared_leaf, disabled=asked.kind != "TD")
-        self.put(self.invalid_box, value=asked.invalid_root)
+        self.follow(self.shared_box, disabled=lambda: self.choice.kind != "TD")
+        return (
+            line(self.gfn_text, ipywidgets.Label("VM"), self.kind_buttons, self.level_buttons),
+            line(label("and", "64px"), self.shared_box, self.invalid_box),
+            line(self.operation_menu),
+            line(label("filter", "64px"), self.filter_radio),
+        )
 
     def _svg(self, palette: Palette, ids: str = "") -> str:
-        return two_trees_svg(self.outcome, palette, ids)
+        return two_trees_svg(self.state, palette, ids)
 
     def _text(self) -> str:
-        return two_trees_text(self.outcome)
+        return two_trees_text(self.state)
 
     def _table(self) -> str:
-        return two_trees_table(self.outcome)
-
-
-def _label(text: str) -> ipywidgets.Label:
-    """A label as wide as those of the fields."""
-    return ipywidgets.Label(text, layout={"width": "64px", "display": "flex", "justify_content": "flex-end"})
+        return two_trees_table(self.state)

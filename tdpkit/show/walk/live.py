@@ -1,31 +1,108 @@
 """The walk stepper, live: forward and back through one split call, event by event.
 
-Its state is the call (layout, range, form, lock, what goes wrong), the step it stands at, and whether what is
-to come is hidden and asked for.
+Its choice is the call (layout, range, form, lock, what goes wrong), the step it stands at, and whether the
+steps to come are hidden and asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import ipywidgets
 
-from tdpkit.engine.gfn import InvalidValueError
+from tdpkit.engine.gfn import Geometry, InvalidValueError, parse_gfn
 from tdpkit.lab.layouts import Layout
 from tdpkit.lab.split_call import SplitCall
+from tdpkit.lab.words import known_name
+from tdpkit.lab.worlds import RACES, Faults
 
-from ..exhibit import LABEL, WIDE, RangeControls, check_unit, line
-from ..stepping import SteppedExhibit, from_0
+from ..exhibit import LABEL, WIDE, RangeControls, check_unit, label, line, status
+from ..stepping import SteppedExhibit
 from ..theme import Palette
 from .picture import walk_svg, walk_table, walk_text
-from .predict import MOST_ENTRIES, Quiz, options_at
-from .setup import OPENINGS, Setup, changed, opening_of, record_call
+from .predict import MOST_ENTRIES, Option, Quiz, options_at
 from .state import WalkState, walk_state
 from .words import WalkWords, name_frame, walk_words
 
-_LAYOUT_OPTIONS = [(opening.title, name) for name, opening in OPENINGS.items()]
+
+class WalkOpening(NamedTuple):
+    """A layout of tdpkit.lab.layouts.LAYOUTS in the menu: its name, its opening range, its unit."""
+
+    title: str
+    start: str
+    end: str
+    unit_level: int
+
+
+OPENINGS = {
+    "steps": WalkOpening("toy of 64 frames, leaves of three sizes", "6", "34", 1),
+    "large": WalkOpening("toy of 64 frames, four large leaves", "1", "35", 1),
+    "toy": WalkOpening("toy of 32 frames, two levels", "5", "12", 1),
+    "one-1G": WalkOpening("x86: one 1G leaf, Kai's [1G+1M, 2G)", "1G+1M", "2G", 2),
+    "two-1G": WalkOpening("x86: two 1G leaves, 8 KiB across both", "2G-4K", "2G+4K", 1),
+    "mixed": WalkOpening("x86: 4 GiB of mixed leaves", "6M+12K", "3G+513M", 2),
+}
+"""Openings by layout; source of the 1G+1M range: the review thread, M10."""
+
+
+class WalkChoice(NamedTuple):
+    """What the controls say: a call, and where one stands in it."""
+
+    layout: str | Layout
+    start: int
+    end: int
+    unit_level: int
+    """A slider moves by leaves of this level."""
+    only_cross_boundary: bool = True
+    target_level: int = 1
+    shared: bool = True
+    refuse_page: int = 0
+    resched_at: int = 0
+    race: str = "none"
+    """Of tdpkit.lab.worlds.RACES."""
+    race_at: int = 1
+    """Counted from 1; 0: never."""
+    step: int = 1
+    predict: bool = False
+    """What is to come is hidden, and asked for."""
+
+    @property
+    def of_the_call(self) -> WalkChoice:
+        """The same but for what does not change the call."""
+        return self._replace(unit_level=1, step=1, predict=False)
+
+
+def opening_of(layout: str | Layout) -> WalkChoice:
+    """How a layout opens: a named one in its own range, another on all of its frames.
+
+    Raises InvalidValueError for an unknown name.
+    """
+    if isinstance(layout, Layout):
+        return WalkChoice(layout, 0, layout.frames, 1)
+    _, start, end, unit_level = OPENINGS[known_name(layout, OPENINGS, "a layout")]
+    return WalkChoice(layout, parse_gfn(start), parse_gfn(end), unit_level)
+
+
+def record_call(choice: WalkChoice) -> SplitCall:
+    """The call, recorded; raises as :class:`~tdpkit.lab.split_call.SplitCall` does."""
+    faults = Faults(
+        refuse_page=choice.refuse_page,
+        resched_at=choice.resched_at,
+        race=choice.race,
+        race_at=choice.race_at if choice.race != "none" else 0,
+    )
+    return SplitCall(
+        choice.layout,
+        choice.start,
+        choice.end,
+        target_level=choice.target_level,
+        only_cross_boundary=choice.only_cross_boundary,
+        shared=choice.shared,
+        faults=faults,
+    )
+
 
 RACE_LABELS = {
     "none": "keeps away",
@@ -41,100 +118,89 @@ _OPTIONS = MOST_ENTRIES + 1
 """Buttons to answer with: an entry each, and that the call is over."""
 
 
-class WalkStepper(SteppedExhibit):
-    """The exhibit. Display it; or read `state`, `words` and `call`, and change it with :meth:`show`.
+class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
+    """The exhibit. Display it; or read `choice`, `state`, `words` and `call`, and change it with `show`.
 
     layout: a name in OPENINGS, or a Layout of your own (lab.layouts.layout_of makes one), which opens on
-    all of its frames; further arguments as :meth:`show` takes them. Raises as :meth:`show` does.
+    all of its frames. Further arguments, here and for `show`, are the fields of WalkChoice, a frame also as
+    text that :func:`~tdpkit.engine.gfn.parse_gfn` reads. Another layout opens in its own state, another call
+    at its first step. Raises InvalidValueError or InvalidTypeError for whatever breaks a rule.
     """
 
     prefix = "ws"
     good = "call"
     least_width = 760
+    names: ClassVar = {"race": RACES}
 
-    def __init__(
-        self, layout: str | Layout = "steps", *, step: int = 1, predict: bool = False, **change: Any
-    ) -> None:
-        super().__init__()
-        self._connect()
+    def __init__(self, layout: str | Layout = "steps", **change: Any) -> None:
+        self.call: SplitCall
+        self.quiz: Quiz | None = None
         self._own: Layout | None = None
-        setup = changed(opening_of(layout), change)
-        call, at = record_call(setup), from_0(step)
-        self._stand(setup, call, at, Quiz(call, at) if predict else None)
+        super().__init__(opening_of("steps"), layout=layout, **change)
 
     # ---- the state --------------------------------------------------------------------------------------
+
+    def _opening(self, change: dict[str, Any]) -> WalkChoice:
+        choice = self.choice
+        if "layout" in change:
+            choice = opening_of(change["layout"])._replace(predict=choice.predict)
+        if change.get("only_cross_boundary"):
+            choice = choice._replace(target_level=1)  # the patch always passes PG_LEVEL_4K
+        return choice
+
+    def _chosen(self, change: dict[str, Any]) -> WalkChoice:
+        choice = super()._chosen(change)
+        if "step" not in change and choice.of_the_call != self.choice.of_the_call:
+            choice = choice._replace(step=1)
+        return choice
+
+    def _state_of(self, choice: WalkChoice) -> WalkState:
+        same = hasattr(self, "call") and choice.of_the_call == self.choice.of_the_call
+        call = self.call if same else record_call(choice)
+        check_unit(call.geometry, choice.unit_level)
+        quiz = None
+        if choice.predict:
+            quiz = self.quiz if same and self.quiz else Quiz(call, choice.step - 1)
+            if choice.step > quiz.seen + 1:
+                raise InvalidValueError(f"what comes after step {quiz.seen + 1} is hidden: predict it first")
+        self._check_step(choice.step, len(call.steps))
+        state = walk_state(call, choice.step - 1, hidden=choice.predict)
+        self.call, self.quiz = call, quiz
+        if isinstance(choice.layout, Layout):
+            self._own = choice.layout
+        return state
 
     @property
     def words(self) -> WalkWords:
         """Title, answer, code and log of the state, as the picture says them."""
         return walk_words(self.state)
 
-    def show(
-        self,
-        *,
-        layout: str | Layout | None = None,
-        step: int | None = None,
-        predict: bool | None = None,
-        **change: Any,
-    ) -> None:
-        """Go to another state; what is not named stays (a new layout opens in its own state).
-
-        layout: as for the class. step: from 1; another call opens at its first. predict: hide what is to
-        come, and ask. Of the call: start, end (frames as an integer, or text as
-        :func:`~tdpkit.engine.gfn.parse_gfn` reads it), unit_level, only_cross_boundary, target_level, shared,
-        refuse_page, resched_at, race (of tdpkit.lab.worlds.RACES), race_at (counted from 1, 0: never).
-        Raises InvalidValueError or InvalidTypeError for what breaks a rule; the state is then the one before.
-        """
-        setup = changed(self.setup if layout is None else opening_of(layout), change)
-        same = setup._replace(unit_level=0) == self.setup._replace(unit_level=0)
-        call = self.call if same else record_call(setup)
-        at = from_0(step) if step is not None else self.state.at if same else 0
-        hidden = self.quiz is not None if predict is None else predict
-        quiz = None
-        if hidden:
-            quiz = self.quiz if same and self.quiz else Quiz(call, at)
-        if quiz and at > quiz.seen:
-            raise InvalidValueError(f"what comes after step {quiz.seen + 1} is hidden: predict it first")
-        self._stand(setup, call, at, quiz)
-
-    def _stand(self, setup: Setup, call: SplitCall, at: int, quiz: Quiz | None) -> None:
-        check_unit(call.geometry, setup.unit_level)
-        if at >= len(call.steps):
-            raise InvalidValueError(f"this call has steps 1 to {len(call.steps)}; {at + 1} is none")
-        self.state: WalkState = walk_state(call, at, hidden=quiz is not None)
-        self.setup, self.call, self.quiz = setup, call, quiz
-        if isinstance(setup.layout, Layout):
-            self._own = setup.layout
-        self._sync()
+    def _machine(self) -> tuple[Geometry, int]:
+        return self.call.geometry, self.call.layout.frames
 
     # ---- moving -----------------------------------------------------------------------------------------
 
-    def jump(self, forward: bool) -> None:
-        """To the next step, or the one before, at which a leaf is split or mmu_lock let go."""
-        with self._one_at_a_time:
-            ahead = range(self.state.at + 1, self._last + 1)
-            steps = ahead if forward else range(self.state.at - 1, -1, -1)
-            marked = (at for at in steps if self.call.steps[at].kind in ("split", "drop", "resched"))
-            self.propose(step=next(marked, self._last if forward else 0) + 1)
-
-    @property
-    def _at(self) -> int:
-        return self.state.at
-
     @property
     def _last(self) -> int:
-        return self.quiz.seen if self.quiz else len(self.call.steps) - 1
+        return self.quiz.seen + 1 if self.quiz else len(self.call.steps)
+
+    def jump(self, forward: bool) -> None:
+        """To the next step, or the one before, at which a leaf is split or mmu_lock let go."""
+        now = self.choice.step
+        steps = range(now + 1, self._last + 1) if forward else range(now - 1, 0, -1)
+        marked = (n for n in steps if self.call.steps[n - 1].kind in ("split", "drop", "resched"))
+        self.propose(step=next(marked, self._last if forward else 1))
 
     def answer(self, number: int) -> None:
         """Answer the question with option `number` (from 0): right ones lead on, wrong ones are explained.
 
         Raises InvalidValueError where nothing is asked, or for an option that is not offered.
         """
-        self.show(step=self._asking().answer(self.state.at, number) + 1)
+        self.show(step=self._asking().answer(self.choice.step - 1, number) + 1)
 
     def reveal(self) -> None:
         """Say which entry is the next and why, and go there. Raises InvalidValueError if nothing is asked."""
-        self.show(step=self._asking().reveal(self.state.at) + 1)
+        self.show(step=self._asking().reveal(self.choice.step - 1) + 1)
 
     def _asking(self) -> Quiz:
         if self.quiz is None:
@@ -143,9 +209,8 @@ class WalkStepper(SteppedExhibit):
 
     # ---- the controls -----------------------------------------------------------------------------------
 
-    def _build_controls(self) -> Iterable[ipywidgets.Widget]:
+    def _controls(self) -> Iterable[ipywidgets.Widget]:
         self.layout_menu = ipywidgets.Dropdown(
-            options=_LAYOUT_OPTIONS,
             description="layout",
             layout=WIDE,
             style=LABEL,
@@ -156,7 +221,6 @@ class WalkStepper(SteppedExhibit):
             style={"button_width": "auto"},
         )
         self.target_menu = ipywidgets.Dropdown(
-            options=[("4K", 1)],
             description="down to",
             style={"description_width": "60px"},
             layout={"width": "140px"},
@@ -166,7 +230,7 @@ class WalkStepper(SteppedExhibit):
             tooltips=["mmu_lock held for read: entries change by compare-and-exchange", "held for write"],
             style={"button_width": "84px"},
         )
-        self.range = RangeControls()
+        self.range = RangeControls(self, self._machine, lambda frame: name_frame(self.call, frame))
         number = {"min": 0, "max": 1 << 20, "layout": {"width": "64px"}}
         self.refuse_number = ipywidgets.BoundedIntText(tooltip="refuse page k (0: none)", **number)
         self.resched_number = ipywidgets.BoundedIntText(tooltip="reschedule at visit k (0: none)", **number)
@@ -177,7 +241,6 @@ class WalkStepper(SteppedExhibit):
             layout={"width": "auto", "flex": "1 1 260px", "min_width": "0", "max_width": "480px"},
         )
         self.race_number = ipywidgets.BoundedIntText(tooltip="at page or exchange number k", **number)
-        self._build_steps()
         button = {"layout": {"width": "auto"}}
         self.jump_back_button = ipywidgets.Button(
             description="‹ split or drop", tooltip="back to a split or a lock drop", **button
@@ -186,6 +249,68 @@ class WalkStepper(SteppedExhibit):
             description="split or drop ›", tooltip="on to a split or a lock drop", **button
         )
         self.predict_box = ipywidgets.Checkbox(description="predict", indent=False, layout={"width": "90px"})
+        self._step_controls([self.jump_back_button], [self.jump_button])
+        self._bind()
+        return (
+            line(self.layout_menu, self.range.unit_menu),
+            line(
+                label("split"),
+                self.form_buttons,
+                self.target_menu,
+                ipywidgets.Label("mmu_lock"),
+                self.lock_buttons,
+            ),
+            *self.range.lines,
+            line(
+                ipywidgets.Label("refuse page"),
+                self.refuse_number,
+                ipywidgets.Label("reschedule at visit"),
+                self.resched_number,
+                self.race_menu,
+                self.race_number,
+            ),
+            line(self.step_slider),
+            line(
+                label(""),
+                *self.step_buttons,
+                self.jump_back_button,
+                self.jump_button,
+                self.predict_box,
+            ),
+            self._question(),
+        )
+
+    def _bind(self) -> None:
+        self.bind(
+            layout=self.layout_menu,
+            only_cross_boundary=self.form_buttons,
+            target_level=self.target_menu,
+            shared=self.lock_buttons,
+            refuse_page=self.refuse_number,
+            resched_at=self.resched_number,
+            race=self.race_menu,
+            race_at=self.race_number,
+            predict=self.predict_box,
+        )
+        self.press(self.jump_back_button, lambda: self.jump(forward=False))
+        self.press(self.jump_button, lambda: self.jump(forward=True))
+        self.follow(self.layout_menu, options=self._layouts)
+        self.follow(self.target_menu, options=self._targets, disabled=lambda: self.choice.only_cross_boundary)
+        self.follow(self.race_number, disabled=lambda: self.choice.race == "none")
+
+    def _layouts(self) -> list[tuple[str, str | Layout]]:
+        own = [("your own layout", self._own)] if self._own else []
+        return [*((opening.title, name) for name, opening in OPENINGS.items()), *own]
+
+    def _targets(self) -> list[tuple[str, int]]:
+        """All levels that the call takes."""
+        geometry = self.call.geometry
+        return [(geometry.level(n).label, n) for n in range(1, geometry.root_level)]
+
+    # ---- the question -----------------------------------------------------------------------------------
+
+    def _question(self) -> ipywidgets.VBox:
+        """What predict mode asks, and the buttons to answer with."""
         self.option_buttons = [ipywidgets.Button(layout={"width": "auto"}) for _ in range(_OPTIONS)]
         self.reveal_button = ipywidgets.Button(description="show me", layout={"width": "auto"})
         self.said = ipywidgets.HTML()
@@ -197,120 +322,45 @@ class WalkStepper(SteppedExhibit):
             ],
             layout={"display": "none"},
         )
-        label = ipywidgets.Label
-        narrow = {"width": "48px", "display": "flex", "justify_content": "flex-end"}
-        return (
-            line(self.layout_menu, self.range.unit_menu),
-            line(
-                label("split", layout=narrow),
-                self.form_buttons,
-                self.target_menu,
-                label("mmu_lock"),
-                self.lock_buttons,
-            ),
-            *self.range.lines,
-            line(
-                label("refuse page"),
-                self.refuse_number,
-                label("reschedule at visit"),
-                self.resched_number,
-                self.race_menu,
-                self.race_number,
-            ),
-            line(self.step_slider),
-            line(
-                label("", layout=narrow),
-                *self.step_buttons,
-                self.jump_back_button,
-                self.jump_button,
-                self.predict_box,
-            ),
-            self.ask,
-        )
-
-    def _connect(self) -> None:
-        self.range.connect(self)
-        self.proposes(
-            layout=self.layout_menu,
-            only_cross_boundary=self.form_buttons,
-            target_level=self.target_menu,
-            shared=self.lock_buttons,
-            refuse_page=self.refuse_number,
-            resched_at=self.resched_number,
-            race=self.race_menu,
-            race_at=self.race_number,
-            predict=self.predict_box,
-        )
-        self._connect_steps()
-        self.jump_back_button.on_click(lambda _: self.jump(forward=False))
-        self.jump_button.on_click(lambda _: self.jump(forward=True))
-        self.reveal_button.on_click(lambda _: self.reveal())
+        self.follow(self.ask.layout, display=lambda: "" if self.quiz else "none")
         for number, button in enumerate(self.option_buttons):
-            button.on_click(lambda _, number=number: self.answer(number))
+            self.press(button, partial(self.answer, number))
+            self.follow(button, description=partial(self._option, number))
+            self.follow(button.layout, display=partial(self._option_display, number))
+        self.press(self.reveal_button, self.reveal)
+        self.follow(self.reveal_button, disabled=lambda: not self._options())
+        self.follow(self.said, value=lambda: status(self._answered()))
+        return self.ask
 
-    def propose(self, **change: Any) -> None:
-        """As every exhibit's; another form also takes the level that it splits down to."""
-        if change.get("only_cross_boundary"):
-            change["target_level"] = 1  # the patch always passes PG_LEVEL_4K
-        super().propose(**change)
+    def _options(self) -> tuple[Option, ...]:
+        return options_at(self.call, self.choice.step - 1) if self.quiz else ()
 
-    def _follow(self, refused: bool) -> None:
-        call, setup = self.call, self.setup
-        self._follow_steps([self.jump_back_button], [self.jump_button])
-        self._follow_question()
-        self.range.follow(
-            call.geometry,
-            call.layout.frames,
-            call.span,
-            setup.unit_level,
-            refused=refused,
-            write=lambda frame: name_frame(call, frame),
-        )
-        targets = range(1, call.geometry.root_level)  # all that the call takes
-        self.put(self.target_menu, options=[(call.geometry.level(n).label, n) for n in targets])
-        self.put(self.target_menu, value=setup.target_level, disabled=setup.only_cross_boundary)
-        own = [("your own layout", self._own)] if self._own else []
-        self.put(self.layout_menu, options=[*_LAYOUT_OPTIONS, *own])
-        self.put(self.layout_menu, value=setup.layout)
-        self.put(self.form_buttons, value=setup.only_cross_boundary)
-        self.put(self.lock_buttons, value=setup.shared)
-        self.put(self.refuse_number, value=setup.refuse_page)
-        self.put(self.resched_number, value=setup.resched_at)
-        self.put(self.race_menu, value=setup.race)
-        self.put(self.race_number, value=setup.race_at, disabled=setup.race == "none")
-        self.put(self.predict_box, value=self.quiz is not None)
+    def _option(self, number: int) -> str:
+        return next((option.text for option in self._options()[number : number + 1]), "")
 
-    def _follow_question(self) -> None:
+    def _option_display(self, number: int) -> str:
+        return "" if number < len(self._options()) else "none"
+
+    def _answered(self) -> str:
+        """What the last answer led to, and the score."""
         quiz = self.quiz
-        options = options_at(self.call, self.state.at) if quiz else ()
-        self.put(self.ask.layout, display="" if quiz else "none")
-        for number, button in enumerate(self.option_buttons):
-            self.put(button.layout, display="" if number < len(options) else "none")
-            self.put(button, description=options[number].text if number < len(options) else "")
-        self.put(self.reveal_button, disabled=not options)
-        said = ""
-        if quiz:
-            over = "" if options else "The call is over."
-            score = f"{quiz.right} of {quiz.asked} right at once." if quiz.asked else ""
-            said = " ".join(part for part in (quiz.said, over, score) if part)
-        self.put(self.said, value=f'<span role="status">{escape(said)}</span>')
+        if not quiz:
+            return ""
+        over = "" if self._options() else "The call is over."
+        score = f"{quiz.right} of {quiz.asked} right at once." if quiz.asked else ""
+        return " ".join(part for part in (quiz.said, over, score) if part)
 
-    def _message(self, refused: str) -> str:
-        if not refused and (missed := self._missed()):
-            return f'<span role="status">{escape(missed)}</span>'
-        return super()._message(refused)
-
-    def _missed(self) -> str:
+    def _note(self) -> str:
         """What was asked for and did not come about, since the call is too short for it."""
         if self.quiz:
             return ""
-        last, setup, pages = self.call.steps[-1], self.setup, self.call.allocations
+        last, choice, pages = self.call.steps[-1], self.choice, self.call.allocations
         missed = []
-        if setup.refuse_page > pages:
-            missed.append(f"the call asks for {pages} pages, so page {setup.refuse_page} is never refused")
-        if setup.resched_at > last.visits:
-            missed.append(f"it makes {last.visits} visits, so none is number {setup.resched_at}")
-        if setup.race != "none" and not self.call.fired:
+        if choice.refuse_page > pages:
+            missed.append(f"the call asks for {pages} pages, so page {choice.refuse_page} is never refused")
+        if choice.resched_at > last.visits:
+            missed.append(f"it makes {last.visits} visits, so none is number {choice.resched_at}")
+        if choice.race != "none" and not self.call.fired:
             missed.append("the other thread never gets its chance")
         return f"Note: {'; '.join(missed)}." if missed else ""
 

@@ -1,9 +1,6 @@
-"""The conversion stepper's handlers, called directly and through the traits a browser would set."""
+"""What the controls of a page's life are for; what holds for all exhibits: tests/show/test_exhibit.py."""
 
 from __future__ import annotations
-
-from threading import Event, Thread
-from time import sleep
 
 import pytest
 
@@ -12,14 +9,11 @@ from tdpkit.engine.splits import SPLITS
 from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.story import FOLIOS, MACHINES, THEN
 from tdpkit.show.page_life import PageLifeStepper
-from tdpkit.show.page_life import live as page_life
 from tdpkit.show.page_life.live import FOLIO_LABELS, SPLIT_LABELS, THEN_LABELS
 from tdpkit.show.page_life.picture import life_svg
 from tdpkit.show.page_life.words import SPLIT_TITLES, life_text
-from tdpkit.show.theme import LIGHT
+from tdpkit.show.theme import LIVE
 from tests.oracles.exhibits import picture_of, words
-
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture
@@ -27,36 +21,13 @@ def stepper():
     return PageLifeStepper()
 
 
-def controls(stepper: PageLifeStepper) -> list[object]:
-    return [
-        control.value
-        for control in (
-            stepper.machine_menu, stepper.split_menu, stepper.then_menu, stepper.folios_menu,
-            stepper.refuse_number, stepper.range.start_slider, stepper.range.end_slider,
-            stepper.range.unit_menu, stepper.step_slider,
-        )
-    ]  # fmt: skip
-
-
-def shown(stepper: PageLifeStepper) -> dict[str, object]:
-    """All that a learner sees, but for a refusal and what is typed."""
-    buttons = (stepper.first_button, stepper.back_button, stepper.next_button, stepper.last_button)
-    return {
-        "story": stepper.story,
-        "at": stepper.at,
-        "picture": picture_of(stepper),
-        "table": stepper.table.value,
-        "controls": controls(stepper),
-        "acts": [(button.description, button.button_style) for button in stepper.act_buttons],
-        "off": [button.disabled for button in buttons],
-    }
-
-
 # ---- opening -------------------------------------------------------------------------------------------
 
 
 def test_it_opens_on_the_toy_at_the_first_step(stepper):
-    assert controls(stepper) == ["toy", "v3", "convert", "2M", 0, 5, 12, 1, 1]
+    menus = (stepper.machine_menu, stepper.split_menu, stepper.then_menu, stepper.folios_menu)
+    assert [menu.value for menu in menus] == ["toy", "v3", "convert", "2M"]
+    assert (stepper.life.span.start, stepper.life.span.end, stepper.refuse_number.value) == (5, 12, 0)
     assert stepper.at == 0
     assert words(stepper) == ""
     assert stepper.step_slider.max == len(stepper.life.steps)
@@ -79,13 +50,6 @@ def test_the_menus_offer_what_the_laboratory_knows(stepper):
     assert [value for _, value in stepper.then_menu.options] == list(THEN) == list(THEN_LABELS)
     assert [value for _, value in stepper.folios_menu.options] == list(FOLIOS) == list(FOLIO_LABELS)
     assert [value for _, value in stepper.machine_menu.options] == list(MACHINES)
-
-
-def test_the_bundle_has_the_live_view_the_picture_and_the_text(stepper):
-    bundle = stepper._repr_mimebundle_()
-    assert VIEW in bundle
-    assert bundle["image/svg+xml"] == life_svg(stepper.life, 0, LIGHT)
-    assert bundle["text/plain"] == life_text(stepper.life, 0)
 
 
 # ---- moving --------------------------------------------------------------------------------------------
@@ -122,8 +86,11 @@ def test_a_button_for_each_act_goes_to_its_first_step_and_is_marked_there(steppe
         assert stepper.at == steps[0]
         assert [one.button_style for one in stepper.act_buttons].count("info") == 1
         assert button.button_style == "info"
-    stepper.show(act=2)
+    stepper.go_to(2)
     assert stepper.at == stepper.life.acts["convert"][0]
+    for act, error in ((0, InvalidValueError), (5, InvalidValueError), (1.5, InvalidTypeError)):
+        with pytest.raises(error):
+            stepper.go_to(act)
 
 
 def test_another_story_opens_at_the_act_one_was_in(stepper):
@@ -208,62 +175,19 @@ def test_a_page_that_is_refused_and_one_that_is_never_asked_for(stepper):
 # ---- what breaks a rule --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "rule"),
-    [
-        ({"step": 0}, InvalidValueError, "this story has steps 1 to 85; 0 is none"),
-        ({"step": 86}, InvalidValueError, "86 is none"),
-        ({"step": 1.5}, InvalidTypeError, "whole numbers"),
-        ({"act": 5}, InvalidValueError, "acts 1 to 4"),
-        ({"start": "banana"}, InvalidValueError, "no frame number"),
-        ({"end": 5}, InvalidValueError, "at least"),
-        ({"end": 33}, InvalidValueError, "at most"),
-        ({"start": True}, InvalidTypeError, "whole numbers"),
-        ({"split": "v4"}, InvalidValueError, "none of them"),
-        ({"split": ["v3"]}, InvalidTypeError, "named by a text"),
-        ({"machine": "arm"}, InvalidValueError, "none of them"),
-        ({"machine": {}}, InvalidTypeError, "named by a text"),
-        ({"folios": None}, InvalidTypeError, "named by a text"),
-        ({"machine": "x86", "folios": "4K"}, InvalidValueError, "page by page"),
-        ({"refuse": -1}, InvalidValueError, "at least 0"),
-        ({"unit_level": 3}, InvalidValueError, "leaves of this guest"),
-        ({"unit_level": 9}, InvalidValueError, "level"),
-        ({"colour": "red"}, InvalidTypeError, "no 'colour'"),
-    ],
-)
-def test_what_breaks_a_rule_is_refused_and_the_state_stays(stepper, change, error, rule):
-    stepper.show(step=30)
-    stepper.table_box.value = True
-    before = shown(stepper)
-    with pytest.raises(error) as refused:
-        stepper.show(**change)
-    assert rule in str(refused.value)
-    stepper.propose(**change)
-    assert rule in words(stepper)
-    assert "The picture shows the last good story." in words(stepper)
-    assert shown(stepper) == before
-    stepper.show(step=31)
-    assert words(stepper) == ""
-    with pytest.raises(error):
-        PageLifeStepper(**{"start": 5, "end": 12, **change})
-
-
-def test_what_is_typed_and_refused_stays_in_its_field(stepper):
-    stepper.range.end_text.value = "<b>4</b>"
-    assert stepper.range.end_text.value == "<b>4</b>"
-    assert "&lt;b&gt;" in stepper.message.value
-    assert stepper.life.span.end == 12
-    stepper.range.end_text.value = "13"
-    assert stepper.life.span.end == 13
-
-
 def test_a_slider_that_would_empty_the_range_springs_back(stepper):
     stepper.range.start_slider.value = 12
     assert "at least" in words(stepper)
     assert stepper.range.start_slider.value == 5
 
 
-# ---- the table -----------------------------------------------------------------------------------------
+# ---- what it shows -------------------------------------------------------------------------------------
+
+
+def test_picture_and_text_are_of_the_step(stepper):
+    stepper.show(step=30)
+    assert life_svg(stepper.life, 29, LIVE, "ids") in picture_of(stepper)
+    assert stepper._text() == life_text(stepper.life, 29)
 
 
 def test_the_table_follows_the_step(stepper):
@@ -275,32 +199,3 @@ def test_the_table_follows_the_step(stepper):
         assert stepper.table.value.count('aria-current="step"') == 1
     stepper.table_box.value = False
     assert stepper.table.value == ""
-
-
-def test_two_steppers_on_a_page_share_no_id_and_no_state():
-    one, other = PageLifeStepper(), PageLifeStepper()
-    one.show(step=9)
-    assert other.at == 0
-    assert one._ids != other._ids
-    assert picture_of(one) != picture_of(other)
-    other.show(step=9)
-    assert picture_of(one) == picture_of(other)
-
-
-def test_two_controls_used_at_once_in_two_threads_are_both_heard(stepper, monkeypatch):
-    """JupyterLab answers the first messages in the kernel's main thread and later ones in another."""
-    begun, life_of = Event(), page_life._life
-
-    def slow(*story):
-        begun.set()
-        sleep(0.05)
-        return life_of(*story)
-
-    monkeypatch.setattr(page_life, "_life", slow)
-    one = Thread(target=lambda: setattr(stepper.folios_menu, "value", "4K, spanned"))
-    one.start()
-    assert begun.wait(10)
-    stepper.split_menu.value = "none"
-    one.join()
-    assert (stepper.story.folios, stepper.story.split) == ("4K, spanned", "none")
-    assert controls(stepper)[1:4] == ["none", "convert", "4K, spanned"]

@@ -1,23 +1,17 @@
-"""The strategy race's handlers, called directly and through the traits a browser would set."""
+"""What the race's own controls are for; what holds for all exhibits is in tests/show/test_exhibit.py."""
 
 import re
 
-import ipywidgets
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError, format_gfn, parse_gfn
 from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, PlannedCall
 from tdpkit.show.race import StrategyRace
 from tdpkit.show.race.guests import GUESTS, OPENING_ROWS
-from tdpkit.show.race.picture import race_svg
-from tdpkit.show.race.state import ORDERS, run_race
-from tdpkit.show.theme import LIVE, LIVE_STYLE
-from tests.oracles.exhibits import picture_of, words
-
-VIEW = "application/vnd.jupyter.widget-view+json"
-SMALL = ["toy", "one-1G", "mixed"]
+from tdpkit.show.race.picture import race_svg, race_table, race_text
+from tdpkit.show.race.state import ORDERS, Track, run_race
+from tdpkit.show.theme import LIVE
+from tests.oracles.exhibits import picture_of, seen, words
 
 
 @pytest.fixture
@@ -35,33 +29,11 @@ def span(race) -> tuple[int, int]:
     return race.state.race.span.start, race.state.race.span.end
 
 
-def shown(race, *, texts: bool = True) -> dict[str, object]:
-    """All that a learner sees of a race."""
-    seen = {
-        "state": race.state,
-        "choice": race.choice,
-        "guest": race.guest_menu.value,
-        "order": race.order_buttons.value,
-        "rows": list(race.row_menu.options),
-        "row": race.row_menu.value,
-        "units": list(race.range.unit_menu.options),
-        "unit": race.range.unit_menu.value,
-        "start": (race.range.start_slider.value, race.range.start_slider.max),
-        "end": (race.range.end_slider.value, race.range.end_slider.max),
-        "picture": picture_of(race),
-        "table": race.table.value,
-    }
-    if texts:
-        seen["texts"] = (race.range.start_text.value, race.range.end_text.value)
-        seen["message"] = race.message.value
-    return seen
-
-
 # ---- what it opens with --------------------------------------------------------------------------------
 
 
 def test_it_opens_on_the_thread_s_range_in_16_tib(big):
-    assert big.guest == "16T-2M"
+    assert big.choice.guest == "16T-2M"
     assert span(big) == ((2 << 28) + 1, (14 << 28) + 1)
     assert big._text().startswith(
         "Seven ways to make the edges of [2T+4K, 14T+4K) safe. Five are exact, at 12 to 6 303 777 visits. "
@@ -107,22 +79,7 @@ def test_rows_that_are_none_are_refused(rows):
         StrategyRace("toy", rows=rows)
 
 
-@pytest.mark.parametrize("guest", ["nope", "", "Toy", ["toy"]])
-def test_an_unknown_guest_is_refused_with_those_there_are(guest):
-    with pytest.raises(InvalidValueError) as refused:
-        StrategyRace(guest)
-    assert [word for word in (*GUESTS, repr(guest)) if word not in str(refused.value)] == []
-
-
 # ---- each control --------------------------------------------------------------------------------------
-
-
-def test_the_guest_menu_opens_another_guest_and_back(toy):
-    before = shown(toy)
-    toy.guest_menu.value = "one-1G"
-    assert shown(toy) == shown(StrategyRace("one-1G"))
-    toy.guest_menu.value = "toy"
-    assert shown(toy) == before
 
 
 def test_a_slider_counts_units_and_the_state_is_exact(big):
@@ -208,125 +165,14 @@ def test_equals_stay_as_they_are_argued(big):
     big.show(order="as argued")
 
 
-# ---- a change at a time, against a fresh one -----------------------------------------------------------
-
-changes = st.one_of(
-    st.tuples(st.just("guest"), st.sampled_from(SMALL)),
-    st.tuples(st.just("unit"), st.integers(1, 3)),
-    st.tuples(st.sampled_from(["start slider", "end slider", "start text", "end text"]), st.floats(0, 1.1)),
-    st.tuples(st.just("row"), st.sampled_from(OPENING_ROWS)),
-)
-
-
-def change(race, what: str, value) -> None:
-    """Do it through its control; whether it is accepted is asked of the rules, worked without it."""
-    start, end = span(race)
-    geometry, most = race.state.race.geometry, race.state.race.frames
-    unit = geometry.pages(race.choice.unit_level)
-    if what == "guest":
-        race.guest_menu.value = value
-    elif what == "unit":
-        race.range.unit_menu.value = value
-    elif what == "row":
-        race.row_menu.value = value
-    else:
-        control, edge = getattr(race.range, what.replace(" ", "_")), what.split()[0]
-        new: int | str = min(int(value * most / unit), control.max) if "slider" in what else int(value * most)
-        asked = new * unit if "slider" in what else new
-        new = new if "slider" in what else f"{new:#x}"
-        if new == control.value:
-            return  # a control that stays says nothing
-        control.value = new
-        low, high = (asked, end) if edge == "start" else (start, asked)
-        good = low <= high <= most and low < geometry.root_pages
-        assert span(race) == ((low, high) if good else (start, end))
-        assert (words(race) == "") is good
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.sampled_from(SMALL), st.lists(changes, min_size=1, max_size=5))
-def test_after_any_changes_it_is_what_a_fresh_race_brought_there_by_show_is(guest, done):
-    race = StrategyRace(guest)
-    for what, value in done:
-        change(race, what, value)
-    start, end = span(race)
-    fresh = StrategyRace(
-        race.guest, start=start, end=end, selected=race.choice.selected, unit_level=race.choice.unit_level
-    )
-    assert shown(race, texts=False) == shown(fresh, texts=False)
-
-
 # ---- what is refused -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "rule"),
-    [
-        ("banana", "no frame number"),
-        ("", "write 0x200"),
-        ("-4K", "below 0"),
-        ("1K", "multiple of 4K"),
-        ("4", "ends at or after its start"),
-        ("0x41", "this guest ends at 0x40 (256K)"),
-        ("16T", "this guest ends at 0x40 (256K)"),
-        ("9" * 400, "too long"),
-        ("<script>alert(1)</script>", "no address"),
-        ("</span><img src=x onerror=alert(1)>", "no address"),
-    ],
-)
-def test_a_bad_text_is_answered_in_words_and_stays_in_its_field(toy, text, rule):
-    before = shown(toy, texts=False)
-    toy.range.end_text.value = text
-    assert rule in words(toy)
-    assert "last good range" in words(toy)
-    assert len(words(toy)) < 300
-    assert shown(toy, texts=False) == before
-    assert (toy.range.start_text.value, toy.range.end_text.value) == ("20K", text)
-    toy.range.end_text.value = "64K"
-    assert words(toy) == ""
-    assert span(toy) == (5, 16)
-
-
 def test_a_slider_that_is_refused_goes_back(toy):
-    before = shown(toy, texts=False)
+    before = seen(toy, typed=False)
     toy.range.start_slider.value = 40
     assert "ends at or after its start" in words(toy)
-    assert shown(toy, texts=False) == before
-
-
-@pytest.mark.parametrize(
-    ("refused", "error"),
-    [
-        ({"start": 35}, InvalidValueError),
-        ({"end": 65}, InvalidValueError),
-        ({"start": -1}, InvalidValueError),
-        ({"start": 64, "end": 64}, InvalidValueError),
-        ({"start": 1.5}, InvalidTypeError),
-        ({"start": True}, InvalidTypeError),
-        ({"end": [3]}, InvalidTypeError),
-        ({"start": "banana"}, InvalidValueError),
-        ({"guest": "nope"}, InvalidValueError),
-        ({"guest": "one-1G", "start": "3G"}, InvalidValueError),
-        ({"guest": "one-1G", "selected": "nope"}, InvalidValueError),
-        ({"order": "nope"}, InvalidValueError),
-        ({"order": ""}, InvalidValueError),
-        ({"order": ["by visits"]}, InvalidValueError),
-        ({"selected": "two_calls_unfiltered"}, InvalidValueError),
-        ({"selected": ["walk_v3"]}, InvalidValueError),
-        ({"unit_level": 4}, InvalidValueError),
-        ({"unit_level": 0}, InvalidValueError),
-        ({"unit_level": 1.0}, InvalidTypeError),
-        ({"order": "by visits", "start": 35}, InvalidValueError),
-    ],
-)
-def test_what_breaks_a_rule_is_refused_and_nothing_half_happens(toy, refused, error):
-    before = shown(toy)
-    with pytest.raises(error):
-        toy.show(**refused)
-    assert shown(toy) == before
-    toy.propose(**refused)
-    assert words(toy) != ""
-    assert shown(toy, texts=False) == {name: before[name] for name in shown(toy, texts=False)}
+    assert seen(toy, typed=False) == before
 
 
 def test_a_strategy_that_stumbles_at_another_range_is_answered_in_words():
@@ -341,105 +187,27 @@ def test_a_strategy_that_stumbles_at_another_range_is_answered_in_words():
     assert race.range.end_slider.value == 34
 
 
-@pytest.mark.parametrize("error", [KeyError, RuntimeError, AssertionError])
-def test_an_error_that_no_rule_explains_is_not_swallowed(toy, monkeypatch, error):
-    def show(**_change):
-        raise error("a bug")
-
-    monkeypatch.setattr(toy, "show", show)
-    with pytest.raises(error):
-        toy.range.start_slider.value = 7
+# ---- what it shows -------------------------------------------------------------------------------------
 
 
-# ---- the picture ---------------------------------------------------------------------------------------
-
-
-def test_the_picture_is_a_new_string_exactly_when_the_state_is_another(toy):
-    pictures = []
-    toy.picture.observe(lambda change: pictures.append(change["new"]), names="value")
-    for quiet in (
-        lambda: setattr(toy.range.unit_menu, "value", 2),
-        lambda: setattr(toy.range.end_text, "value", "banana"),
-        lambda: setattr(toy.range.end_text, "value", "136K"),
-        lambda: setattr(toy.range.start_slider, "value", 16),
-        lambda: toy.show(start=5, end=34, selected="walk_v3"),
-    ):
-        quiet()
-        assert pictures == []
-    toy.range.unit_menu.value = 1
-    for loud in (
-        lambda: setattr(toy.range.start_slider, "value", 6),
-        lambda: setattr(toy.range.end_text, "value", "64K"),
-        lambda: setattr(toy.row_menu, "value", "plain_split"),
-        lambda: setattr(toy.order_buttons, "value", "by visits"),
-        lambda: setattr(toy.guest_menu, "value", "one-1G"),
-    ):
-        loud()
-        assert len(pictures) == 1
-        pictures.clear()
-
-
-def test_the_picture_is_live_and_its_ids_are_the_exhibit_s_own(toy):
-    other = StrategyRace("toy")
-    assert picture_of(toy) == picture_of(other)
-    assert toy._ids != other._ids
-    assert race_svg(toy.state, LIVE, toy._ids) in toy.picture.value
-    assert toy.box.children[0].value == LIVE_STYLE
-    assert "min-width:760px" in toy.picture.value
-
-
-def test_the_table_follows_while_it_is_open(toy):
-    assert toy.table.value == ""
-    toy.table_box.value = True
-    assert ">10</td>" in toy.table.value
-    toy.range.end_text.value = "24K"
-    assert "[20K, 24K)" in toy.table.value
-    toy.table_box.value = False
-    assert toy.table.value == ""
-
-
-def test_the_bundle_has_the_view_the_text_and_the_opening_picture(toy):
-    bundle = toy._repr_mimebundle_()
-    assert {VIEW, "text/plain", "image/svg+xml"} <= set(bundle)
-    assert bundle[VIEW]["model_id"] == toy.box.model_id
-
-
-def test_two_exhibits_do_not_disturb_each_other(toy):
-    other = StrategyRace("toy")
-    before = shown(other)
-    toy.guest_menu.value = "mixed"
-    toy.order_buttons.value = "by visits"
-    assert shown(other) == before
+def test_picture_text_and_table_are_of_the_state(toy):
+    toy.show(order="by visits", selected="plain_split")
+    assert race_svg(toy.state, LIVE, "ids") in picture_of(toy)
+    assert toy._table() == race_table(toy.state)
+    assert toy._text() == race_text(toy.state)
 
 
 def test_every_state_is_run_on_the_same_tree_which_stays_as_it_was(big):
     big.show(guest="16T-2M")
     first = big.state.race
-    track = big._tracks["16T-2M"]
+    track = Track(GUESTS["16T-2M"].layout)
     for start in range(0, 1 << 32, (1 << 32) // 7 + 3):
         big.show(start=start, end=1 << 32)
     big.show(guest="16T-2M")
-    assert big._tracks["16T-2M"] is track
     assert big.state.race == first == run_race(track, big.strategies, *span(big))
 
 
 # ---- labels --------------------------------------------------------------------------------------------
-
-
-def controls(widget) -> list:
-    found = [control for child in getattr(widget, "children", ()) for control in controls(child)]
-    kinds = (ipywidgets.Dropdown, ipywidgets.IntSlider, ipywidgets.Text, ipywidgets.ToggleButtons)
-    return [*found, widget] if isinstance(widget, kinds) else found
-
-
-def test_every_control_is_on_the_page_and_has_a_label_or_a_tooltip(toy):
-    on_page = controls(toy.box)
-    assert len(on_page) == 8
-    for control in on_page:
-        if isinstance(control, ipywidgets.ToggleButtons):
-            assert len(control.tooltips) == len(control.options)
-        else:
-            assert control.description or control.tooltip
 
 
 def test_menus_and_buttons_offer_what_there_is(toy):
