@@ -358,7 +358,7 @@ def test_a_plan_s_mistakes_are_answered_in_words():
         (lambda geometry, span: {}["x"], "KeyError"),
         (lambda geometry, span: None, "TypeError"),
         (list, "TypeError"),
-        (lambda geometry, span: [(1, 2, 1)], "plans Calls"),
+        (lambda geometry, span: [(1, 2, 1)], "plans PlannedCalls"),
         (lambda geometry, span: [Call(0, 4, 1)] * 257, "256 calls"),
     ):
         with pytest.raises((InvalidValueError, InvalidTypeError)) as refused:
