@@ -337,7 +337,7 @@ def test_a_strategy_that_stumbles_at_another_range_is_answered_in_words():
     race = StrategyRace("toy", rows={"short": short})
     before = race.state
     race.range.end_slider.value = 60
-    assert "short plans Calls for [20K, 240K); None is none" in words(race)
+    assert "short plans PlannedCalls for [20K, 240K); None is none" in words(race)
     assert race.state is before
     assert race.range.end_slider.value == 34
 
