@@ -42,7 +42,8 @@ class StrategyRace(Exhibit[RaceChoice, RaceState]):
     geometry and a range that returns PlannedCalls) by name. Further arguments, here and for `show`, are the
     fields of RaceChoice, a frame also as text that :func:`~tdpkit.engine.gfn.parse_gfn` reads. Another guest
     opens with its own range; start and end may be the same. Another guest or another order sorts the rows;
-    another range leaves them where they are. Raises InvalidValueError or InvalidTypeError for whatever breaks a rule.
+    another range leaves them where they are. Raises InvalidValueError or InvalidTypeError for whatever breaks
+    a rule.
     """
 
     prefix = "sr"
