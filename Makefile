@@ -34,10 +34,11 @@ STOP = stop() { echo "tdpkit: $$1" >&2; exit 1; }
 # However the set-up ends early (an error, Ctrl-C), no half-made folder stays.
 ALL_OR_NOTHING = trap '[ -e .venv/ready ] || rm -rf .venv' EXIT; trap 'exit 130' HUP INT TERM
 
-.PHONY: help lab test soak bench outputs lock clean
+.PHONY: help lab check test soak bench outputs lock clean
 
 help:
 	@echo 'make lab      open the course in JupyterLab (PORT=8888, BROWSER=no on a machine without a screen)'
+	@echo 'make check    lint, types and the tests that matter while one works: a minute'
 	@echo 'make test     lint, types, tests and notebooks: what CI runs'
 	@echo 'make soak     random operations for longer, drawn anew each time (SOAK=25 times as many as in the tests)'
 	@echo 'make bench    measure the numbers that the design promises'
@@ -61,11 +62,18 @@ lab: .venv/ready
 	    --ServerApp.kernel_websocket_connection_class=tdpkit.server.PromptConnection \
 	    $(if $(filter no,$(BROWSER)),--no-browser) $$([ "$$(id -u)" != 0 ] || echo --allow-root)
 
+LINT = .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
+# Files in the order in which they are found, the slow ones of the browser first; a file's tests stay together.
+PYTEST = .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# No browser, no notebooks, no long searches.
+check: .venv/ready
+	$(LINT)
+	$(PYTEST) -q -m "not slow" tests --ignore=tests/browser --ignore=tests/setup
+
 test: .venv/ready
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
-	.venv/bin/mypy
-	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(LINT)
+	$(PYTEST)
 
 soak: .venv/ready
 	TDPKIT_SOAK=$(SOAK) .venv/bin/python -m pytest -n 2 tests/tdx/test_stateful.py

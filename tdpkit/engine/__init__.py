@@ -1,18 +1,18 @@
 """KVM: a compact engine. Standard library only, but for `scan`.
 
-In the order in which it is best read; the first seven files are the core, twenty minutes:
+Read it in this order. The first seven files are the core and take twenty minutes:
 
 1. `gfn`: frames, levels, ranges, and the shape of a page table.  `spte`: one 64-bit entry.
 2. `pool`: rows of entries.  `tree`: a root at rest.
-3. `events`: what a kernel function can say, and the world that answers.
+3. `events`: the nine events that a kernel function hands out, and the world that answers them.
 4. `tdp_iter`: the walk.  `tdp_mmu`: split and zap in one root.
 5. `kvm`: one VM.  `roots`: which roots an operation reaches, and how long a root lives.
 6. `mmu`: a range in all its roots, and where huge pages may be.  `page_fault`: how a frame gets mapped.
-7. `splits`: every way of the thread to split before a zap.
-8. `conversion` and `guest_memfd`: the callers.  `scan`: NumPy shortcuts for large guests.
+7. `splits`: every way to split before a zap that the thread proposed.
+8. `conversion` and `guest_memfd`: two callers of a split.  `scan`: NumPy shortcuts for large guests.
 
-Names can be imported from here or from their module: ``from tdpkit.engine import GfnRange, Kvm``. Only
-`scan` has no names here: it brings NumPy in.
+Import names from here or from their module: ``from tdpkit.engine import GfnRange, Kvm``. `scan` has no names
+here, because it imports NumPy.
 """
 
 from tdpkit.door import lazy

@@ -1,11 +1,12 @@
 """Conversion: a range of a TD changes between private and shared (KVM_SET_MEMORY_ATTRIBUTES).
 
-Whatever fails leaves a state that is written down: attributes as before and no invalidation in progress;
-splits that were made stay, and of slots before the failing one the old half is zapped already (kernel-facts
-6.12 D8). Calling again completes it.
+A call that fails leaves the attributes as they were and no invalidation in progress. Its splits stay, and in
+slots before the failing one the old half is already zapped (kernel-facts 6.12 D8). Another call completes the
+conversion.
 
 Sources: kvm_main.c and mmu.c of 6.16, patches v3 14/24 and 15/24; kernel-facts 9.7-9.9. Left out: in-place
-conversion (KVM_SET_MEMORY_ATTRIBUTES2), reservation of the attribute array.
+conversion (KVM_SET_MEMORY_ATTRIBUTES2) and the reservation of the attribute array. v3 15/24 leaves the
+invalidation open on an error; this function ends it.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ def kvm_vm_set_mem_attributes(
 ) -> Coroutine[int]:
     """KVM_SET_MEMORY_ATTRIBUTES: frames [start, end) become private (KVM_MEMORY_ATTRIBUTE_PRIVATE) or shared.
 
-    Invalidate, split what a private half is about to lose at the edges, zap exactly the range in the half
-    that it leaves, flush, store the attributes, compute anew where huge pages may be. Only frames in slots
-    are zapped; attributes are stored for all. Returns 0, -EINVAL for a VM without private memory, an empty
-    range, unknown attributes; else the split's negative errno, with nothing zapped in that slot.
+    Begin the invalidation; on the way to shared, split private leaves at the edges; zap exactly the range in
+    the half it leaves; flush; store the attributes; recompute where huge pages are allowed. Zaps cover frames
+    in slots, attributes all frames. Returns 0; -EINVAL for a VM without private memory, an empty range or
+    unknown attributes; else the split's negative errno, with nothing zapped in that slot.
 
-    A *positive* value of the split is taken for "flush": the zap is skipped, the attributes are stored, and 0
-    is returned. That is how v3's ``bool ret`` loses an errno (kernel-facts 6.12 D1). Raises InvalidTypeError
-    or InvalidValueError for a range that no VM has, before anything changes. Source: kernel-facts 9.7, 9.9.
+    A *positive* value from the split is taken for "flush": the zap is skipped, the attributes are stored, and
+    the call returns 0. That is how v3's ``bool ret`` loses an errno (kernel-facts 6.12 D1). Raises
+    InvalidTypeError or InvalidValueError, before anything changes, for a range that is no range of this VM.
+    Source: kernel-facts 9.7, 9.9.
     """
     span = GfnRange(start, end)
     if span.end > kvm.max_gfn_exclusive:
@@ -71,7 +73,7 @@ def _set_mem_attributes(kvm: Kvm, span: GfnRange, attributes: int, split: RangeS
 
 
 def _with_huge_edges(kvm: Kvm, span: GfnRange) -> GfnRange:
-    """The range and the huge blocks at its edges that may be mapped whole now: faults on them wait too."""
+    """Extend the range by the huge blocks at its edges still allowed: faults there must retry too."""
     start, end = span.start, span.end
     for level in range(PG_LEVEL_2M, kvm.max_leaf_level + 1):
         pages = kvm.geometry.pages(level)
@@ -83,9 +85,9 @@ def _with_huge_edges(kvm: Kvm, span: GfnRange) -> GfnRange:
 
 
 def _zap_half(kvm: Kvm, span: GfnRange, attr_filter: int, split: RangeSplit) -> Coroutine[int]:
-    """kvm_handle_gfn_range with the "pre" handler of v3 15/24: slot by slot, split (private only) and zap.
+    """kvm_handle_gfn_range with the "pre" handler of v3 15/24: split (private only) and zap, slot by slot.
 
-    What was zapped is flushed, also where a later slot failed (v3 14/24).
+    Flushes what was zapped even if a later slot fails (v3 14/24).
     """
     flush, ret = False, 0
     for slot in sorted(kvm.memslots, key=lambda slot: slot.base_gfn):

@@ -1,16 +1,17 @@
-"""What a kernel function can say, and who answers.
+"""The nine events that kernel functions hand out, and the world that answers them.
 
-A kernel function of this engine is a coroutine. Where the real one touches shared state or depends on its
-surroundings it hands out an event, and a world answers:
+A kernel function of this engine is a coroutine. Where the real function touches shared state or depends on
+its surroundings, the coroutine hands out an event, and a world answers:
 
-* asks: `Visit` (is a reschedule due?), `AllocTable` (a row, or None), `External` (an errno of the TDX side);
-* scheduling points: `Unlock`, `Lock`, `SetSpte`: others may run before the coroutine goes on;
-* tells: `FreeTable`, `Flush`, `Trace`.
+* questions: `Visit` (is a reschedule due?), `AllocTable` (a row, or None), `External` (an errno of the TDX
+  side);
+* scheduling points, where others may run first: `Unlock`, `Lock`, `SetSpte`;
+* notices: `FreeTable`, `Flush`, `Trace`.
 
-The world never answers for memory. `SetSpte` is handed out before the store; others may write in
-between; then the coroutine itself reads the entry again, compares and stores. One shared write per event,
-so two coroutines in one world show every interleaving there is. The word *yield* is Python's here; the
-kernel's yielding of mmu_lock is called resched.
+The world never answers for memory. The coroutine hands out `SetSpte` before it stores, others may write in
+between, and then the coroutine itself reads the entry again, compares and stores. There is one shared write
+per event, so two coroutines in one world can produce every interleaving. The word *yield* is Python's here;
+giving up mmu_lock is called resched.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ EHWPOISON = 133
 
 
 class Event:
-    """One of the closed set below; its str is a line of a log, a trace's is the kernel's own text."""
+    """The base of the nine events below; its str is a line of a log, a trace's is the kernel's own text."""
 
     __slots__ = ()
 
 
 class Visit(Event):
-    """Asks, at the top of a loop body: is a reschedule due? Answer: bool. One object serves a whole walk."""
+    """Asks at the top of a loop body whether a reschedule is due. Answer: bool. A walk reuses one object."""
 
     __slots__ = ("iter",)
 
@@ -63,10 +64,10 @@ class Visit(Event):
 
 @dataclass(slots=True)
 class AllocTable(Event):
-    """Asks for a page-table page. Answer: a row of `pool`, or None (no memory).
+    """Asks for a page-table page. Answer: a row of `pool`, or None for no memory.
 
-    A split of a range has dropped mmu_lock for it; a page fault asks before it takes the lock. is_mirror:
-    for a mirror root, whose pages have a page for the S-EPT beside them (sp->external_spt).
+    A split of a range drops mmu_lock first; a page fault asks before it takes the lock. is_mirror: the page
+    is for a mirror root and needs a second page, for the S-EPT (sp->external_spt).
     """
 
     pool: PageTablePool
@@ -96,7 +97,7 @@ class External(Event):
 
 @dataclass(slots=True)
 class Unlock(Event):
-    """mmu_lock is about to be dropped; `reason` is "alloc", "resched", or "done" when its taker returns."""
+    """The coroutine is about to drop mmu_lock; `reason` is "alloc", "resched", or "done" for its own lock."""
 
     shared: bool
     reason: str
@@ -107,7 +108,7 @@ class Unlock(Event):
 
 @dataclass(slots=True)
 class Lock(Event):
-    """mmu_lock is taken again before the coroutine goes on."""
+    """The coroutine takes mmu_lock before it goes on."""
 
     shared: bool
 
@@ -117,7 +118,7 @@ class Lock(Event):
 
 @dataclass(slots=True)
 class SetSpte(Event):
-    """The entry at (`row`, `index`) is about to be written; in shared mode by compare-and-exchange."""
+    """The coroutine is about to write the entry at (`row`, `index`), by cmpxchg in shared mode."""
 
     row: int
     index: int
@@ -133,7 +134,7 @@ class SetSpte(Event):
 
 @dataclass(slots=True)
 class FreeTable(Event):
-    """`row` was never linked, or is no longer, and was freed."""
+    """The coroutine freed `row`, which was never linked or is linked no longer."""
 
     row: int
 
@@ -143,7 +144,7 @@ class FreeTable(Event):
 
 @dataclass(slots=True)
 class Flush(Event):
-    """All TLBs of the VM are flushed (kvm_flush_remote_tlbs)."""
+    """The coroutine flushes all TLBs of the VM (kvm_flush_remote_tlbs)."""
 
     def __str__(self) -> str:
         return "flush all TLBs"
@@ -151,7 +152,7 @@ class Flush(Event):
 
 @dataclass(slots=True)
 class Trace(Event):
-    """A trace event of the kernel, or a WARN; its text is the kernel's own format (kernel-facts 11)."""
+    """A trace event of the kernel, or a WARN. It prints in the kernel's own format (kernel-facts 11)."""
 
     name: str
     gfn: int = 0
@@ -182,13 +183,13 @@ _TRACE_FORMAT = {
 
 T = TypeVar("T")
 Coroutine = Generator[Event, Any, T]
-"""A kernel function at work: hands out events, is sent answers, returns what the function returns."""
+"""A kernel function at work: it hands out events, receives answers, and returns the function's result."""
 
 
 class World:
-    """The kind world: memory is there, nobody else runs, no reschedule is due, the TDX side succeeds.
+    """The kind world: allocations and the TDX side succeed, nobody else runs, no reschedule is due.
 
-    A world with other ideas overrides the method of an event; what it returns is the answer.
+    Other worlds override the method of an event; its return value is the answer.
     """
 
     def __init__(self) -> None:
@@ -213,30 +214,30 @@ class World:
         return False
 
     def alloc_table(self, event: AllocTable) -> int | None:
-        """A row, or None for no memory."""
+        """Allocate a row; None stands for no memory."""
         return event.pool.alloc()
 
     def external(self, event: External) -> int:
-        """0 or a negative errno."""
+        """Follow the change in the external table: 0 or a negative errno."""
         return 0
 
     def unlock(self, event: Unlock) -> None:
-        """Others may take the lock now."""
+        """Let others take the lock."""
 
     def lock(self, event: Lock) -> None:
-        """Returns when the lock may be taken."""
+        """Return when the coroutine may take the lock."""
 
     def set_spte(self, event: SetSpte) -> None:
-        """Others may touch the entry before the store."""
+        """Let others touch the entry before the store."""
 
     def free_table(self, event: FreeTable) -> None:
-        """A page went back."""
+        """Take note that a page was freed."""
 
     def flush(self, event: Flush) -> None:
-        """TLBs are empty now."""
+        """Empty the TLBs."""
 
     def trace(self, event: Trace) -> None:
-        """A line of the trace buffer."""
+        """Add a line to the trace buffer."""
 
 
 def run(coroutine: Coroutine[T], world: World | None = None) -> T:
@@ -253,7 +254,7 @@ def run(coroutine: Coroutine[T], world: World | None = None) -> T:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a call said, in order, and what it returned."""
+    """The events of a call, in order, and its result."""
 
     result: Any
     events: list[Event]
@@ -264,7 +265,7 @@ class Recording:
 
 
 def record(coroutine: Coroutine[Any], world: World | None = None) -> Recording:
-    """Like :func:`run`, and keep a copy of every event."""
+    """Run `coroutine` as :func:`run` does and keep a copy of every event."""
     world = world or World()
     events: list[Event] = []
 

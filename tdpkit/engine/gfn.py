@@ -1,10 +1,10 @@
-"""The numbers: frames, levels, ranges and the way people write them.
+"""Numbers: frames, levels, ranges, and how people write them.
 
-Everything in the engine counts guest frames (GFNs, 4 KiB each) in Python integers. Bytes and
-human units appear at one door only: :func:`parse_gfn` and :func:`format_gfn`. Ranges are half-open.
+The engine counts guest frames (GFNs of 4 KiB, S1) in Python integers. Only :func:`parse_gfn` and
+:func:`format_gfn` deal in bytes and human units. Ranges are half-open.
 
-A :class:`Geometry` says how many entries a table has and where its root and its largest leaf are, so
-that one engine serves x86 (9 index bits) and toy machines small enough to enumerate.
+A :class:`Geometry` holds the number of entries per table, the root's level and the level of the largest leaf,
+so the same engine runs x86 (9 index bits) and toy machines small enough to enumerate.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _UNIT_SHIFT = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 
 
 class InvalidValueError(ValueError):
-    """A value breaks a rule; the text names the rule and the value, in hex and in human units."""
+    """A value breaks a rule. The text names the rule and the value, in hex and in human units."""
 
 
 class InvalidTypeError(TypeError):
-    """A value is of a kind the engine does not take, for example a float where frames are counted."""
+    """The engine takes no value of this type, for example no float where it counts frames."""
 
 
 def align_down(x: int, n: int) -> int:
@@ -65,9 +65,9 @@ def _power_of_two(n: int) -> int:
 
 
 def as_integer(value: SupportsIndex, what: str) -> int:
-    """`value` as a Python integer; booleans, floats and text are refused with InvalidTypeError.
+    """Convert `value` to a Python integer; refuse booleans, floats and text with InvalidTypeError.
 
-    NumPy integers are taken and converted, so that they never wrap inside the engine.
+    NumPy integers are converted too, so that they never wrap inside the engine.
     """
     try:
         if not isinstance(value, bool):
@@ -78,7 +78,7 @@ def as_integer(value: SupportsIndex, what: str) -> int:
 
 
 def check_gfn(value: SupportsIndex, what: str = "a GFN") -> int:
-    """`value` as a frame number, at least 0 (else InvalidTypeError or InvalidValueError)."""
+    """Convert `value` to a frame number of at least 0, or raise InvalidTypeError or InvalidValueError."""
     gfn = as_integer(value, what)
     if gfn < 0:
         raise InvalidValueError(f"{what} is at least 0; {gfn} (-{hex(-gfn)}) is negative")
@@ -86,11 +86,11 @@ def check_gfn(value: SupportsIndex, what: str = "a GFN") -> int:
 
 
 def parse_gfn(text: str) -> int:
-    """The GFN that `text` names (frames).
+    """Read the frame that `text` names.
 
-    `0x200` and `512` are frame numbers; `2M`, `2T+4K`, `1G-4K` are byte addresses, which must be a
-    multiple of 4K. Terms may be mixed (`2M+0x3`). Raises InvalidValueError for anything else and for a
-    GFN beyond a 64-bit guest-physical address.
+    `0x200` and `512` are frame numbers; `2M`, `2T+4K`, `1G-4K` are byte addresses and must be multiples of
+    4K. Terms mix (`2M+0x3`). Raises InvalidValueError for anything else and for a frame beyond a 64-bit
+    guest-physical address.
 
     >>> hex(parse_gfn("2T+4K"))
     '0x20000001'
@@ -130,7 +130,7 @@ def _term_bytes(sign: str, term: str, shown: str) -> int:
 
 
 def format_gfn(gfn: int) -> str:
-    """`gfn` (frames) as an address in human units; the inverse of :func:`parse_gfn`.
+    """Write frame `gfn` as an address in human units; the inverse of :func:`parse_gfn`.
 
     >>> format_gfn(0x20000001)
     '2T+4K'
@@ -144,7 +144,7 @@ def format_gfn(gfn: int) -> str:
 
 
 def name_gfn(gfn: int) -> str:
-    """`gfn` in hex and in human units, as every message writes it: ``0x20000001 (2T+4K)``."""
+    """Write frame `gfn` as messages do, in hex and in human units: ``0x20000001 (2T+4K)``."""
     return f"{gfn:#x} ({format_gfn(gfn)})"
 
 
@@ -160,7 +160,7 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """Shape of a page table: entries per table, level of the root, level of the largest leaf.
+    """The shape of a page table: entries per table, level of the root, level of the largest leaf.
 
     index_bits: 1 to 9 address bits per level (a table has ``1 << index_bits`` entries);
     root_level: 1 to 5; max_leaf_level: 1 to root_level (x86: 3 = 1G; a TD of this series: 2 = 2M).
@@ -193,7 +193,7 @@ class Geometry:
         return (0, *(self.index_bits * n for n in range(self.root_level + 1)))
 
     def pages(self, level: int) -> int:
-        """Frames under one entry of `level` (KVM_PAGES_PER_HPAGE); no check, the walk calls it."""
+        """Frames under one entry of `level` (KVM_PAGES_PER_HPAGE). Unchecked, since the walk calls it."""
         return 1 << self.shifts[level]
 
     @cached_property
@@ -206,11 +206,11 @@ class Geometry:
         return (gfn >> self.shifts[level]) & (self.entries - 1)
 
     def gfn_round_for_level(self, gfn: int, level: int) -> int:
-        """The first frame of the `level` entry that holds `gfn` (rounds down)."""
+        """The first frame of the `level` entry that holds `gfn`: rounds down."""
         return gfn >> self.shifts[level] << self.shifts[level]
 
     def level(self, number: SupportsIndex) -> Level:
-        """The Level `number`, 1 to root_level (else InvalidValueError)."""
+        """Level `number`, from 1 to root_level; raises InvalidValueError for any other."""
         level = as_integer(number, "a level")
         if not 1 <= level <= self.root_level:
             raise InvalidValueError(
@@ -219,7 +219,7 @@ class Geometry:
         return Level(level, self.pages(level), format_gfn(self.pages(level)))
 
     def check_start(self, gfn: SupportsIndex) -> int:
-        """`gfn` as the start of a range: at least 0 and inside the root (else InvalidValueError)."""
+        """Check `gfn` as the start of a range: raises InvalidValueError if negative or beyond the root."""
         start = check_gfn(gfn, "the start")
         if start >= self.root_pages:
             raise InvalidValueError(
@@ -229,7 +229,7 @@ class Geometry:
         return start
 
     def shared_bit(self, bit: SupportsIndex | None = None) -> int:
-        """The shared bit of a TD of this shape as a GFN mask: `bit`, or the one that TDX chooses.
+        """The shared bit of a TD of this shape, as a frame mask: `bit` if given, else the one TDX uses.
 
         The default is bit 47 of the address under a 4-level root, bit 51 under a 5-level one, and the
         topmost index bit of a toy's root. Raises InvalidTypeError or InvalidValueError for a `bit` that is
@@ -252,15 +252,15 @@ X86_5LEVEL = Geometry(SPTE_LEVEL_BITS, PT64_ROOT_MAX_LEVEL, KVM_MAX_HUGEPAGE_LEV
 
 
 def tdp_mmu_max_gfn_exclusive() -> int:
-    """The first frame the host cannot address; zaps end there (kernel-facts 1.7)."""
+    """The first frame beyond the host's address width, where zaps end (kernel-facts 1.7)."""
     return 1 << (MAXPHYADDR - PAGE_SHIFT)
 
 
 @dataclass(frozen=True, repr=False)
 class GfnRange:
-    """The frames start, start + 1, ... end - 1. Start == end is the empty range; start > end an error.
+    """The frames start, start + 1, ... end - 1; start == end is the empty range.
 
-    Raises InvalidTypeError for what is no integer, InvalidValueError for negative or reversed ends.
+    Raises InvalidTypeError for an end that is no integer, InvalidValueError for negative or reversed ends.
     """
 
     start: int
@@ -286,11 +286,11 @@ class GfnRange:
         return self.end - self.start
 
     def overlap(self, gfn: int, pages: int) -> int:
-        """How many of the `pages` frames from `gfn` on lie inside the range."""
+        """Count the frames of [gfn, gfn + pages) inside the range."""
         return max(0, min(self.end, gfn + pages) - max(self.start, gfn))
 
     def outside(self, gfn: int, pages: int) -> list[GfnRange]:
-        """The parts of the `pages` frames from `gfn` on that lie before the start and after the end."""
+        """The parts of [gfn, gfn + pages) before the start and after the end, none of them empty."""
         last = gfn + pages
         before, after = (gfn, min(last, self.start)), (max(gfn, self.end), last)
         return [GfnRange(low, high) for low, high in (before, after) if low < high]
@@ -306,7 +306,7 @@ class GfnRange:
 
 
 class FrameSet:
-    """A set of frames, kept as the frames at which membership changes: it costs what its runs cost."""
+    """A set of frames, stored as the frames where membership changes: its cost is that of its runs."""
 
     def __init__(self) -> None:
         self._edges: list[int] = []

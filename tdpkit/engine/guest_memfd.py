@@ -1,11 +1,11 @@
-"""guest_memfd, the file behind a TD's private memory, and two of the four who zap ranges of it.
+"""guest_memfd, the file behind a TD's private memory, and two of the four callers that split before a zap.
 
-A hole that is punched into the file, and a page of it with a memory failure. The other two are `conversion`
-and an ACCEPT that finds a larger page (`tdx_accept`). Each takes the split that it makes before the zap, see
-`range_split`. What is left if that split fails:
+The two are a hole punched into the file, and a page of it with a memory failure. The others are `conversion`
+and an ACCEPT of less than is mapped (`tdx.kvm_tdx`). Each takes, as an argument, the split that it makes
+before the zap (see `splits`). If that split fails:
 
-* punch hole: nothing is zapped or truncated, no invalidation in progress; splits that were made stay.
-* memory failure: cannot fail. It zaps whatever its split came to.
+* punch hole zaps and truncates nothing, and ends the invalidation; splits already made stay.
+* memory failure goes on and zaps: it cannot fail.
 
 Sources: virt/kvm/guest_memfd.c of 6.16, patch v3 16/24; kernel-facts 9. Left out: the file system's side
 (inodes, page cache).
@@ -42,7 +42,7 @@ from .splits import RangeSplit, no_split
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
 MF_DELAYED = 2
-"""What a memory failure reports: the page goes when it can. The number is unverified."""
+"""Result of a memory failure: the page will be dropped later (enum mf_result, mm.h; S252)."""
 
 # ---- the file ------------------------------------------------------------------------------------------
 
@@ -50,9 +50,9 @@ MF_DELAYED = 2
 class GuestMemfd:
     """A guest_memfd of `npages` pages, on host frames from `first_pfn` on, in folios of `folio_level`.
 
-    spans_folios: a mapping may be larger than its folio (up to the level that the frames' alignment allows),
-    against the rule that the series relies on (kernel-facts 9.6, C17): the counter-case. Raises
-    InvalidValueError for a size, a frame or a level that no file has.
+    spans_folios: let a mapping be larger than its folio, up to the level that the frames' alignment allows.
+    That breaks the rule the series relies on (kernel-facts 9.6, C17). Raises InvalidValueError for a number
+    of pages that is no multiple of the folio, an unaligned `first_pfn`, or an unknown level.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class GuestMemfd:
             )
         self.spans_folios = spans_folios
         self.split_folios: set[int] = set()
-        """First pages of the folios that were split to single pages."""
+        """First pages of the folios that were split into single pages."""
         self.poisoned: set[int] = set()
         """Pages with a memory failure."""
         self.holes: list[GfnRange] = []
-        """What was punched out, in file pages, in order."""
+        """The holes punched so far, in file pages, in order."""
         self.bindings: list[tuple[Kvm, KvmMemorySlot]] = []
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class GuestMemfd:
     def bind(self, kvm: Kvm) -> None:
         """Bind the file to each slot of `kvm` that names it (kernel-facts 9.1).
 
-        Raises InvalidValueError for a plain VM, a slot beyond the file, or a page that is bound already.
+        Raises InvalidValueError for a plain VM, a slot beyond the file, or a page that is already bound.
         """
         if not kvm.has_mirrored_tdp:
             raise InvalidValueError("only a TD's slot has a guest_memfd here; this is a plain VM")
@@ -96,7 +96,7 @@ class GuestMemfd:
         slots = [slot for slot in kvm.memslots if slot.gmem is self]
         for slot in slots:
             first, last = slot.gmem_pgoff, slot.gmem_pgoff + slot.npages
-            if first < 0 or last > self.npages:
+            if last > self.npages:
                 raise InvalidValueError(
                     f"a slot takes pages of the file, below {self.npages}; [{first}, {last}) is not"
                 )
@@ -114,12 +114,12 @@ class GuestMemfd:
         return GfnRange(index, index + 1) if first in self.split_folios else GfnRange(first, first + pages)
 
     def split_folio(self, index: int) -> None:
-        """Split the folio that holds page `index` to single pages; what is mapped stays as it is."""
+        """Split the folio that holds page `index` into single pages; mappings stay as they are."""
         self.split_folios.add(align_down(index, self.geometry.pages(self.folio_level)))
 
     def truncate(self, pages: GfnRange) -> None:
-        """Take `pages` out of the file; what is allocated there next is sound, and where a whole folio went,
-        it is one again.
+        """Take `pages` out of the file. Pages allocated there later are sound, and a whole folio that went is
+        allocated as one folio again.
         """
         self.holes.append(pages)
         self.poisoned = {page for page in self.poisoned if page not in pages}
@@ -127,9 +127,10 @@ class GuestMemfd:
         self.split_folios = {first for first in self.split_folios if pages.overlap(first, size) < size}
 
     def get_pfn(self, index: int) -> tuple[int, int]:
-        """kvm_gmem_get_pfn: host frame of page `index` and the level a mapping may have, or (-errno, 0).
+        """kvm_gmem_get_pfn: the host frame of page `index` and the largest level of a mapping, or (-errno,
+        0).
 
-        -EINVAL beyond the file, -EHWPOISON for a folio with a memory failure.
+        The errno is -EINVAL beyond the file, -EHWPOISON for a folio with a memory failure.
         """
         if not 0 <= index < self.npages:
             return -EINVAL, 0
@@ -140,7 +141,7 @@ class GuestMemfd:
         return self.first_pfn + index, self.geometry.max_leaf_level if self.spans_folios else level
 
     def gfns(self, pages: GfnRange) -> Iterator[tuple[Kvm, KvmMemorySlot, GfnRange]]:
-        """Where file pages are bound: for each binding, the guest frames (kernel-facts 9.4)."""
+        """Find the guest frames of file pages, binding by binding (kernel-facts 9.4)."""
         for kvm, slot in self.bindings:
             first = max(slot.gmem_pgoff, pages.start)
             last = min(slot.gmem_pgoff + slot.npages, pages.end)
@@ -161,13 +162,13 @@ def kvm_gmem_fallocate(
     whole_folios: bool = True,
     split: RangeSplit = no_split,
 ) -> Coroutine[int]:
-    """fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) on `offset` and `length` in bytes.
+    """fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) of `length` bytes from byte `offset` on.
 
-    whole_folios: the upstream agreement, holes in units of the backing huge page (M3; kernel-facts C16,
-    9.11); then no split is needed, as long as no mapping is larger than its folio. Returns 0; -EOPNOTSUPP for
-    another mode (to allocate ahead, KEEP_SIZE alone, is left out); -EINVAL for what is not a multiple of 4K,
-    negative, empty, or, with whole_folios, not of whole folios; else what `split` returned that is not 0,
-    v3's 1 included (patch v3 16/24). Source: kernel-facts 9.2, 9.3.
+    whole_folios: the upstream agreement that holes come in units of the backing huge page (M3; kernel-facts
+    C16). Then no split is needed as long as no mapping is larger than its folio. Returns 0; -EOPNOTSUPP for
+    another mode (KEEP_SIZE alone, which allocates ahead, is left out); -EINVAL for a hole that is negative,
+    empty, no multiple of 4K, or, with whole_folios, not of whole folios; else the value that `split`
+    returned, v3's 1 included (patch v3 16/24). Source: kernel-facts 9.2, 9.3.
     """
     start, size = as_integer(offset, "an offset"), as_integer(length, "a length")
     if mode != FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
@@ -208,9 +209,9 @@ def _ranges_by_vm(gmem: GuestMemfd, pages: GfnRange) -> dict[Kvm, list[KvmGfnRan
 def _invalidate_and_zap(
     bound: dict[Kvm, list[KvmGfnRange]], split: RangeSplit, *, must_split: bool
 ) -> Coroutine[int]:
-    """Of each VM, under the write lock: invalidation begins, the edges are split, the ranges are zapped.
+    """For each VM, under the write lock: begin the invalidation, split at the edges, zap the ranges.
 
-    Where the split must not fail and does, nothing is zapped.
+    If `must_split` and a split fails, zap nothing and return its value.
     """
     for kvm, ranges in bound.items():
         yield Lock(False)
@@ -252,10 +253,10 @@ def kvm_gmem_error_folio(gmem: GuestMemfd, index: int, *, split: RangeSplit = no
     """A memory failure at page `index`: its folio is zapped in every VM, not truncated; later faults get
     -EHWPOISON.
 
-    With a mapping no larger than the folio no split is needed; M7 names this caller for the day when a folio
-    is split before the S-EPT is (kernel-facts C20, 9.5). What that version would make of a failed split is
-    unverified: here the zap goes on, for the page is bad anyway. Returns MF_DELAYED. Raises InvalidValueError
-    for a page that the file does not have.
+    If no mapping is larger than its folio this needs no split. M7 names this caller for a future version, in
+    which a folio may be split before the S-EPT is (kernel-facts C20, 9.5). How that version would treat a
+    failed split is unverified; here the zap goes on, because the page is bad anyway. Returns MF_DELAYED.
+    Raises InvalidValueError for a page beyond the file.
     """
     page = check_gfn(index, "a page of the file")
     if page >= gmem.npages:

@@ -1,8 +1,8 @@
-"""One VM: its kind, its memory slots, its roots, and what it knows of each frame.
+"""One VM: its kind, memory slots and roots, and its record of each frame.
 
-A range carries no shared bit; a filter says which half of a TD is meant (`roots`). What is done to a range is
-in `mmu`, a page fault in `page_fault`, the TDX side in `tdx`. mmu_lock is no object here: whoever takes it or
-lets it go says so by an event, and a world that schedules keeps the lock.
+A range carries no shared bit; a filter selects the half of a TD (`roots`). Operations on a range are in
+`mmu`, page faults in `page_fault`, the TDX side in `tdx`. mmu_lock is no object here: a coroutine announces
+by an event that it takes or drops the lock, and a world that schedules keeps the lock.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ KVM_FILTER_PRIVATE = 1 << 1
 
 
 class GmemFile(Protocol):
-    """The file behind a slot's private half, as a page fault sees it."""
+    """The file behind a slot's private half, as far as a page fault uses it."""
 
     def get_pfn(self, index: int) -> tuple[int, int]:
-        """Host frame of page `index` and the level that a mapping may have there, or (-errno, 0)."""
+        """Return the host frame of page `index` and the largest level of a mapping there, or (-errno, 0)."""
 
 
 @dataclass(frozen=True)
 class KvmMemorySlot:
     """A range of guest frames that userspace backs: first frame, number of frames, address space.
 
-    host_pfn: first host frame of userspace's own memory behind it, None for none; that memory lies in pages
-    of host_level and backs a plain VM, or the shared half of a TD. gmem: the guest_memfd that backs the
-    private half, from its page gmem_pgoff on (kernel-facts 9.1). Raises InvalidTypeError or
-    InvalidValueError for a number that is no integer or negative, and for a host_level below 1.
+    host_pfn: the first host frame of userspace's own memory, or None; that memory consists of pages of
+    host_level and backs a plain VM, or the shared half of a TD. gmem: the guest_memfd that backs the private
+    half, from its page gmem_pgoff on (kernel-facts 9.1). Raises InvalidTypeError or InvalidValueError for a
+    number that is no integer or negative, and for a host_level below 1.
     """
 
     base_gfn: int
@@ -82,7 +82,7 @@ class KvmMemorySlot:
 
 @dataclass(frozen=True)
 class KvmGfnRange:
-    """struct kvm_gfn_range: frames [start, end) of `slot`, the halves meant, whether sleeping is allowed.
+    """struct kvm_gfn_range: frames [start, end) of `slot`, the halves selected, whether the call may sleep.
 
     Raises InvalidTypeError or InvalidValueError for a negative, reversed or non-integer range.
     """
@@ -100,7 +100,7 @@ class KvmGfnRange:
 
 
 class Held:
-    """Whether a lock that the model only asserts is held; hold it with ``with``, several times if need be."""
+    """A lock that the model only asserts. Hold it with ``with``; holds may nest."""
 
     def __init__(self) -> None:
         self._times = 0
@@ -119,14 +119,14 @@ class Held:
 
 
 class Kvm:
-    """struct kvm, as far as its tables go.
+    """struct kvm, as far as its page tables are concerned.
 
-    vm_type: KVM_X86_DEFAULT_VM or KVM_X86_TDX_VM; gfn_direct_bits: the shared bit in frames (a TD's default
-    follows its root level: bit 47 or 51; a toy's is the root's topmost index bit). memslots: those of the VM;
-    one over all frames if None. tdp_mmu_enabled: False for a VM under the shadow MMU, which the model knows
-    only as "nothing is done". Each root has rows in the one `pool`. All frames of a TD start shared, as KVM
-    starts them. Raises InvalidValueError for an unknown kind, a pool of another geometry, a shared bit that
-    is no bit of the root's index, and slots that overlap or reach beyond the VM's frames.
+    vm_type: KVM_X86_DEFAULT_VM or KVM_X86_TDX_VM; gfn_direct_bits: the shared bit as a frame mask (by default
+    bit 47 or 51 of the address, by the TD's root level; for a toy the topmost index bit of the root).
+    memslots: one over all frames if None. tdp_mmu_enabled: False for a VM under the shadow MMU, for which the
+    model does nothing. All roots have their rows in `pool`. All frames of a TD start shared, as in KVM.
+    Raises InvalidValueError for an unknown kind, a pool of another geometry, a shared bit that is no bit of
+    the root's index, and slots that overlap or reach beyond the VM's frames.
     """
 
     def __init__(
@@ -157,11 +157,11 @@ class Kvm:
             raise InvalidValueError(f"only a TD has a shared bit; {gfn_direct_bits:#x} is set in a plain VM")
         self.memslots = self._checked_slots(memslots)
         self.mem_attributes = FrameSet()
-        """The private frames (kvm->mem_attr_array, of which PRIVATE is the one attribute)."""
+        """The private frames (kvm->mem_attr_array; PRIVATE is its only attribute)."""
         self.disallow_lpage: dict[tuple[int, int], int] = {}
-        """lpage_info: flags by (level, first frame of the block), where there are any."""
+        """lpage_info: flags by (level, first frame of the block), for blocks that have any."""
         self.page_caches: dict[bool, list[int]] = {False: [], True: []}
-        """Rows a vCPU keeps for its next fault, by whether they are for a mirror root."""
+        """Rows that a vCPU keeps for its next fault; True: for a mirror root."""
         self.slots_lock = Held()
         self.srcu = Held()
         self.mmu_invalidate_in_progress = 0
@@ -194,18 +194,18 @@ class Kvm:
 
     @property
     def max_gfn_exclusive(self) -> int:
-        """The first number that is no frame of this VM: the shared bit of a TD, else the root's end."""
+        """The first frame beyond this VM: the shared bit of a TD, else the root's end."""
         return self.gfn_direct_bits or self.geometry.root_pages
 
     @property
     def max_leaf_level(self) -> int:
-        """The largest leaf of this VM: a TD of the modelled series maps at most 2M (kernel-facts 1.3)."""
+        """The level of this VM's largest leaf: a TD of the series maps at most 2M (kernel-facts 1.3)."""
         largest = self.geometry.max_leaf_level
         return min(largest, PG_LEVEL_2M) if self.has_mirrored_tdp else largest
 
     @property
     def slot(self) -> KvmMemorySlot:
-        """The first slot; the only one where none were named."""
+        """The first slot, which is the only one unless the VM was built with slots."""
         return self.memslots[0]
 
     def slot_of(self, gfn: int, as_id: int = 0) -> KvmMemorySlot | None:
@@ -217,10 +217,10 @@ class Kvm:
 
 
 def kvm_tdp_mmu_alloc_root(kvm: Kvm, *, is_mirror: bool) -> TdpMmuRoot:
-    """A valid root of this kind for a vCPU: one that is there, with a reference more, or a new one.
+    """Get a valid root of this kind for a vCPU: take a reference on the one there is, or allocate one.
 
-    A new root counts 2: the vCPU's reference and the TDP MMU's own, which lasts until the root is
-    invalidated. Raises InvalidValueError for a mirror root in a VM that has none. Source: tdp_mmu.c;
+    A new root has two references, the vCPU's and the TDP MMU's own, which lasts until the root is
+    invalidated. Raises InvalidValueError for a mirror root in a VM without a mirror. Source: tdp_mmu.c;
     kernel-facts 3.9.
     """
     if is_mirror and not kvm.has_mirrored_tdp:
@@ -239,14 +239,14 @@ def kvm_tdp_mmu_alloc_root(kvm: Kvm, *, is_mirror: bool) -> TdpMmuRoot:
 
 
 def kvm_mmu_invalidate_begin(kvm: Kvm, span: GfnRange) -> None:
-    """From now on faults on `span` are retried; mmu_lock is held for write (kernel-facts 10.8)."""
+    """Make faults on `span` retry from now on; the caller holds mmu_lock for write (kernel-facts 10.8)."""
     kvm.mmu_invalidate_in_progress += 1
     was = kvm.mmu_invalidate_range
     kvm.mmu_invalidate_range = GfnRange(min(was.start, span.start), max(was.end, span.end)) if was else span
 
 
 def kvm_mmu_invalidate_end(kvm: Kvm) -> None:
-    """The invalidation is over; a fault that began before or during it notices by the sequence count."""
+    """End the invalidation; a fault that began before its end sees that the sequence count moved."""
     if not kvm.mmu_invalidate_in_progress:
         raise InvalidValueError("an invalidation ends once for each time it began; none is in progress")
     kvm.mmu_invalidate_seq += 1
@@ -256,6 +256,6 @@ def kvm_mmu_invalidate_end(kvm: Kvm) -> None:
 
 
 def mmu_invalidate_retry_gfn(kvm: Kvm, seq: int, gfn: int) -> bool:
-    """A fault on `gfn` that read the sequence count `seq` must be retried."""
+    """Whether a fault on `gfn` that read the sequence count `seq` must retry."""
     span = kvm.mmu_invalidate_range
     return bool(span and gfn in span) or kvm.mmu_invalidate_seq != seq

@@ -1,13 +1,14 @@
-"""A range of a VM in all its roots: the patch, upstream's dirty-log split, unmap; where huge pages may be.
+"""A range in all roots of a VM: the patch, upstream's dirty-log split, unmap; and where huge pages are
+allowed.
 
-Every split here is one loop over roots (:func:`split_in_roots`) around `tdp_mmu_split_huge_pages_root`. The
-callers differ in which roots they match, to which level they split, and what they do with an errno:
+Every split here is one loop over roots (:func:`split_in_roots`) around `tdp_mmu_split_huge_pages_root`.
+Callers differ in the roots they match, the level they split to, and their use of an errno:
 
 * the patch, v3 11/24: `kvm_split_cross_boundary_leafs`;
 * dirty logging upstream: `kvm_tdp_mmu_try_split_huge_pages` and its two callers.
 
-The other proposals of the thread are in `splits`. mmu_lock is held as `shared` says, and is held again on
-return.
+The thread's other proposals are in `splits`. The caller holds mmu_lock, for read if `shared`, and holds it
+again on return.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from .tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
 KVM_LPAGE_GUEST_INHIBIT_FLAG = 1 << 30
 KVM_LPAGE_MIXED_FLAG = 1 << 31
 """Bits of lpage_info.disallow_lpage, per level and block (kernel-facts 8.14). Left out: the count of
-write-tracked pages, which shares that word, and dirty logging, which forbids huge pages too."""
+write-tracked pages in the same word, and dirty logging, which also forbids huge pages."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def checked_range(function: Callable[P, Coroutine[T]]) -> Callable[P, Coroutine[T]]:
-    """Check the range that `function` is called with at the call: a generator would check at its first step.
+    """Check the range of a call to `function` at once; the generator alone would check at its first step.
 
-    The range is `gfn_range`, or `start` and `end`, or all of `slot`, whichever of them `function` takes.
-    Raises InvalidTypeError or InvalidValueError for a start that is negative, beyond the root, or has the
-    shared bit, and for a negative end; an end beyond the root is what the kernel's walks accept.
+    The range is `gfn_range`, or `start` and `end`, or all of `slot`, whichever `function` takes. Raises
+    InvalidTypeError or InvalidValueError for a start that is negative, beyond the root, or has the shared
+    bit, and for a negative end. An end beyond the root is accepted, as by the kernel's walks.
     """
     signature = inspect.signature(function)
 
@@ -83,10 +84,10 @@ def split_in_roots(
 ) -> Coroutine[int]:
     """Split the huge leaves of frames [start, end) to `target_level` in each root that matches `types`.
 
-    Returns 0, or the first root's negative errno, after which no further root is looked at. The TDX side
-    splits under the write lock only: under the read lock it WARNs and refuses with -EOPNOTSUPP (refused here
-    before the walk, since the walk would retry the same entry for ever).
-    Source: kvm_tdp_mmu_try_split_huge_pages, tdp_mmu.c.
+    Returns 0, or the negative errno of the first root that fails; later roots are not touched. The TDX side
+    splits under the write lock only. Under the read lock this function WARNs and returns -EOPNOTSUPP before
+    the walk, because the walk would retry the same entry for ever. Source: kvm_tdp_mmu_try_split_huge_pages,
+    tdp_mmu.c.
     """
     yield from warn_unless_root_types(types)
     with closing(each_tdp_mmu_root(kvm, as_id, types)) as roots:
@@ -111,7 +112,7 @@ def split_by_filter(
     shared: bool,
     only_cross_boundary: bool,
 ) -> Coroutine[int]:
-    """:func:`split_in_roots` for the roots that the range's filter means; returns as it does."""
+    """Call :func:`split_in_roots` for the roots that the range's filter selects; return its result."""
     types = yield from _root_types(kvm, gfn_range.attr_filter)
     return (
         yield from split_in_roots(
@@ -140,10 +141,10 @@ def _root_types(kvm: Kvm, attr_filter: int) -> Coroutine[int]:
 def kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(
     kvm: Kvm, gfn_range: KvmGfnRange, *, shared: bool
 ) -> Coroutine[int]:
-    """Split what crosses an edge of the range, in every valid root the filter means, down to 4K.
+    """Split what crosses an edge of the range down to 4K, in every valid root that the filter selects.
 
-    Returns 0 or the first root's negative errno, after which no further root is looked at; -EOPNOTSUPP for a
-    mirror root under the read lock. Source: patch v3 11/24, tdp_mmu.c; kernel-facts 6.5. Raises as
+    Returns 0, or the negative errno of the first root that fails, with later roots untouched; -EOPNOTSUPP for
+    a mirror root under the read lock. Source: patch v3 11/24, tdp_mmu.c; kernel-facts 6.5. Raises as
     :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
     """
     return split_by_filter(kvm, gfn_range, PG_LEVEL_4K, shared=shared, only_cross_boundary=True)
@@ -153,13 +154,13 @@ def kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(
 def kvm_split_cross_boundary_leafs(
     kvm: Kvm, gfn_range: KvmGfnRange, *, shared: bool, as_posted: bool = False
 ) -> Coroutine[int]:
-    """The patch's API: no leaf crosses an edge of the range afterwards. Flushes nothing.
+    """The patch's API: split so that no leaf crosses an edge of the range. Does not flush.
 
-    The range must be protected: an invalidation in progress, slots_lock or the VM's SRCU; else the kernel's
-    lockdep WARNs. Returns 0 (also where the TDP MMU is off: nothing is done); -EOPNOTSUPP if the caller may
-    not sleep; -ENOMEM; -EOPNOTSUPP for a mirror root under the read lock. `as_posted` is v3 to the letter:
-    its local ``bool ret`` turns any errno of the walk into 1, which callers take for success (kernel-facts
-    6.12 D1). Raises as :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
+    The caller protects the range by an invalidation in progress, slots_lock or the VM's SRCU; else the
+    kernel's lockdep WARNs. Returns 0 (with nothing done if the TDP MMU is off); -EOPNOTSUPP if the caller may
+    not sleep, or for a mirror root under the read lock; -ENOMEM. `as_posted` is v3 to the letter: its local
+    ``bool ret`` turns any errno of the walk into 1, which callers take for success (kernel-facts 6.12 D1).
+    Raises as :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
     """
     if not (kvm.mmu_invalidate_in_progress or kvm.slots_lock or kvm.srcu):
         yield Trace("WARN: lockdep: no invalidation in progress, neither slots_lock nor SRCU held")
@@ -172,7 +173,7 @@ def kvm_split_cross_boundary_leafs(
 
 
 def weak_kvm_split_cross_boundary_leafs(kvm: Kvm, gfn_range: KvmGfnRange, *, shared: bool) -> Coroutine[int]:
-    """Do nothing and return 0: what an architecture without an override of its own links.
+    """Do nothing and return 0, for an architecture without an override.
 
     Source: patch v3 11/24, the __weak definition in kvm_main.c.
     """
@@ -187,7 +188,7 @@ def weak_kvm_split_cross_boundary_leafs(kvm: Kvm, gfn_range: KvmGfnRange, *, sha
 def kvm_tdp_mmu_try_split_huge_pages(
     kvm: Kvm, slot: KvmMemorySlot, start: int, end: int, target_level: SupportsIndex, *, shared: bool
 ) -> Coroutine[None]:
-    """Split all huge leaves of [start, end) in every valid root, a TD's mirror root too; errors are dropped.
+    """Split all huge leaves of [start, end) in every valid root, mirror roots included; drop any error.
 
     Source: tdp_mmu.c; kernel-facts 5.6, C10. Raises as :func:`kvm_split_cross_boundary_leafs`.
     """
@@ -196,7 +197,7 @@ def kvm_tdp_mmu_try_split_huge_pages(
 
 @checked_range
 def kvm_mmu_slot_try_split_huge_pages(kvm: Kvm, slot: KvmMemorySlot) -> Coroutine[None]:
-    """Split the whole slot to 4K as dirty logging is switched on; takes the read lock itself.
+    """Split the whole slot to 4K when dirty logging is switched on; takes the read lock itself.
 
     Source: mmu.c. Raises as :func:`kvm_split_cross_boundary_leafs`.
     """
@@ -209,7 +210,7 @@ def kvm_mmu_slot_try_split_huge_pages(kvm: Kvm, slot: KvmMemorySlot) -> Coroutin
 
 @checked_range
 def kvm_mmu_try_split_huge_pages(kvm: Kvm, slot: KvmMemorySlot, start: int, end: int) -> Coroutine[None]:
-    """Split [start, end) to 4K for KVM_CLEAR_DIRTY_LOG with all pages dirty at first; the write lock is held.
+    """Split [start, end) to 4K for KVM_CLEAR_DIRTY_LOG (initially-all-set), with the write lock held.
 
     Source: mmu.c. Raises as :func:`kvm_split_cross_boundary_leafs`.
     """
@@ -222,7 +223,7 @@ def kvm_mmu_try_split_huge_pages(kvm: Kvm, slot: KvmMemorySlot, start: int, end:
 
 @checked_range
 def kvm_tdp_mmu_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange, *, flush: bool = False) -> Coroutine[bool]:
-    """Zap the range in every root the filter means, invalid ones too; mmu_lock is held for write.
+    """Zap the range in every root that the filter selects, invalid ones too; mmu_lock is held for write.
 
     Returns whether a TLB flush is owed. Source: tdp_mmu.c; kernel-facts 3.14. Raises as
     :func:`~.tdp_mmu.tdp_mmu_zap_leafs`, before anything changes.
@@ -239,10 +240,10 @@ def kvm_tdp_mmu_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange, *, flush: bool
 
 @checked_range
 def kvm_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[bool]:
-    """:func:`kvm_tdp_mmu_unmap_gfn_range` for callers outside the MMU, who protect the range.
+    """Call :func:`kvm_tdp_mmu_unmap_gfn_range` for code outside the MMU, which must protect the range.
 
-    An invalidation in progress or slots_lock; SRCU alone is not enough here, and lockdep WARNs (kernel-facts
-    6.2). Source: mmu.c.
+    That takes an invalidation in progress or slots_lock; with SRCU alone lockdep WARNs (kernel-facts 6.2).
+    Source: mmu.c.
     """
     if not (kvm.mmu_invalidate_in_progress or kvm.slots_lock):
         yield Trace("WARN: lockdep: no invalidation in progress, and slots_lock not held")
@@ -251,11 +252,11 @@ def kvm_unmap_gfn_range(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[bool]:
     return (yield from kvm_tdp_mmu_unmap_gfn_range(kvm, gfn_range))
 
 
-# ---- where huge pages may be -------------------------------------------------------------------------------
+# ---- where huge pages are allowed --------------------------------------------------------------------------
 
 
 def hugepage_allowed(kvm: Kvm, slot: KvmMemorySlot, gfn: int, level: int) -> bool:
-    """Neither an edge of the slot nor a flag forbids a `level` leaf that holds `gfn` (kernel-facts 9.4)."""
+    """Whether the slot's edges and the flags allow a `level` leaf that holds `gfn` (kernel-facts 9.4)."""
     first, pages = kvm.geometry.gfn_round_for_level(gfn, level), kvm.geometry.pages(level)
     if not slot.base_gfn <= first <= first + pages <= slot.base_gfn + slot.npages:
         return False
@@ -263,7 +264,7 @@ def hugepage_allowed(kvm: Kvm, slot: KvmMemorySlot, gfn: int, level: int) -> boo
 
 
 def kvm_max_mapping_level(kvm: Kvm, slot: KvmMemorySlot, gfn: int, max_level: int) -> int:
-    """The largest level, `max_level` at most, at which the slot may map `gfn` (source: mmu.c)."""
+    """The largest level up to `max_level` at which the slot may map `gfn` (source: mmu.c)."""
     levels = range(max_level, PG_LEVEL_4K, -1)
     return next((level for level in levels if hugepage_allowed(kvm, slot, gfn, level)), PG_LEVEL_4K)
 
@@ -278,15 +279,15 @@ def set_disallow_lpage(kvm: Kvm, gfn: int, level: int, flag: int, on: bool) -> N
 
 
 def hugepage_test_guest_inhibit(kvm: Kvm, gfn: int, level: int) -> bool:
-    """The guest accepted this `level` block in smaller pieces (kernel-facts 8.14)."""
+    """Whether the guest accepted this `level` block in smaller pieces (kernel-facts 8.14)."""
     key = (level, kvm.geometry.gfn_round_for_level(gfn, level))
     return bool(kvm.disallow_lpage.get(key, 0) & KVM_LPAGE_GUEST_INHIBIT_FLAG)
 
 
 def kvm_arch_post_set_memory_attributes(kvm: Kvm, span: GfnRange) -> None:
-    """Compute anew which blocks hold both halves, now that the attributes of `span` were stored.
+    """Recompute which blocks hold both halves after the attributes of `span` were stored.
 
-    Only the first and the last block of a level can: what lies between has one half. Source: mmu.c;
+    Only the first and last block of a level can: those between them are of one half. Source: mmu.c;
     kernel-facts 9.7.
     """
     for level in range(PG_LEVEL_2M, kvm.max_leaf_level + 1):

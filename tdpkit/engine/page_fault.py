@@ -1,12 +1,12 @@
-"""A page fault: at which level a frame is mapped, and how the entry gets there.
+"""A page fault: choose the level of a mapping, then write the entry.
 
-The largest page is mapped that the memory slot, the attributes and the host's memory allow, the TDX side and
-the guest's own accept level included. Source: Linux 7.2's mmu.c and tdp_mmu.c (kvm_tdp_mmu_page_fault,
+KVM maps the largest page that the memory slot, the attributes, the host's memory, the TDX side and the
+guest's own accept level allow. Source: Linux 7.2's mmu.c and tdp_mmu.c (kvm_tdp_mmu_page_fault,
 kvm_tdp_mmu_map); kernel-facts 1.10, 5.7, 8.3, 10.8.
 
 Left out: MMIO, permissions and their faults (every access here is a write to memory), NX huge pages,
-prefetching, and merging small pages to a huge one: where a table is, the fault maps below it (for a mirror
-root the series does the same; a plain VM's kernel may put a huge leaf in the table's place).
+prefetching, and merging small pages into a huge one: where a table is, the fault maps below it. For a mirror
+root the series does the same; for a plain VM the kernel may replace the table by a huge leaf.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .tree import TdpMmuRoot, check_inside
 
 
 class RetPf(IntEnum):
-    """What a fault that is no error came to. The kernel's numbers for these names are unverified."""
+    """The result of a fault that is no error. For 7.2 the kernel's numbers are unverified (S252)."""
 
     RET_PF_RETRY = 1
-    """Nothing is mapped yet; the vCPU runs into the fault again."""
+    """Nothing was mapped; the vCPU will fault again."""
     RET_PF_FIXED = 5
     RET_PF_SPURIOUS = 6
-    """The frame was mapped already."""
+    """The frame was already mapped."""
 
 
 def kvm_tdp_mmu_page_fault(
@@ -39,10 +39,10 @@ def kvm_tdp_mmu_page_fault(
 ) -> Coroutine[int]:
     """Map frame `gfn` (without the shared bit) in the tree of its half.
 
-    is_private: the guest's address has no shared bit; max_level: not above this level (a TD's accept level).
-    Takes the read lock. Returns a RetPf, or -EFAULT where userspace is asked (the frame is of the other half,
-    or nothing backs it), -EHWPOISON, -ENOMEM. Raises InvalidValueError for a frame beyond the VM's, a level
-    it does not have, or a root that nobody has a reference on, before anything changes.
+    is_private: the guest's address has no shared bit; max_level: the largest level allowed (a TD's accept
+    level). Takes the read lock. Returns a RetPf, -EFAULT to ask userspace (the frame belongs to the other
+    half, or nothing backs it), -EHWPOISON or -ENOMEM. Raises InvalidValueError, before anything changes, for
+    a frame beyond the VM's, a level it does not have, or a root without references.
     """
     frame = check_inside(kvm.direct_root, check_gfn(gfn))
     root = kvm.mirror_root if is_private else kvm.direct_root
@@ -60,14 +60,14 @@ def _page_fault(kvm: Kvm, gfn: int, is_private: bool, largest: int) -> Coroutine
     if slot is None or root is None:
         return -EFAULT
     spare = kvm.page_caches[is_private]
-    cache: list[int] = []  # this vCPU's; another's fault may run beside it
+    cache: list[int] = []  # this vCPU's own, since another vCPU's fault may run at the same time
     try:
-        while len(cache) < kvm.geometry.root_level - 1:  # filled before the lock is taken: it may sleep
+        while len(cache) < kvm.geometry.root_level - 1:  # before taking the lock: allocating can sleep
             row = spare.pop() if spare else (yield AllocTable(kvm.pool, is_private))
             if row is None:
                 return -ENOMEM
             cache.append(row)
-        # The count is read first: whoever changes what is read below raises it (kernel-facts 10.8).
+        # Read the count first: a change to anything read below raises it (kernel-facts 10.8).
         seq = kvm.mmu_invalidate_seq
         if is_private != (gfn in kvm.mem_attributes):
             return -EFAULT
@@ -79,7 +79,7 @@ def _page_fault(kvm: Kvm, gfn: int, is_private: bool, largest: int) -> Coroutine
             ret = RetPf.RET_PF_RETRY
         else:
             level = kvm_max_mapping_level(kvm, slot, gfn, min(largest, host_level))
-            while (gfn ^ pfn) & kvm.geometry.pages(level) - 1:  # both at the same place in the huge page
+            while (gfn ^ pfn) & kvm.geometry.pages(level) - 1:  # not at the same offset in the huge page
                 level -= 1
             ret = yield from _kvm_tdp_mmu_map(root, gfn, pfn, level, cache)
         yield Unlock(True, "done")
@@ -89,9 +89,9 @@ def _page_fault(kvm: Kvm, gfn: int, is_private: bool, largest: int) -> Coroutine
 
 
 def kvm_faultin_pfn(slot: KvmMemorySlot, gfn: int, is_private: bool) -> tuple[int, int]:
-    """The host frame behind `gfn` and the level of the host's page there, or (-errno, 0).
+    """Find the host frame behind `gfn` and the level of the host's page there; (-errno, 0) on failure.
 
-    Private frames come from guest_memfd, the others from userspace's memory.
+    Private frames come from guest_memfd, shared ones from userspace's memory.
     """
     if is_private:
         if slot.gmem is None:
@@ -105,9 +105,9 @@ def kvm_faultin_pfn(slot: KvmMemorySlot, gfn: int, is_private: bool) -> tuple[in
 def _kvm_tdp_mmu_map(
     root: TdpMmuRoot, gfn: int, pfn: int, goal_level: int, cache: list[int]
 ) -> Coroutine[RetPf]:
-    """kvm_tdp_mmu_map: tables on the way, then the leaf. A huge leaf above the goal is split.
+    """kvm_tdp_mmu_map: link tables on the way, split a huge leaf above the goal, then write the leaf.
 
-    Whatever goes wrong on the way, a lost race or a refusal of the TDX side, ends in a retry by the guest.
+    After a lost race or a refusal of the TDX side the guest retries.
     """
     row: int | None = None
     it = TdpIter(root, PG_LEVEL_4K, gfn)
@@ -118,7 +118,7 @@ def _kvm_tdp_mmu_map(
             if spte == FROZEN_SPTE:
                 return RetPf.RET_PF_RETRY
             if is_shadow_present_pte(spte) and not is_last_spte(spte, it.level):
-                pass  # a table: down into it, past the goal if need be
+                pass  # a table: step down into it, even below the goal
             elif it.level <= goal_level:
                 return (yield from _map_handle_target_level(root, it, pfn))
             else:
@@ -133,7 +133,7 @@ def _kvm_tdp_mmu_map(
             it.next()
     finally:
         it.rcu_read_unlock()
-        # Given up between the store and the next step, the page is part of the tree already.
+        # If the fault was abandoned after the store, the page is already part of the tree.
         if row is not None and it.table[it.index] != make_nonleaf_spte(row):
             root.pool.free(row)
     if row is not None:

@@ -1,12 +1,11 @@
 """Page-table pages: one pool of rows, each a table of 64-bit entries.
 
-A row is `entries` unsigned 64-bit integers in a chunk, and a chunk is any writable 64-bit buffer: the
-standard library's here, NumPy's when `scan` populates. The pool grows by adding chunks, so a row never
-moves and no view of it goes stale. A child's PFN names its row, hence an SPTE costs eight bytes and
-a table nothing but its entries and a role word.
+A row is `entries` unsigned 64-bit integers in a chunk. A chunk is any writable 64-bit buffer: an array of the
+standard library here, a NumPy array when `scan` populates. The pool grows by adding chunks, so a row never
+moves and no view of it goes stale. An SPTE takes eight bytes, because a child's PFN is its row.
 
-Freed rows are poisoned and used again only when nobody is inside an RCU read section, so that a walk
-that kept a freed table reads poison, never another table's entries.
+A freed row is poisoned, and reused only when no reader is inside an RCU section. A walk that kept a freed
+table reads poison, never another table's entries.
 """
 
 from __future__ import annotations
@@ -26,16 +25,17 @@ ROLE_IS_MIRROR = 1 << 19
 """Bits of kvm_mmu_page_role.word (kernel-facts 3.2)."""
 
 POISON = 0x6B6B6B6B6B6B6B6B
-"""What a freed row holds (the slab allocator's byte): present, and names a row that does not exist."""
+"""Every entry of a freed row (the slab allocator's byte): present, and a link to no row that exists."""
 
 _CHUNK_ENTRIES = 1 << 18
+"""The largest chunk, 2 MiB: large enough that a growing pool has few, small enough that little is unused."""
 
 
 class PageTablePool:
     """Rows for page-table pages of one geometry.
 
     capacity: rows of the first chunk (each later one doubles what there is, up to 2 MiB a chunk).
-    shuffle: a seed; rows are then handed out in random order, which shows code that counts on order.
+    shuffle: a seed to hand rows out in random order, which exposes code that relies on order.
     Raises InvalidValueError for a capacity below 1, InvalidTypeError for one that is no integer.
     """
 
@@ -48,7 +48,7 @@ class PageTablePool:
         self.role: array[int] = array("I")
         """Role word of each row (0: free, or taken and not yet initialised); role[row]."""
         self.chunks: list[tuple[int, memoryview]] = []
-        """(first row, entries of the rows from it on) of each chunk, for who reads tables by the thousand."""
+        """(first row, entries from that row on) of each chunk, for code that reads tables by the thousand."""
         self.rcu_readers = 0
         self._capacity = capacity
         self._random = None if shuffle is None else random.Random(shuffle)
@@ -60,7 +60,7 @@ class PageTablePool:
         return f"<pool of {len(self._views)} rows, {self.rows_in_use} in use>"
 
     def table(self, row: int) -> memoryview:
-        """The entries of `row`: a view of `entries` uint64, valid as long as the pool lives."""
+        """The entries of `row`, as a view that stays valid as long as the pool lives."""
         view = self._views[row]
         if view is None:
             first, chunk = next(c for c in reversed(self.chunks) if c[0] <= row)
@@ -69,7 +69,7 @@ class PageTablePool:
         return view
 
     def alloc(self) -> int:
-        """A row of non-present entries, not yet part of a tree (see :meth:`init_page`)."""
+        """Take a row of empty entries that is not part of a tree yet (see :meth:`init_page`)."""
         if not self._free:
             limit = max(1, _CHUNK_ENTRIES // self.geometry.entries)
             rows = self._capacity if not self._views else min(len(self._views), limit)
@@ -80,7 +80,7 @@ class PageTablePool:
         return self._free.pop()
 
     def add_chunk(self, chunk: memoryview, rows: int) -> range:
-        """Add `rows` rows that live in `chunk` (writable, format Q); they are the caller's, side by side."""
+        """Add `rows` rows side by side in `chunk` (writable, format Q) and hand them to the caller."""
         first = len(self._views)
         self.chunks.append((first, chunk))
         self._views.extend([None] * rows)
@@ -98,7 +98,7 @@ class PageTablePool:
         return self.role[row] & ROLE_LEVEL_MASK
 
     def free(self, row: int) -> None:
-        """Poison `row`; it is handed out again once no RCU reader is left."""
+        """Poison `row`; :meth:`alloc` may hand it out again once no RCU reader is left."""
         self._fill(row, POISON)
         self.role[row] = 0
         self._waiting.append(row)
@@ -106,11 +106,11 @@ class PageTablePool:
             self._reap()
 
     def rcu_read_lock(self) -> None:
-        """Enter a read section: rows freed from now on are not handed out before it ends."""
+        """Enter a read section: rows freed from now on are not reused before it ends."""
         self.rcu_readers += 1
 
     def rcu_read_unlock(self) -> None:
-        """Leave a read section; the last reader lets the freed rows go."""
+        """Leave a read section; the last reader to leave releases the freed rows."""
         self.rcu_readers -= 1
         if not self.rcu_readers and self._waiting:
             self._reap()
@@ -131,7 +131,7 @@ class PageTablePool:
 
     @property
     def nbytes(self) -> int:
-        """Bytes the pool holds: entries, GFNs and roles."""
+        """Bytes of all entries, first frames and role words."""
         entries = sum(chunk.nbytes for _, chunk in self.chunks)
         return entries + self.gfn.itemsize * len(self.gfn) + self.role.itemsize * len(self.role)
 

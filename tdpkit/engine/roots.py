@@ -1,12 +1,13 @@
 """Which roots an operation reaches, and how long a root lives.
 
-A plain VM has a direct root, walked by the hardware. A TD has two: the direct root holds the shared half and
-is indexed with the shared bit; the mirror root is KVM's copy of the private half, indexed without, and never
-loaded (kernel-facts 1.11, 3.10). A caller names a half by a filter, a filter means root types, and root types
-match roots. *Direct* in this sense means "no mirror"; role.direct is set in both kinds (3.3).
+A plain VM has a direct root, which the hardware walks. A TD has two roots. The direct root holds the shared
+half and is indexed with the shared bit. The mirror root is KVM's copy of the private half, is indexed without
+the bit, and is never loaded (kernel-facts 1.11, 3.10). A caller selects a half by a filter, a filter maps to
+root types, and root types match roots. *Direct* here means "no mirror"; role.direct is set in both kinds
+(3.3).
 
-Roots are counted: whoever iterates over them holds one reference at a time, and who leaves early puts it.
-Left out: roots of nested guests and of the shadow MMU.
+An iterator over roots holds one reference at a time; leave early and you must put it. Left out: roots of
+nested guests and of the shadow MMU.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from .spte import SHADOW_NONPRESENT_VALUE, make_nonleaf_spte
 from .tdp_mmu import KvmBug, tdp_mmu_zap_leafs
 from .tree import TdpMmuRoot, table_rows
 
-# ---- which -----------------------------------------------------------------------------------------------
+# ---- which roots -----------------------------------------------------------------------------------------
 
 
 def kvm_gfn_range_filter_to_root_types(kvm: Kvm, attr_filter: int) -> int:
-    """Root types that a filter means; a VM without a mirror has one answer whatever the filter.
+    """Map a filter to root types; without a mirror the answer is KVM_DIRECT_ROOTS for any filter.
 
-    0 if a TD's filter names neither half (the kernel WARNs). Source: tdp_mmu.h; kernel-facts 3.6.
+    Returns 0 if a TD's filter selects neither half (the kernel WARNs). Source: tdp_mmu.h; kernel-facts 3.6.
     """
     if not kvm.has_mirrored_tdp:
         return KVM_DIRECT_ROOTS
@@ -45,13 +46,13 @@ def kvm_gfn_range_filter_to_root_types(kvm: Kvm, attr_filter: int) -> int:
 
 
 def warn_unless_root_types(types: int) -> Iterator[Trace]:
-    """The kernel's WARN where root types name neither direct nor mirror roots (kernel-facts 3.5)."""
+    """WARN, as the kernel does, if root types name neither direct nor mirror roots (kernel-facts 3.5)."""
     if not types & KVM_VALID_ROOTS:
         yield Trace("WARN_ON_ONCE(!(types & KVM_VALID_ROOTS))")
 
 
 def tdp_mmu_root_match(root: TdpMmuRoot, types: int) -> bool:
-    """Does `root` belong to `types`? INVALID lets invalid roots in and matches nothing by itself.
+    """Whether `root` matches `types`. INVALID admits invalid roots and matches nothing by itself.
 
     Source: tdp_mmu_root_match, tdp_mmu.c; kernel-facts 3.5.
     """
@@ -61,9 +62,9 @@ def tdp_mmu_root_match(root: TdpMmuRoot, types: int) -> bool:
 
 
 def tdp_mmu_next_root(kvm: Kvm, prev: TdpMmuRoot | None, as_id: int, types: int) -> TdpMmuRoot | None:
-    """The next matching root, with a reference taken; the reference on `prev` is dropped.
+    """Take a reference on the next matching root and drop the one on `prev`.
 
-    Whoever leaves the loop early puts the root it holds (kernel-facts 3.12).
+    A loop that ends early must put the root it holds (kernel-facts 3.12).
     """
     after = 0 if prev is None else kvm.tdp_mmu_roots.index(prev) + 1
     following: Iterator[TdpMmuRoot] = (
@@ -78,9 +79,9 @@ def tdp_mmu_next_root(kvm: Kvm, prev: TdpMmuRoot | None, as_id: int, types: int)
 
 
 def each_tdp_mmu_root(kvm: Kvm, as_id: int, types: int) -> Generator[TdpMmuRoot]:
-    """__for_each_tdp_mmu_root_yield_safe: the matching roots, each with a reference while it is looked at.
+    """__for_each_tdp_mmu_root_yield_safe: yield the matching roots, with a reference on the current one.
 
-    Whoever leaves the loop early closes it (``contextlib.closing``), which puts the root in hand.
+    To leave the loop early, close it (``contextlib.closing``): that puts the root in hand.
     """
     root = None
     try:
@@ -91,14 +92,14 @@ def each_tdp_mmu_root(kvm: Kvm, as_id: int, types: int) -> Generator[TdpMmuRoot]
             kvm_tdp_mmu_put_root(kvm, root)
 
 
-# ---- how long --------------------------------------------------------------------------------------------
+# ---- a root's life ---------------------------------------------------------------------------------------
 
 
 def kvm_tdp_mmu_put_root(kvm: Kvm, root: TdpMmuRoot) -> None:
-    """Drop one reference; with the last one the root leaves the list, and its tables go back to the pool.
+    """Drop one reference; after the last, the root leaves the list and its tables return to the pool.
 
-    Raises KvmBug, with nothing changed, for the last reference on a valid root, where the kernel has a
-    KVM_BUG, and for a reference that nobody has. Source: kvm_tdp_mmu_put_root, tdp_mmu.c; kernel-facts 3.13.
+    Raises KvmBug, with nothing changed, for the last reference on a valid root (a KVM_BUG in the kernel) and
+    for a root without references. Source: kvm_tdp_mmu_put_root, tdp_mmu.c; kernel-facts 3.13.
     """
     if not root.tdp_mmu_root_count:
         raise KvmBug(f"{root} has no reference left to drop")
@@ -113,10 +114,10 @@ def kvm_tdp_mmu_put_root(kvm: Kvm, root: TdpMmuRoot) -> None:
 
 
 def kvm_tdp_mmu_invalidate_roots(kvm: Kvm, types: int) -> None:
-    """Mark the matching roots invalid: no vCPU enters with them again, faults on them are retried.
+    """Mark the matching roots invalid: no vCPU enters with them again, and faults on them retry.
 
-    mmu_lock is held for write. Fast zap-all passes KVM_DIRECT_ROOTS, which spares a TD's private memory;
-    teardown KVM_VALID_ROOTS. Source: tdp_mmu.c; kernel-facts 3.14.
+    The caller holds mmu_lock for write. Fast zap-all passes KVM_DIRECT_ROOTS, which spares a TD's private
+    memory; teardown passes KVM_VALID_ROOTS. Source: tdp_mmu.c; kernel-facts 3.14.
     """
     for root in kvm.tdp_mmu_roots:
         if not root.invalid and tdp_mmu_root_match(root, types):
@@ -127,9 +128,9 @@ def kvm_tdp_mmu_invalidate_roots(kvm: Kvm, types: int) -> None:
 def kvm_tdp_mmu_zap_invalidated_roots(kvm: Kvm) -> Coroutine[None]:
     """Zap each invalidated root whole and drop the TDP MMU's reference on it.
 
-    The pages of a mirror root's tables are asked back from the TDX side first (op "free"), which gives them
-    only when the TD is torn down (kernel-facts 8.2). mmu_lock is held for write. Two calls at a time share
-    the roots; after one that was given up, or ended in a KvmBug, another begins that root again. Source:
+    For a mirror root it first reclaims the tables' pages from the TDX side (op "free"), which returns them
+    only after the TD is torn down (kernel-facts 8.2). The caller holds mmu_lock for write. Two concurrent
+    calls share the roots; if one is abandoned or ends in a KvmBug, another starts that root again. Source:
     tdp_mmu.c.
     """
     for root in kvm.tdp_mmu_roots.copy():
@@ -157,7 +158,7 @@ def _zap_root(kvm: Kvm, root: TdpMmuRoot) -> Coroutine[None]:
 
 
 def kvm_mmu_reload(kvm: Kvm) -> None:
-    """What a vCPU does before it enters: let go of roots that were invalidated and take valid ones."""
+    """Replace invalidated roots by valid ones, as a vCPU does before it enters the guest."""
     if kvm.direct_root.invalid:
         stale, kvm.direct_root = kvm.direct_root, kvm_tdp_mmu_alloc_root(kvm, is_mirror=False)
         kvm_tdp_mmu_put_root(kvm, stale)
@@ -167,8 +168,8 @@ def kvm_mmu_reload(kvm: Kvm) -> None:
 
 
 def kvm_mmu_unload(kvm: Kvm) -> None:
-    """The vCPUs go: their references are dropped. Only after :func:`kvm_tdp_mmu_invalidate_roots` may these
-    be the last ones; afterwards the VM has roots to be read, and none to be used.
+    """Drop the vCPUs' references as they go. They may be the last ones only after
+    :func:`kvm_tdp_mmu_invalidate_roots`; the roots can then be read, but no longer used.
     """
     for root in (kvm.direct_root, kvm.mirror_root):
         if root:

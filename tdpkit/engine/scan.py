@@ -1,7 +1,7 @@
-"""The machine at scale, on NumPy: bulk populate, and what a walk meets without its steps.
+"""Large guests on NumPy: populate in bulk, and compute a walk's result without its steps.
 
-Checked shortcuts for what the other modules do entry by entry; they never change a result. GFNs are Python
-integers in here too; NumPy sees entries and rows.
+These are checked shortcuts for work that other modules do entry by entry; they never change a result. GFNs
+stay Python integers here too; NumPy sees entries and rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .spte import (
 from .tree import EntryRun, Leaf, TdpMmuRoot, check_run, check_unmapped, map_run, write_entries
 
 _BLOCK_ENTRIES = 1 << 16
-"""Entries read at a time: half a MiB, which the cache still has when the next NumPy call comes to it."""
+"""Entries per block: half a MiB, which is still in the cache when the next NumPy call reads it."""
 
 _NO_ROWS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
@@ -38,10 +38,10 @@ _NO_ROWS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 def populate(
     root: TdpMmuRoot, gfn: SupportsIndex, level: SupportsIndex, count: SupportsIndex, pfn: SupportsIndex
 ) -> None:
-    """:func:`~.tree.map_run` for millions of leaves; same arguments, same errors, same translations.
+    """Map millions of leaves as :func:`~.tree.map_run` does: same arguments, errors and translations.
 
-    Tables that the run fills whole become rows side by side, written as one uint64 array; the entries that
-    point to them are a run of the next level, and so on up. Where tables are there already it goes entry by
+    Tables that the run fills completely become adjacent rows, written as one uint64 array. The entries that
+    point to them form a run of the next level, and so on up. Where tables exist already it maps entry by
     entry.
     """
     entries = check_run(root, gfn, level, count, pfn)
@@ -60,7 +60,7 @@ def populate(
 
 
 def _whole_tables(root: TdpMmuRoot, entries: EntryRun) -> tuple[int, int] | None:
-    """(first gfn, number) of the tables that `entries` fill whole, or None."""
+    """(first gfn, number) of the tables that `entries` fill completely, or None."""
     if entries.level == root.geometry.root_level:
         return None
     span = root.geometry.pages(entries.level + 1)
@@ -110,10 +110,10 @@ def _fill_tables(root: TdpMmuRoot, entries: EntryRun, first: int, tables: int) -
 
 
 class Scan(NamedTuple):
-    """What a walk meets."""
+    """The entries and leaves that a walk meets."""
 
     visited: int
-    """Entries, present or not."""
+    """How many entries the walk visits, present or not."""
     crossing: tuple[Leaf, ...]
     """The leaves not fully inside the range (iter_cross_boundary), in order; there are two at most."""
     leaves: dict[int, int]
@@ -121,12 +121,12 @@ class Scan(NamedTuple):
 
 
 def scan(root: TdpMmuRoot, start: SupportsIndex, end: SupportsIndex, min_level: SupportsIndex) -> Scan:
-    """What a :class:`~.tdp_iter.TdpIter` from `start` to `end` (frames) meets if nothing changes the tree.
+    """Compute what a :class:`~.tdp_iter.TdpIter` from `start` to `end` (frames) meets on a tree at rest.
 
-    It reads what the walk reads, but level by level and many tables at once: of a level only the first and
-    the last entry in range can stick out of it, so that nobody asks for the frames of the others, nor for
-    their order. Below about 250 visits the walk itself is quicker. Raises InvalidValueError or
-    InvalidTypeError for a range that the walk's users refuse, or an unknown level.
+    It reads the entries that the walk reads, but level by level and many tables at once. Only the first and
+    last entry of a level can stick out of the range, so the frames and the order of the others do not matter.
+    Below about 250 visits the walk itself is quicker. Raises InvalidValueError or InvalidTypeError for an
+    unknown level, or a range that users of the walk refuse.
     """
     span, lowest = _check_walk(root, start, end, min_level)
     visited, crossing = 0, []
@@ -161,9 +161,10 @@ def _check_walk(
 
 
 def _in_range(root: TdpMmuRoot, base: Any, level: int, span: GfnRange) -> tuple[Any, Any]:
-    """First and last index (exclusive) inside `span` of a table whose first frame is `base`, or of many.
+    """First and last index (exclusive) inside `span` of a table with first frame `base`, or of an array of
+    them.
 
-    Counted from where the walk enters a table: a shared bit is part of the index.
+    Indices count from where the walk enters a table, since a shared bit is part of the index.
     """
     shift, first = root.geometry.shifts[level], root.geometry.index(root.gfn_bits, level)
     end = min(span.end, root.geometry.root_pages)
@@ -174,7 +175,7 @@ def _in_range(root: TdpMmuRoot, base: Any, level: int, span: GfnRange) -> tuple[
 def _trim(
     root: TdpMmuRoot, row: int, level: int, base: int, span: GfnRange
 ) -> tuple[NDArray[np.uint64], list[tuple[int, int]]]:
-    """The entries of a table (its first frame is `base`) inside `span`, and those that stick out of it."""
+    """Separate the entries of a table with first frame `base`: inside `span`, and sticking out of it."""
     table = np.frombuffer(root.pool.table(row), dtype=np.uint64)[root.geometry.index(root.gfn_bits, level) :]
     pages = root.geometry.pages(level)
     low, high = (int(index) for index in _in_range(root, base, level, span))
@@ -184,7 +185,7 @@ def _trim(
 
 
 def _blocks(root: TdpMmuRoot, rows: NDArray[np.int64], level: int) -> Iterator[NDArray[np.uint64]]:
-    """The entries of the tables in `rows` (sorted). Rows side by side are read in place, others gathered."""
+    """Yield the entries of the tables in `rows` (sorted): adjacent rows in place, others gathered."""
     entries, first = root.geometry.entries, root.geometry.index(root.gfn_bits, level)
     at_a_time = max(1, _BLOCK_ENTRIES // entries)
     for first_row, chunk in root.pool.chunks:
@@ -198,9 +199,9 @@ def _blocks(root: TdpMmuRoot, rows: NDArray[np.int64], level: int) -> Iterator[N
 
 
 def _sort_out(block: NDArray[np.uint64], level: int, lowest: int) -> tuple[int, NDArray[np.int64]]:
-    """How many leaves are among the entries, and the rows of the tables that the walk goes down to."""
+    """Count the leaves among the entries and collect the rows of the tables that the walk enters."""
     leaf = SPTE_MMU_PRESENT_MASK | (PT_PAGE_SIZE_MASK if level > PG_LEVEL_4K else 0)
-    # Leaves and nothing else, as most of a guest is: one pass over the entries says so.
+    # Most of a guest is leaves only; one pass over the entries finds that out.
     if int(np.bitwise_and.reduce(block, axis=None)) & leaf == leaf:
         return block.size, _NO_ROWS
     kind = block & leaf
@@ -212,10 +213,10 @@ def _sort_out(block: NDArray[np.uint64], level: int, lowest: int) -> tuple[int, 
 
 
 def count_visits(root: TdpMmuRoot, start: SupportsIndex, end: SupportsIndex, min_level: SupportsIndex) -> int:
-    """`visited` of :func:`scan` without reading an entry, from the pool's record of where each table stands.
+    """Compute `visited` of :func:`scan` without reading an entry, from the pool's first frame of each table.
 
-    The walk visits, in each table of `min_level` and above, the entries that hold frames of the range (for
-    start == end those strictly around it). Exact as long as nothing changes the tree and its pages are all
+    In each table of `min_level` and above the walk visits the entries that hold frames of the range, or for
+    start == end those strictly around it. Exact as long as nothing changes the tree and all its pages are
     linked. Raises as :func:`scan` does.
     """
     span, lowest = _check_walk(root, start, end, min_level)

@@ -1,12 +1,12 @@
 """The thread in one file: every way to split before a zap, by name, with its mail.
 
-A caller splits under the write lock, with the range protected by an invalidation. Each caller interprets the
+Callers split under the write lock, with the range protected by an invalidation. Each caller interprets the
 return value differently; that is the bug of v3's ``bool ret`` (kernel-facts 6.12 D1).
 
-* :data:`SPLITS`: ways to make the edges of a range safe before it is zapped;
+* :data:`SPLITS`: ways to make the edges of a range safe before a zap;
 * :data:`ACCEPT_SPLITS`: ways to split a leaf that maps more than the guest accepts;
-* what these call: the patch's own function is in `mmu`; Kai Huang's refactoring, the mirror-root split that
-  followed, and the wrong-root call that it corrected are here.
+* the functions they call: Kai Huang's refactoring, the mirror-root split that followed, and the wrong-root
+  call that it corrected. The patch's own function is in `mmu`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def __kvm_tdp_mmu_split_huge_pages(
     shared: bool,
     cross_boundary_only: bool,
 ) -> Coroutine[int]:
-    """Split in the roots that the filter means; -EOPNOTSUPP if the caller may not sleep.
+    """Split in the roots that the filter selects; returns -EOPNOTSUPP if the caller may not sleep.
 
     Otherwise returns and raises as :func:`~.mmu.kvm_split_cross_boundary_leafs`. Source: Kai Huang, M1
     (2906b4d3b789985917a063d095c4063ee6ab7b72.camel@intel.com); kernel-facts C9, C11.
@@ -52,7 +52,7 @@ def kvm_tdp_mmu_split_huge_pages_log_dirty(
 ) -> Coroutine[int]:
     """Kai's wrapper for dirty logging: all huge leaves of [start, end), on VMs without a mirror.
 
-    On a TD it WARNs and returns -EINVAL; that is why its filter, 0, does not matter (kernel-facts C10).
+    On a TD it WARNs and returns -EINVAL, so its filter of 0 does not matter (kernel-facts C10).
     """
     if kvm.has_mirrored_tdp:
         yield Trace("WARN_ON_ONCE(kvm_has_mirrored_tdp(kvm))")
@@ -68,7 +68,7 @@ def kvm_tdp_mmu_split_huge_pages_log_dirty(
 def kvm_tdp_mmu_split_huge_pages_cross_boundary(
     kvm: Kvm, gfn_range: KvmGfnRange, target_level: SupportsIndex, *, shared: bool
 ) -> Coroutine[int]:
-    """Kai's wrapper for the patch's purpose: only what crosses an edge (kernel-facts C9)."""
+    """Kai's wrapper for the patch's purpose: only leaves that cross an edge (kernel-facts C9)."""
     return __kvm_tdp_mmu_split_huge_pages(
         kvm, gfn_range, target_level, shared=shared, cross_boundary_only=True
     )
@@ -83,7 +83,7 @@ def kvm_tdp_mmu_mirrors_split_huge_pages(
 ) -> Coroutine[int]:
     """Split the huge leaves of [start, end) to `target_level` in the mirror roots, under the write lock.
 
-    Returns 0 or a negative errno; on a VM without a mirror there is nothing to do. Source: Sean
+    Returns 0 or a negative errno; does nothing on a VM without a mirror. Source: Sean
     Christopherson, 2026-01-29 (aXt9pfN8uGLX2c-o@google.com); kernel-facts C43. Raises as
     :func:`~.mmu.kvm_split_cross_boundary_leafs`.
     """
@@ -94,11 +94,11 @@ def kvm_tdp_mmu_mirrors_split_huge_pages(
 def kvm_tdp_mmu_split_huge_pages(
     kvm: Kvm, start: int, end: int, target_level: SupportsIndex, *, shared: bool
 ) -> Coroutine[int]:
-    """The same as RFC v5 41 posted it, a documented defect: it takes the vCPU's root.hpa, the *direct* root.
+    """The call of RFC v5 41 as posted, a documented defect: it uses the vCPU's root.hpa, the *direct* root.
 
-    On a TD the private half is in the mirror root; so nothing private is split, 0 is returned, and a shared
-    huge leaf at the same frame is split for nothing. Source: 20260129011517.3545883-1-seanjc@google.com;
-    kernel-facts C43. Raises as :func:`~.mmu.kvm_split_cross_boundary_leafs`.
+    A TD's private half is in the mirror root. So this splits nothing private, returns 0, and needlessly
+    splits a shared huge leaf at the same frame. Source: RFC v5 41; kernel-facts C43. Raises as
+    :func:`~.mmu.kvm_split_cross_boundary_leafs`.
     """
     return tdp_mmu_split_huge_pages_root(kvm.direct_root, start, end, target_level, shared=shared)
 
@@ -106,23 +106,23 @@ def kvm_tdp_mmu_split_huge_pages(
 # ---- before a range is zapped ----------------------------------------------------------------------------
 
 RangeSplit = Callable[[Kvm, KvmGfnRange], Coroutine[int]]
-"""Makes the edges of a private range safe to zap, under the write lock: 0, or a value for its caller."""
+"""Make the edges of a private range safe to zap, under the write lock; return 0 or a value for the caller."""
 
 
 def split_v3(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[int]:
-    """The patch, with its return value mended."""
+    """Split as the patch does, and return its errno."""
     return kvm_split_cross_boundary_leafs(kvm, gfn_range, shared=False)
 
 
 def split_v3_as_posted(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[int]:
-    """The patch as posted: an errno comes back as 1."""
+    """Split as the patch does as posted: an errno comes back as 1."""
     return kvm_split_cross_boundary_leafs(kvm, gfn_range, shared=False, as_posted=True)
 
 
 def split_head_and_tail(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[int]:
-    """What followed: at most two blocks of 2M, found by arithmetic, each split in the mirror roots.
+    """Split as the later code does: at most two 2M blocks, found by arithmetic, in the mirror roots.
 
-    A TD's leaf is 2M at most, so one level is enough. Source: Sean Christopherson, 2026-01-29
+    A TD's leaf is at most 2M, so one level is enough. Source: Sean Christopherson, 2026-01-29
     (aXt_L6QKB9CSTZcW@google.com); kernel-facts 7.3.
     """
     block = kvm.geometry.pages(PG_LEVEL_4K + 1)
@@ -138,7 +138,7 @@ def split_head_and_tail(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[int]:
 
 
 def no_split(kvm: Kvm, gfn_range: KvmGfnRange) -> Coroutine[int]:
-    """Nothing: the zap takes whole what crosses an edge."""
+    """Split nothing, so the zap takes leaves that cross an edge whole."""
     yield from ()
     return 0
 
@@ -155,16 +155,16 @@ SPLITS: dict[str, RangeSplit] = {
 # ---- when the guest accepts less than is mapped ------------------------------------------------------------
 
 AcceptSplit = Callable[[Kvm, int, int], Coroutine[int]]
-"""Splits, under the write lock, what maps a frame above the level its guest accepted: (kvm, gfn, level)."""
+"""Split, under the write lock, a leaf larger than the level the guest accepts: (kvm, gfn, level)."""
 
 
 def accept_split_v3(kvm: Kvm, gfn: int, level: int) -> Coroutine[int]:
-    """v3 13/24: a boundary split of the block that is accepted."""
+    """Split as v3 13/24 does: at the edges of the block that the guest accepts."""
     return _boundary_split(kvm, gfn, level, False)
 
 
 def accept_split_v3_as_posted(kvm: Kvm, gfn: int, level: int) -> Coroutine[int]:
-    """The same with v3's ``bool ret``: an errno becomes 1."""
+    """Split as :func:`accept_split_v3` does, with v3's ``bool ret``: an errno becomes 1."""
     return _boundary_split(kvm, gfn, level, True)
 
 
@@ -176,13 +176,13 @@ def _boundary_split(kvm: Kvm, gfn: int, level: int, as_posted: bool) -> Coroutin
 
 
 def accept_split_root_hpa(kvm: Kvm, gfn: int, level: int) -> Coroutine[int]:
-    """RFC v5 41 as posted: the vCPU's root.hpa, which is the wrong root (kernel-facts C43)."""
+    """Split as RFC v5 41 posted it: in the vCPU's root.hpa, the wrong root (kernel-facts C43)."""
     first = kvm.geometry.gfn_round_for_level(gfn, level)
     return kvm_tdp_mmu_split_huge_pages(kvm, first, first + kvm.geometry.pages(level), level, shared=False)
 
 
 def accept_split_mirrors(kvm: Kvm, gfn: int, level: int) -> Coroutine[int]:
-    """Its correction (R1): split to the accepted level in the mirror roots."""
+    """Split to the accepted level in the mirror roots: the correction of RFC v5 41 (R1)."""
     first = kvm.geometry.gfn_round_for_level(gfn, level)
     return kvm_tdp_mmu_mirrors_split_huge_pages(kvm, first, first + kvm.geometry.pages(level), level)
 

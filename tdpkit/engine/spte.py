@@ -1,7 +1,7 @@
 """One 64-bit entry of a page table, with the EPT bits of Linux 7.2 (kernel-facts 2.1b).
 
-An SPTE is a plain integer. Left out on purpose: the memory-type policy and the mapping of protection
-flags of a VM; a leaf is writeback, writable and executable unless its caller says otherwise.
+An SPTE is a plain integer. Left out on purpose: a VM's policy for memory types and protection. A new leaf is
+writeback, readable, writable and executable.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ VMX_EPT_SUPPRESS_VE_BIT = 1 << 63
 PT64_NX_MASK = 1 << 63
 
 SHADOW_NONPRESENT_VALUE = VMX_EPT_SUPPRESS_VE_BIT
-"""A missing entry. Not zero: bit 63 turns a #VE into an EPT violation (kernel-facts 2.3)."""
+"""An empty entry. Not zero: bit 63 makes a miss an EPT violation instead of a #VE (kernel-facts 2.3)."""
 FROZEN_SPTE = SHADOW_NONPRESENT_VALUE | 0x5A0
-"""Another thread is in the middle of a change of several steps: hands off (kernel-facts 2.4)."""
+"""Another thread is changing this entry in several steps; leave it alone (kernel-facts 2.4)."""
 
 SHADOW_ACC_TRACK_MASK = VMX_EPT_RWX_MASK | VMX_EPT_USER_EXECUTABLE_MASK
 SHADOW_ACC_TRACK_SAVED_BITS_MASK = (
@@ -46,7 +46,7 @@ VMX_EPT_MISCONFIG_WX_VALUE = VMX_EPT_WRITABLE_MASK | VMX_EPT_EXECUTABLE_MASK
 
 
 class ExecMasks(NamedTuple):
-    """How a paging format says "executable": bits that must be set and a bit that must be clear."""
+    """Execute permission in a paging format: bits that grant it, and a bit that denies it."""
 
     shadow_x_mask: int
     shadow_nx_mask: int
@@ -54,21 +54,21 @@ class ExecMasks(NamedTuple):
 
 EPT = ExecMasks(VMX_EPT_EXECUTABLE_MASK | VMX_EPT_USER_EXECUTABLE_MASK, 0)
 NPT = ExecMasks(0, PT64_NX_MASK)
-"""AMD: no-execute is bit 63 (kernel-facts 2.1b); the walk itself is the same for both formats."""
+"""AMD denies execution with bit 63 (kernel-facts 2.1b). The walk is the same for both formats."""
 
 
 def is_shadow_present_pte(spte: int) -> bool:
-    """KVM's own present bit, independent of R, W and X (spte.h)."""
+    """Test KVM's own present bit, which is independent of R, W and X (spte.h)."""
     return bool(spte & SPTE_MMU_PRESENT_MASK)
 
 
 def is_large_pte(spte: int) -> bool:
-    """The page-size bit: a leaf above the 4K level (spte.h)."""
+    """Test the page-size bit, which marks a leaf above 4K (spte.h)."""
     return bool(spte & PT_PAGE_SIZE_MASK)
 
 
 def is_last_spte(spte: int, level: int) -> bool:
-    """True where a present entry maps memory rather than a table (spte.h)."""
+    """Whether a present entry of `level` is a leaf rather than a link to a table (spte.h)."""
     return level == PG_LEVEL_4K or bool(spte & PT_PAGE_SIZE_MASK)
 
 
@@ -80,8 +80,8 @@ def spte_to_pfn(spte: int) -> int:
 def make_leaf_spte(pfn: int, level: int) -> int:
     """A present leaf of `level` on host frame `pfn`: writeback, RWX, A and D set (make_spte, spte.c).
 
-    Raises InvalidValueError for a `pfn` outside the 40 bits of the frame field. That `pfn` is a
-    multiple of the leaf's frames is the caller's rule: only the geometry knows them.
+    Raises InvalidValueError for a `pfn` that does not fit the 40 bits of the frame field. The caller aligns
+    `pfn` to the leaf, because only the geometry knows the leaf's frames.
     """
     if not 0 <= pfn < 1 << (MAXPHYADDR - PAGE_SHIFT):
         raise InvalidValueError(f"a PFN has {MAXPHYADDR - PAGE_SHIFT} bits; {pfn:#x} does not fit")
@@ -122,11 +122,12 @@ def make_small_spte(
     nx_huge_pages: bool = False,
     masks: ExecMasks = EPT,
 ) -> int:
-    """Child `index` (of `child_level`) of a split huge leaf: the parent's bits, the frame advanced.
+    """Child `index`, of `child_level`, of a split huge leaf: the parent's bits with the frame advanced.
 
-    The page-size bit goes only at 4K. With the NX-huge-page mitigation a 4K child is executable iff the
-    new page's role.access allows it (`exec_allowed`). Raises InvalidValueError if `huge_spte` is no
-    present huge leaf, where the kernel has a KVM_BUG. Source: make_small_spte, spte.c; kernel-facts 2.6.
+    The page-size bit is cleared only at 4K. Under the NX-huge-page mitigation a 4K child is executable
+    exactly if the new table's role.access allows it (`exec_allowed`). Raises InvalidValueError if `huge_spte`
+    is no present huge leaf, where the kernel has a KVM_BUG. Source: make_small_spte, spte.c; kernel-facts
+    2.6.
     """
     if not (is_shadow_present_pte(huge_spte) and is_large_pte(huge_spte)):
         raise InvalidValueError(f"only a present huge leaf is split; {huge_spte:#018x} is none")
@@ -150,7 +151,7 @@ def _with_exec(spte: int, executable: bool, masks: ExecMasks) -> int:
 
 
 def is_access_track_spte(spte: int) -> bool:
-    """A/D bits are off and the access bits were taken away to notice the next access (spte.h)."""
+    """Whether KVM, without A/D bits, took the access bits away to notice the next access (spte.h)."""
     return bool(spte & SPTE_TDP_AD_DISABLED) and not spte & SHADOW_ACC_TRACK_MASK
 
 
@@ -165,7 +166,7 @@ def _mark_spte_for_access_track(spte: int) -> int:
 
 
 class DecodedSpte(NamedTuple):
-    """An SPTE taken apart. `kind` is "non-present", "frozen", "mmio", "table" or "leaf"."""
+    """The parts of an SPTE. `kind` is "non-present", "frozen", "mmio", "table" or "leaf"."""
 
     kind: str
     pfn: int | None
@@ -193,9 +194,9 @@ _FLAGS = (
 
 
 def decode(spte: int, level: int) -> DecodedSpte:
-    """Kind, frame and flags of an EPT `spte` found at `level`.
+    """Take an EPT `spte` of `level` apart: kind, frame and flags.
 
-    Raises InvalidValueError for what is no 64-bit value.
+    Raises InvalidValueError unless `spte` is a 64-bit value.
     """
     if not 0 <= spte < 1 << 64:
         raise InvalidValueError(f"an SPTE is a 64-bit value; {spte:#x} is not")

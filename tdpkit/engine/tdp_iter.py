@@ -1,11 +1,11 @@
 """The pre-order walk over one root: every entry that holds frames of the range, parents first.
 
-The loop of every user is ``while it.valid and it.gfn < end: body; it.next()``. A walk that let go of
-mmu_lock sets `yielded`: the tables on its path may be gone, so `next` starts again at the root and jumps
-straight to the goal, `next_last_level_gfn`, the first frame it has not passed (kernel-facts 4).
+Every user loops ``while it.valid and it.gfn < end: body; it.next()``. A walk that dropped mmu_lock sets
+`yielded`: the tables on its path may be gone, so `next` restarts at the root and goes straight to the goal,
+`next_last_level_gfn`, the first frame the walk has not passed (kernel-facts 4).
 
-The iterator takes raw numbers: a start beyond the root aliases to a low entry, as in the kernel. Who wants
-a checked range goes through `tdp_mmu`.
+The iterator takes raw numbers: a start beyond the root aliases to a low entry, as in the kernel. For a
+checked range, use `tdp_mmu`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _LEAF = SPTE_MMU_PRESENT_MASK | PT_PAGE_SIZE_MASK
 
 
 class TdpIter:
-    """struct tdp_iter. `old_spte` is the entry as last read; `gfn` the first frame of the entry.
+    """struct tdp_iter. `old_spte` is the entry as last read, `gfn` its first frame.
 
-    root: the tree; min_level: the walk does not descend below it; next_last_level_gfn: where it starts,
-    in frames. Invalid from the start (as the kernel, which also WARNs) for a start at or above the root's
-    gfn_bits, if it has any. Source: tdp_iter.c, tdp_iter.h.
+    root: the tree; min_level: the lowest level of the walk; next_last_level_gfn: the frame to start at. A
+    start at or above the root's gfn_bits, if it has any, makes the iterator invalid at once (the kernel also
+    WARNs). Source: tdp_iter.c, tdp_iter.h.
     """
 
     __slots__ = (
@@ -51,14 +51,14 @@ class TdpIter:
             self.restart()
 
     def restart(self) -> None:
-        """Back to the root, at the entry that holds the goal (tdp_iter_restart)."""
+        """Go back to the root, to the entry that holds the goal (tdp_iter_restart)."""
         self.yielded = False
         self.yielded_gfn = self.next_last_level_gfn
         self.level = self.root_level
         self._enter(self.pt_path[self.root_level], self.next_last_level_gfn)
 
     def _enter(self, row: int, gfn: int) -> None:
-        """Stand on the entry of table `row`, of the current level, that holds `gfn`, and read it."""
+        """Move to the entry that holds `gfn` in table `row`, of the current level, and read it."""
         shift = self.shifts[self.level]
         self.gfn = gfn >> shift << shift
         self.index = (gfn | self.gfn_bits) >> shift & self.last_index
@@ -66,7 +66,7 @@ class TdpIter:
         self.old_spte = self.table[self.index]
 
     def next(self) -> None:
-        """The next entry in pre-order, or the goal again from the root if the walk let go of the lock."""
+        """Move to the next entry in pre-order, or restart at the root if the walk dropped the lock."""
         if self.yielded:
             self.restart()
             return
@@ -78,7 +78,7 @@ class TdpIter:
                 return
 
     def try_step_down(self) -> bool:
-        """Into the table below, towards the goal; the entry is read again first, it may have changed."""
+        """Step into the table below, towards the goal; read the entry again first, it may have changed."""
         level = self.level
         if level == self.min_level:
             return False
@@ -91,7 +91,7 @@ class TdpIter:
         return True
 
     def try_step_side(self) -> bool:
-        """To the next entry of this table, which moves the goal; not past the table's last."""
+        """Step to the next entry of this table, if there is one, and move the goal there."""
         index = self.index
         if index == self.last_index:
             return False
@@ -102,7 +102,7 @@ class TdpIter:
         return True
 
     def try_step_up(self) -> bool:
-        """To the parent entry, which is not visited again: the caller steps on sideways."""
+        """Step to the parent entry, from which the caller goes on sideways: no parent is visited twice."""
         if self.level == self.root_level:
             return False
         self.level += 1
@@ -110,18 +110,18 @@ class TdpIter:
         return True
 
     def rcu_read_lock(self) -> None:
-        """The walk reads tables from here on: none that it can reach is reused."""
+        """Enter an RCU read section: no table that the walk can reach is reused before it ends."""
         self.pool.rcu_read_lock()
         self.rcu = True
 
     def rcu_read_unlock(self) -> None:
-        """The walk has let go of its tables; harmless when it holds none (an abandoned walk calls it too)."""
+        """Leave the RCU read section, if the walk is in one; an abandoned walk calls this too."""
         if self.rcu:
             self.rcu = False
             self.pool.rcu_read_unlock()
 
     def copy(self) -> TdpIter:
-        """This state, held apart from the walk's further steps (recorders keep it)."""
+        """Copy the state, for a recorder to keep while the walk goes on."""
         twin = object.__new__(TdpIter)
         for name in self.__slots__:
             if hasattr(self, name):

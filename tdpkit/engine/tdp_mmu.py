@@ -1,8 +1,8 @@
-"""The functions that change one root's tree: split and zap.
+"""Split and zap: the functions that change one root's tree.
 
 Each is a coroutine (see `events`): it checks its arguments at once and returns the generator. They follow
-Linux 7.2.12's tdp_mmu.c with patch v3 11/24 applied (kernel-facts 5, 6). A mirror root's changes are
-followed by an `External` event for the TDX side.
+tdp_mmu.c of Linux 7.2.12 with patch v3 11/24 applied (kernel-facts 5, 6). After each change of a mirror root
+comes an `External` event for the TDX side.
 
 Left out: dirty-bit harvesting, huge-page recovery, NX-huge-page accounting.
 """
@@ -45,17 +45,17 @@ _HUGE_LEAF = SPTE_MMU_PRESENT_MASK | PT_PAGE_SIZE_MASK
 
 
 class KvmBug(RuntimeError):  # noqa: N818 - the kernel's own name
-    """Where the kernel has a KVM_BUG: the VM is dead, its tables may be half changed."""
+    """The kernel has a KVM_BUG here: the VM is dead, and its tables may be half changed."""
 
 
 # ---- changing an entry ---------------------------------------------------------------------------------
 
 
 def tdp_mmu_set_spte_atomic(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Coroutine[int]:
-    """Compare-and-exchange under the shared lock: 0, or -EBUSY with `it.old_spte` read anew.
+    """Compare-and-exchange under the shared lock: returns 0, or -EBUSY with `it.old_spte` read again.
 
-    On a mirror entry: freeze it, let the TDX side follow, then write the new value, or the old one back if
-    the TDX side failed, whose errno is returned (kernel-facts 8.3).
+    On a mirror entry: freeze it, call the TDX side, then write the new value. If the TDX side fails, write
+    the old value back and return its errno (kernel-facts 8.3).
     """
     old_spte = it.old_spte
     value = FROZEN_SPTE if root.is_mirror else new_spte
@@ -77,7 +77,7 @@ def tdp_mmu_set_spte_atomic(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Cor
 
 
 def _tdp_mmu_set_spte(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Coroutine[None]:
-    """Store under the exclusive lock. If the TDX side fails, the mirror has changed already: KvmBug."""
+    """Store under the exclusive lock. If the TDX side fails the mirror has already changed: raises KvmBug."""
     yield SetSpte(it.pt_path[it.level], it.index, it.gfn, it.level, it.old_spte, new_spte)
     old_spte = it.table[it.index]
     it.table[it.index] = new_spte
@@ -91,7 +91,7 @@ def _tdp_mmu_set_spte(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Coroutine
 
 
 def _external_of(it: TdpIter, old_spte: int, new_spte: int, *, shared: bool) -> External:
-    """The hook that follows a change (kernel-facts 8.2)."""
+    """Choose the hook for a change (kernel-facts 8.2)."""
     leaf = is_last_spte(new_spte, it.level)
     if not is_shadow_present_pte(new_spte):
         op = "remove"
@@ -107,10 +107,10 @@ def _changed(root: TdpMmuRoot, it: TdpIter, old_spte: int, new_spte: int) -> Tra
 
 
 def _resched(it: TdpIter, shared: bool, flush: bool) -> Coroutine[None]:
-    """Let go of mmu_lock and take it again (the second half of tdp_mmu_iter_cond_resched).
+    """Drop mmu_lock and retake it (the second half of tdp_mmu_iter_cond_resched).
 
-    The first half is the caller's: a reschedule is due, and the walk has passed the goal at which it last
-    came back (`next_last_level_gfn != yielded_gfn`), else it might never get on.
+    The caller has done the first half: a reschedule is due, and the goal has moved since the walk last retook
+    the lock (`next_last_level_gfn != yielded_gfn`). Without that rule it might never make progress.
     """
     if flush:
         yield Flush()
@@ -125,32 +125,32 @@ def _resched(it: TdpIter, shared: bool, flush: bool) -> Coroutine[None]:
 
 
 def tdp_mmu_link_sp(root: TdpMmuRoot, it: TdpIter, row: int) -> Coroutine[int]:
-    """Put the empty table in `row` where nothing is, under the shared lock: a page fault needs it.
+    """Link the empty table in `row` into an empty entry, under the shared lock; page faults need it.
 
-    Returns 0, -EBUSY or the TDX side's errno; `row` is unused then. Source: tdp_mmu_link_sp, tdp_mmu.c.
+    Returns 0, or -EBUSY or the TDX side's errno with `row` unused. Source: tdp_mmu_link_sp, tdp_mmu.c.
     """
     root.pool.init_page(row, root.child_role(it.level - 1), it.gfn)
     return (yield from tdp_mmu_set_spte_atomic(root, it, make_nonleaf_spte(row)))
 
 
 def iter_cross_boundary(it: TdpIter, start: int, end: int) -> bool:
-    """Not fully inside [start, end): the patch's predicate for "crosses".
+    """Test "not fully inside [start, end)", the patch's predicate for "crosses an edge".
 
-    Right only for entries the walk visits, which all overlap the range: a leaf far away is "not fully
-    inside" either (kernel-facts 6.3).
+    It is right only for entries that the walk visits, because those overlap the range. A leaf far away is
+    "not fully inside" as well (kernel-facts 6.3).
     """
     return not (it.gfn >= start and it.gfn + (1 << it.shifts[it.level]) <= end)
 
 
 def tdp_mmu_split_huge_page(root: TdpMmuRoot, it: TdpIter, row: int, *, shared: bool) -> Coroutine[int]:
-    """Replace the huge leaf at `it` by the table in `row`, filled before it is linked.
+    """Fill the table in `row` and link it in place of the huge leaf at `it`.
 
-    Returns 0, or -EBUSY if another thread changed the entry (shared lock only; `it.old_spte` is fresh then
-    and `row` unused). Source: tdp_mmu_split_huge_page, tdp_mmu.c.
+    Returns 0. Under the shared lock it returns -EBUSY if another thread changed the entry; `it.old_spte` is
+    then up to date and `row` unused. Source: tdp_mmu_split_huge_page, tdp_mmu.c.
     """
     geometry, huge_spte, child_level = root.geometry, it.old_spte, it.level - 1
     root.pool.init_page(row, root.child_role(child_level), it.gfn)
-    # A huge leaf's frame is aligned, so advancing it by addition and by OR are the same thing.
+    # A huge leaf's frame is aligned, so adding an offset to it equals ORing it in.
     first = make_small_spte(huge_spte, child_level, 0, geometry)
     step = make_small_spte(huge_spte, child_level, 1, geometry) - first
     root.pool.table(row)[:] = array("Q", range(first, first + geometry.entries * step, step))
@@ -173,17 +173,17 @@ def tdp_mmu_split_huge_pages_root(
     only_cross_boundary: bool = False,
     check_start: bool = True,
 ) -> Coroutine[int]:
-    """Split the huge leaves of [start, end) down to `target_level`; with `only_cross_boundary`, only those
-    that are not fully inside the range (the patch).
+    """Split the huge leaves of [start, end) down to `target_level`; with `only_cross_boundary` (the patch)
+    only those not fully inside the range.
 
-    start, end: frames; `end` may lie beyond the root, the walk stops at its last entry. target_level:
-    1 to root_level - 1. shared: mmu_lock is held for read, entries change by compare-and-exchange; else for
-    write. check_start: a start beyond the root is refused; if False it is taken as the kernel takes it, and
-    the walk aliases to a low entry (findings 3). Returns 0 or -ENOMEM; earlier splits then stay, and calling
-    again completes them. With start == end inside a huge leaf that leaf is visited and split (a quirk of the
-    walk). Raises InvalidTypeError or InvalidValueError for a range that is negative, reversed or starts
-    beyond the root, or an unknown level.
-    Source: tdp_mmu_split_huge_pages_root, tdp_mmu.c; kernel-facts 5.1, 6.
+    start, end: frames. An end beyond the root is accepted: the walk stops at the root's last entry.
+    target_level: 1 to root_level - 1. shared: the caller holds mmu_lock for read and entries change by
+    compare-and-exchange; else it holds it for write. check_start: refuse a start beyond the root; if False
+    the walk aliases to a low entry, as in the kernel (findings 3). Returns 0 or -ENOMEM; splits made before
+    stay, and another call completes them. For start == end inside a huge leaf the walk visits and splits that
+    leaf (a quirk). Raises InvalidTypeError or InvalidValueError for a range that is negative, reversed or
+    starts beyond the root, or an unknown level. Source: tdp_mmu_split_huge_pages_root, tdp_mmu.c;
+    kernel-facts 5.1, 6.
     """
     span = _check_range(root, start, end, check_start)
     level = root.geometry.level(target_level).number
@@ -227,17 +227,17 @@ def _split_huge_pages_root(
                     yield Trace("kvm_mmu_split_huge_page", it.gfn, it.level, it.old_spte, errno=-ENOMEM)
                     return -ENOMEM
                 it.rcu_read_lock()
-                # Anyone may have changed the entry meanwhile: look at it again, from the root. The
-                # progress rule is not asked, since the walk now owns the page it lacked.
+                # Anyone may have changed the entry meanwhile, so restart at the root. The progress rule
+                # does not apply: the walk now owns the page it lacked.
                 it.yielded = True
             elif (yield from tdp_mmu_split_huge_page(root, it, sp, shared=shared)):
-                continue  # lost the compare-and-exchange: the same entry once more, page still in hand
+                continue  # lost the compare-and-exchange: try the same entry again with the same page
             else:
                 sp = None
             it.next()
     finally:
         it.rcu_read_unlock()
-        # Given up between the store and the next step, the page is part of the tree already.
+        # If the walk was abandoned after the store, the page is already part of the tree.
         if sp is not None and it.table[it.index] != make_nonleaf_spte(sp):
             root.pool.free(sp)
     if sp is not None:
@@ -256,11 +256,11 @@ def tdp_mmu_zap_leafs(
     can_yield: bool = True,
     flush: bool = False,
 ) -> Coroutine[bool]:
-    """Make every leaf that holds frames of [start, end) non-present, whole; mmu_lock is held for write.
+    """Empty every leaf that holds frames of [start, end), whole; the caller holds mmu_lock for write.
 
-    Frames of a leaf that straddles an edge go too: nothing here looks at the edges. Emptied tables stay.
-    start, end: frames; `end` is clamped to what the host can address. can_yield: a due reschedule is
-    honoured. flush: a flush is owed already. Returns whether a flush is owed at the end. Raises as
+    A leaf that straddles an edge loses its frames outside the range too: nothing here looks at the edges.
+    Emptied tables stay. start, end: frames; `end` is clamped to what the host can address. can_yield: honour
+    a due reschedule. flush: a flush is already owed. Returns whether a flush is owed at the end. Raises as
     :func:`tdp_mmu_split_huge_pages_root` does. Source: tdp_mmu_zap_leafs, tdp_mmu.c; kernel-facts 5.10.
     """
     span = _check_range(root, start, end)

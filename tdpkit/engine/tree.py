@@ -1,7 +1,7 @@
-"""A tree at rest: the root and its tables, and what they map.
+"""A tree at rest: a root, its tables, and what they map.
 
-Reading (translate, leaves, tables) and setting up (map). Nothing here is a step of a kernel function; those
-are in `tdp_mmu` and change a tree entry by entry.
+Functions to read a tree (translate, leaves, tables) and to set one up (map). None is a step of a kernel
+function: those are in `tdp_mmu` and change a tree entry by entry.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _PRESENT_LARGE = SPTE_MMU_PRESENT_MASK | PT_PAGE_SIZE_MASK
 class TdpMmuRoot:
     """A root page (kvm_mmu_page) and its tree.
 
-    pool: where its tables live; gfn_bits: ORed into every index (the shared bit, for the direct root of a
-    TD, in frames); is_mirror: KVM's copy of a TD's private tree. The reference count starts at 2: one for
-    the vCPU, one for the TDP MMU (kernel-facts 3.9).
+    pool: holds its tables; gfn_bits: a frame mask ORed into every index (the shared bit, for a TD's direct
+    root); is_mirror: KVM's copy of a TD's private tree. The reference count starts at 2: one for the vCPU,
+    one for the TDP MMU (kernel-facts 3.9).
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TdpMmuRoot:
         self.as_id = as_id
         self.tdp_mmu_root_count = 2
         self.tdp_mmu_scheduled_root_to_zap = False
-        """Invalidated, and the TDP MMU's own reference is still there."""
+        """The root was invalidated, and the TDP MMU still holds its own reference."""
         self.row = pool.alloc()
         pool.init_page(self.row, self.child_role(self.geometry.root_level), 0)
 
@@ -51,12 +51,12 @@ class TdpMmuRoot:
         return f"<{'mirror' if self.is_mirror else 'direct'} root in row {self.row}>"
 
     def child_role(self, level: int) -> int:
-        """Role word of this tree's pages at `level`; they inherit is_mirror (kernel-facts 3.2)."""
+        """The role word of this tree's tables of `level`, which inherit is_mirror (kernel-facts 3.2)."""
         return ROLE_DIRECT | ROLE_ACCESS_ALL | (ROLE_IS_MIRROR if self.is_mirror else 0) | level
 
     @property
     def invalid(self) -> bool:
-        """role.invalid: the root is on its way out."""
+        """role.invalid: no vCPU may enter with this root any more."""
         return bool(self.pool.role[self.row] & ROLE_INVALID)
 
     @property
@@ -92,7 +92,7 @@ class LeafRun(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """An entry on the way down to a frame: in the table in `row`, of `level`, at `index`."""
+    """An entry on the way down to a frame, at `index` of the `level` table in `row`."""
 
     level: int
     row: int
@@ -101,9 +101,9 @@ class Passed(NamedTuple):
 
 
 def way_down(root: TdpMmuRoot, gfn: SupportsIndex, level: int = PG_LEVEL_4K) -> list[Passed]:
-    """The entries on the way to `gfn`, from the root's down to the one of `level`, or where the way ends.
+    """Walk as a CPU does: the entries on the way to `gfn`, from the root's to the one of `level` or the last.
 
-    The walk a CPU makes. Raises InvalidValueError for a negative `gfn` or one this tree cannot hold.
+    Raises InvalidValueError for a negative `gfn` or one this tree cannot hold.
     """
     frame = check_inside(root, check_gfn(gfn))
     passed, row = [], root.row
@@ -136,7 +136,7 @@ def table_at(root: TdpMmuRoot, gfn: SupportsIndex, level: int) -> tuple[int | No
 
 
 def leaves(root: TdpMmuRoot) -> Iterator[Leaf]:
-    """Every leaf in order, by its place in the tables: the direct root of a TD shows its shared bit."""
+    """Every leaf, in order of its place in the tables, so a TD's direct root shows the shared bit."""
     for (gfn, level, count, pfn), spte in _runs_below(root, root.row, root.geometry.root_level, 0):
         pages = root.geometry.pages(level)
         for ahead in range(0, count * pages, pages):
@@ -144,7 +144,7 @@ def leaves(root: TdpMmuRoot) -> Iterator[Leaf]:
 
 
 def table_rows(root: TdpMmuRoot) -> list[list[int]]:
-    """Rows of the tables reachable from the root, by level: item 0 is the root's, the last those of 4K."""
+    """Rows of the tables that the root reaches, by level: item 0 is the root's, the last those of 4K."""
     found = [[root.row]]
     for _ in root.nonleaf_levels[:-1]:
         sptes = (spte for row in found[-1] for spte in root.pool.table(row))
@@ -153,18 +153,18 @@ def table_rows(root: TdpMmuRoot) -> list[list[int]]:
 
 
 def tables_per_level(root: TdpMmuRoot) -> tuple[int, ...]:
-    """Tables reachable from the root, by level: item 0 counts those of 4K entries, the last the root."""
+    """Count the tables that the root reaches, by level: item 0 those of 4K entries, the last the root."""
     return tuple(len(rows) for rows in reversed(table_rows(root)))
 
 
 def leaf_runs(root: TdpMmuRoot) -> list[LeafRun]:
-    """The leaves, in order, those side by side joined."""
+    """The leaves in order, neighbours joined into runs."""
     found = _runs_below(root, root.row, root.geometry.root_level, 0)
     return join_runs((leaf_run for leaf_run, _ in found), root.geometry)
 
 
 def _runs_below(root: TdpMmuRoot, row: int, level: int, base: int) -> Iterator[tuple[LeafRun, int]]:
-    """Runs of leaves whose entries differ by their frame only, in order, with the first one's entry."""
+    """Runs of leaves whose entries differ in the frame only, in order, each with its first entry."""
     pages = root.geometry.pages(level)
     step = pages << PAGE_SHIFT
     first = count = low = 0
@@ -185,7 +185,7 @@ def _runs_below(root: TdpMmuRoot, row: int, level: int, base: int) -> Iterator[t
 
 
 def join_runs(runs: Iterable[LeafRun], geometry: Geometry) -> list[LeafRun]:
-    """`runs`, each joined to the one before where level, guest frames and host frames go on."""
+    """Join each of `runs` to the one before it where level, guest frames and host frames continue."""
     joined: list[LeafRun] = []
     for run in runs:
         if joined:
@@ -209,11 +209,11 @@ def map_leaf(root: TdpMmuRoot, gfn: SupportsIndex, level: SupportsIndex, pfn: Su
 def map_run(
     root: TdpMmuRoot, gfn: SupportsIndex, level: SupportsIndex, count: SupportsIndex, pfn: SupportsIndex
 ) -> None:
-    """Map `count` leaves of `level` from guest frame `gfn` on host frames from `pfn` on.
+    """Map `count` leaves of `level`, guest frames from `gfn` to host frames from `pfn`.
 
-    Raises InvalidValueError, with nothing changed, for an unknown level or one above the geometry's largest
-    leaf, an unaligned `gfn` or `pfn`, frames the root or the PFN field cannot hold, and for frames that are
-    mapped already.
+    Raises InvalidValueError, with nothing changed, for a level that is unknown or above the geometry's
+    largest leaf, an unaligned `gfn` or `pfn`, frames that the root or the PFN field cannot hold, and frames
+    that are mapped already.
     """
     entries = check_run(root, gfn, level, count, pfn)
     check_unmapped(root, entries)
@@ -233,7 +233,7 @@ class EntryRun(NamedTuple):
 def check_run(
     root: TdpMmuRoot, gfn: SupportsIndex, level: SupportsIndex, count: SupportsIndex, pfn: SupportsIndex
 ) -> EntryRun:
-    """The entries that :func:`map_run` would write, its arguments checked against the rules."""
+    """Check the arguments of :func:`map_run` and compute the entries it would write."""
     geometry = root.geometry
     number, pages, label = geometry.level(level)
     if number > geometry.max_leaf_level:
@@ -258,7 +258,7 @@ def check_run(
 
 
 def check_inside(root: TdpMmuRoot, gfn: int) -> int:
-    """`gfn`, if this tree can hold it (else InvalidValueError)."""
+    """Return `gfn` if this tree can hold it, else raise InvalidValueError."""
     if gfn >= root.max_gfn_exclusive:
         raise InvalidValueError(
             f"this root holds frames below {name_gfn(root.max_gfn_exclusive)}; {name_gfn(gfn)} is beyond it"
@@ -267,7 +267,7 @@ def check_inside(root: TdpMmuRoot, gfn: int) -> int:
 
 
 def check_unmapped(root: TdpMmuRoot, entries: EntryRun) -> None:
-    """Raises InvalidValueError if a leaf or a table holds frames of `entries` already."""
+    """Raise InvalidValueError if a leaf or a table holds frames of `entries` already."""
     for piece in _by_table(root.geometry, entries):
         _check_piece(root, piece)
 
@@ -291,7 +291,7 @@ def _check_piece(root: TdpMmuRoot, piece: EntryRun) -> None:
 
 
 def write_entries(root: TdpMmuRoot, entries: EntryRun) -> None:
-    """Write `entries` (checked); tables that are missing on the way are made."""
+    """Write the checked `entries`, and make the tables that are missing on the way."""
     for gfn, level, count, low, step in _by_table(root.geometry, entries):
         index = root.geometry.index(gfn | root.gfn_bits, level)
         table = root.pool.table(_table_for(root, gfn, level))
@@ -299,7 +299,7 @@ def write_entries(root: TdpMmuRoot, entries: EntryRun) -> None:
 
 
 def _by_table(geometry: Geometry, entries: EntryRun) -> Iterable[EntryRun]:
-    """The part of `entries` in each table."""
+    """Cut `entries` into one part per table."""
     gfn, level, left, low, step = entries
     while left:
         count = min(left, geometry.entries - geometry.index(gfn, level))
@@ -308,7 +308,7 @@ def _by_table(geometry: Geometry, entries: EntryRun) -> Iterable[EntryRun]:
 
 
 def _table_for(root: TdpMmuRoot, gfn: int, level: int) -> int:
-    """Row of the `level` table that holds `gfn`."""
+    """The row of the `level` table that holds `gfn`; tables that are missing on the way are made."""
     row = root.row
     for above in range(root.geometry.root_level, level, -1):
         table, index = root.pool.table(row), root.geometry.index(gfn | root.gfn_bits, above)

@@ -1,4 +1,4 @@
-"""A question with a few answers, or a number for one, to be guessed before the exhibit says it."""
+"""A question to guess at before the exhibit answers it: a few answers to choose from, or a number."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from typing import Any
 
 import ipywidgets
 
-from .private_pages import check_lost
-from .two_roots import REACHED, check_plain_zap
-from .verdict import Verdict
+from .checking import Verdict
 
 _COLOURS = {
     True: "--jp-success-color0,#14694a",
     False: "--jp-error-color1,#a81e37",
     None: "--jp-ui-font-color1,#1f2937",
 }
-"""Of an answer that is right, wrong, or not given yet: JupyterLab's, and what a plain page has instead."""
+"""Of a right answer, a wrong one, none yet: JupyterLab's own colours, else ones with contrast on white."""
 
 
 class Guess:
     """A control, a button that compares the guess with the engine, and the answer in words.
 
-    value: the guess, or ... as long as nobody has touched the control (a slider: or pressed the button).
-    below: stands between the control and the answer.
+    value: the guess, or ... until the control was moved or the button pressed. below: widgets between the
+    control and the answer.
     """
 
     def __init__(
@@ -53,17 +51,17 @@ class Guess:
         )
         self._check = check
         self._guessed = False
-        self._empty()
+        self._clear()
         self.control.observe(self._on_move, names="value")
         self.button.on_click(lambda _: self.compare())
 
     @property
     def value(self) -> Any | EllipsisType:
-        """The guess."""
+        """The guess, or ... before there is one."""
         return self.control.value if self._guessed and self.control.value is not None else ...
 
     def compare(self) -> None:
-        """Take the guess as it stands, and say what the engine says."""
+        """Take the guess as it stands, and show the engine's answer."""
         self._guessed = True
         verdict = self._check(self.value)
         style = f"display:block;line-height:1.4;color:var({_COLOURS[verdict.right]})"
@@ -71,10 +69,10 @@ class Guess:
 
     def _on_move(self, change: Any) -> None:
         self._guessed = True
-        self._empty()
+        self._clear()
 
-    def _empty(self) -> None:
-        """What was said of another guess goes; called at each move."""
+    def _clear(self) -> None:
+        """Drop the answer to an earlier guess; called at each move."""
         self.message.value = '<span role="status"></span>'
 
     def __repr__(self) -> str:
@@ -99,24 +97,3 @@ def number(question: str, label: str, most: int, check: Callable[[Any], Verdict]
     layout = {"width": "auto", "flex": "1 1 320px"}
     control = ipywidgets.IntSlider(value=0, min=0, max=most, description=label, layout=layout)
     return Guess(question, control, check)
-
-
-def guess_plain_zap() -> Guess:
-    """For notebook 04: which tree a zap with the filter "private" reaches in a plain VM."""
-    return choice(
-        'A plain VM, and a zap whose filter is "private". Which tree does it reach?',
-        "it reaches",
-        REACHED,
-        check_plain_zap,
-    )
-
-
-def guess_lost() -> Guess:
-    """For notebook 05: how many frames outside it a conversion of [5, 13) costs, without a split."""
-    return number(
-        "Frames [5, 13) become shared, and nothing is split first; every leaf maps eight frames. How many "
-        "frames outside the range does the guest lose?",
-        "frames lost",
-        32,
-        check_lost,
-    )

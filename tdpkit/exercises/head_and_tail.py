@@ -1,27 +1,40 @@
 """The exercises of notebook 03: the blocks of an edge, and what becomes of a tree if they are wrong.
 
-Submitted calls are run on the engine, and what they leave is held against the spec; nothing is compared with
-the kit's own arithmetic, so any way that leaves the right tree is right. A submission may be anything at all:
-what is of the wrong kind is answered in words, and never raises.
+Submitted calls are run on the engine, and the tree they leave is held against the spec. Nothing is compared
+with the kit's own arithmetic, so every way to the right tree is right.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
+from html import escape
 from numbers import Real
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
-from tdpkit.engine.gfn import PG_LEVEL_2M, X86_4LEVEL, Geometry, GfnRange, format_gfn, parse_gfn
+import ipywidgets
+
+from tdpkit.engine.gfn import (
+    PG_LEVEL_2M,
+    X86_4LEVEL,
+    Geometry,
+    GfnRange,
+    align_down,
+    check_gfn,
+    format_gfn,
+    parse_gfn,
+)
+from tdpkit.engine.tree import Leaf, LeafRun, leaf_runs
 from tdpkit.lab.guest import Guest
-from tdpkit.lab.layouts import layout_of
+from tdpkit.lab.layouts import Layout, layout_of
 from tdpkit.lab.search import UNIVERSES, Tally, search
-from tdpkit.lab.spec import forced_in, judge
+from tdpkit.lab.shapes import Shape, leaves_of
+from tdpkit.lab.spec import Judgement, forced_in, judge, leaves_at_edges
 from tdpkit.lab.strategies import (
     Call,
-    Strategy,
+    Report,
     head_and_tail,
     kai_two_step,
     merged_blocks,
@@ -30,15 +43,155 @@ from tdpkit.lab.strategies import (
     walk_v3,
 )
 from tdpkit.lab.words import count_of, group_digits
+from tdpkit.show.boundary.picture import boundary_svg
 from tdpkit.show.boundary.state import boundary_state
+from tdpkit.show.case.picture import case_svg
 from tdpkit.show.case.state import case_state
 from tdpkit.show.case.words import case_words, span_text
 
-from .calls import answers_of, around, fault_of, frame_of, holds_both, left_by, pictured, read_calls, run_edge
-from .submission import answer_to, shown, told, whole
-from .verdict import Verdict, waiting
+from .checking import (
+    Counterexample,
+    Raised,
+    Wrong,
+    about,
+    answer_of,
+    answered,
+    check,
+    items,
+    ordered,
+    refused,
+    shown,
+    whole,
+)
+from .guess import Guess
 
-_TOY = UNIVERSES["three levels"]
+# ---- calls, as they are submitted ----------------------------------------------------------------------
+
+_MOST_CALLS = 16
+_LARGEST = X86_4LEVEL.max_leaf_level
+
+
+def _frame(value: Any, what: str) -> int:
+    """A frame number, or an address as it is typed."""
+    return parse_gfn(value) if isinstance(value, str) else check_gfn(value, what)
+
+
+def _read_call(item: Any, geometry: Geometry) -> Call:
+    """(start, end, target level), or a call that splits all of its range."""
+    parts = [*item[:3]] if isinstance(item, Call) and not item.only_cross_boundary else ordered(item, 3)
+    if parts is None:
+        raise refused("a call is (start, end, target level)", item)
+    span = GfnRange(_frame(parts[0], "the start"), _frame(parts[1], "the end"))
+    target, lowest = whole(parts[2]), geometry.max_leaf_level - 1
+    if target is None or not 1 <= target <= lowest:
+        raise refused(f"a target level is that of a smaller leaf, 1 to {lowest}", parts[2])
+    if span.end > 2 * geometry.root_pages:
+        raise Wrong(f"{shown(item)} ends far beyond the machine.")
+    return Call(span.start, span.end, target)
+
+
+def _read_calls(said: Any, geometry: Geometry) -> list[Call]:
+    found = None if isinstance(said, Mapping) else items(said, _MOST_CALLS + 1)
+    if found is None:
+        raise refused("a list of (start, end, target level) is wanted", said)
+    if len(found) > _MOST_CALLS:
+        raise Wrong(f"these are more than {_MOST_CALLS} calls; a few are enough.")
+    return [_read_call(item, geometry) for item in found]
+
+
+_Plans = dict[tuple[int, ...], list[Call]]
+
+
+def _plans(
+    function: Callable[..., Any], name: str, asked: Iterable[tuple[Any, ...]], geometry: Geometry
+) -> _Plans:
+    """The calls that a submitted function plans, by the numbers it was given.
+
+    It may be given a dict after them, of which it gets a copy to spoil.
+    """
+    found: _Plans = {}
+    for arguments in asked:
+        numbers = tuple(value for value in arguments if not isinstance(value, dict))
+        call = f"{name}({', '.join(map(repr, arguments))})"
+        given = [dict(value) if isinstance(value, dict) else value for value in arguments]
+        said = answer_of(function, *given)
+        if isinstance(said, Raised):
+            raise Wrong(f"{call} {said!r}.")
+        with about(call):
+            found[numbers] = _read_calls(said, geometry)
+    return found
+
+
+# ---- calls for one edge, run on x86 --------------------------------------------------------------------
+
+
+class EdgeRun(NamedTuple):
+    """Calls made on a guest for one edge, and the spec's judgement of them."""
+
+    layout: Layout
+    edge: int
+    report: Report
+    judgement: Judgement
+
+
+def _around(edge: int, *, small: bool = False) -> Layout:
+    """A guest with 1G leaves around an edge; with `small`, the one that holds it is of 2M leaves instead."""
+    pages = X86_4LEVEL.pages(_LARGEST)
+    base = align_down(edge, pages)
+    level = PG_LEVEL_2M if small else _LARGEST
+    runs = [(base, level, pages // X86_4LEVEL.pages(level)), (base + pages, _LARGEST, 1)]
+    if base:
+        runs.insert(0, (base - pages, _LARGEST, 1))
+    return layout_of(X86_4LEVEL, base + 2 * pages, *runs)
+
+
+def _run_edge(layout: Layout, edge: int, calls: Sequence[Call]) -> EdgeRun:
+    """Make `calls` for one edge on a fresh guest, and judge the tree they leave."""
+    root, span = Guest(layout, "plain").root, GfnRange(edge, edge)
+    forced = forced_in(root, span)
+    report = run_strategy(root, lambda geometry, span: list(calls), span)
+    return EdgeRun(layout, edge, report, judge(report, span, forced))
+
+
+def _name(leaf: Leaf) -> str:
+    return f"the {X86_4LEVEL.level(leaf.level).label} leaf at {format_gfn(leaf.gfn)}"
+
+
+def _holds_both(report: Report, span: GfnRange) -> str:
+    """Name the leaf that still holds frames on both sides of an edge."""
+    leaf = leaves_at_edges(report.root, span)[0]
+    last = leaf.gfn + X86_4LEVEL.pages(leaf.level)
+    x = min(x for x in (span.start, span.end) if leaf.gfn < x < last)
+    return f"{_name(leaf)} still holds both {format_gfn(x - 1)} and {format_gfn(x)}"
+
+
+def _hold_edge(layout: Layout, edge: int, calls: Sequence[Call]) -> None:
+    """Raise Wrong unless `calls` split just the leaves that the edge crosses."""
+    ran = _run_edge(layout, edge, calls)
+    if ran.judgement.verdict == "exact":
+        return
+    if ran.judgement.verdict == "wrong":
+        fault = _holds_both(ran.report, GfnRange(edge, edge))
+    else:
+        parts = (calls[:number] for number in range(1, len(calls) + 1))
+        culprit = next(part[-1] for part in parts if _run_edge(layout, edge, part).judgement.needless)
+        needless = count_of(ran.judgement.needless, "split")
+        fault = f"{culprit} is too much: {needless} that nothing forces"
+    pages = X86_4LEVEL.pages(_LARGEST)
+    one_edge = GfnRange(edge, align_down(edge, pages) + pages)  # its end, a multiple of 1G, crosses nothing
+    raise Wrong(f"{fault}.", _left_by(ran.report, one_edge, layout.frames))
+
+
+def _left_by(report: Report, span: GfnRange, frames: int) -> Counterexample | None:
+    """The guest as a run left it, and what crosses there; nothing where a call was priced and not made."""
+    if report.priced:
+        return None
+    layout = Layout(X86_4LEVEL, tuple(LeafRun(*run) for run in leaf_runs(report.root)), frames)
+    return _looked_at(Guest(layout, "plain"), span)
+
+
+def _looked_at(guest: Guest, span: GfnRange) -> Counterexample:
+    return Counterexample(boundary_state(guest, span.start, span.end, "look"), boundary_svg)
 
 
 # ---- the blocks of an edge, by hand --------------------------------------------------------------------
@@ -46,38 +199,68 @@ _TOY = UNIVERSES["three levels"]
 EDGES = ("1G", "1G+2M", "1G+2M+4K", "2T+4K")
 
 
-def check_blocks(blocks: Any) -> Verdict:
-    """Run the blocks submitted for each of EDGES on a guest with a leaf of 1G around the edge.
-
-    blocks: a dict, for each edge a list of (start, end, target level); start and end are frame numbers or
-    addresses such as ``"1G+2M"``. Right is what leaves the one correct and minimal tree, in whatever order
-    and with or without blocks that change nothing.
-    """
-    if blocks is ...:
-        return _write_blocks(EDGES[0])
-    if not isinstance(blocks, Mapping):
-        return Verdict(False, f"the answers are a dict, a list for each edge; {shown(blocks)} is none.")
-    for edge in EDGES:
-        said = answer_to(blocks, edge)
-        if said is ...:
-            return _write_blocks(edge)
-        try:
-            calls = read_calls(said, X86_4LEVEL)
-        except Exception as error:  # no list, no blocks, or objects that raise when they are asked
-            return Verdict(False, f"{edge}: {told(error)}.")
-        ran = run_edge(around(parse_gfn(edge)), parse_gfn(edge), calls)
-        if fault := fault_of(ran, calls):
-            return Verdict(False, f"{edge}: {fault}.", pictured(ran))
-    return Verdict(
-        True, "a block for each size of leaf that the edge is no multiple of, and for no other size."
-    )
-
-
-def _write_blocks(edge: str) -> Verdict:
-    return waiting(
+def _ask_blocks(edge: str) -> str:
+    return (
         f"which blocks have to be split for the edge {edge}? A list of (start, end, target level), "
         'such as [("5G", "6G", 2)]; an empty list for none.'
     )
+
+
+@check()
+def check_blocks(blocks: Any) -> str:
+    """Run the blocks submitted for each of EDGES on a guest with a leaf of 1G around the edge.
+
+    blocks: a dict, for each edge a list of (start, end, target level); start and end are frame numbers or
+    addresses such as ``"1G+2M"``. Right are blocks that leave the one correct and minimal tree, in whatever
+    order and with or without blocks that change nothing.
+    """
+    for edge, said in answered(blocks, EDGES, "a list for each edge", _ask_blocks):
+        with about(edge):
+            calls = _read_calls(said, X86_4LEVEL)
+            _hold_edge(_around(parse_gfn(edge)), parse_gfn(edge), calls)
+    return "a block for each size of leaf that the edge is no multiple of, and for no other size."
+
+
+# ---- every tree and every range of a toy ---------------------------------------------------------------
+
+_TOY = UNIVERSES["three levels"]
+
+
+def _one_leaf_trees() -> Iterator[Shape]:
+    return (shape for shape in _TOY.shapes() if len(leaves_of(_TOY.geometry, shape)) == 1)
+
+
+@lru_cache(maxsize=32)
+def _searched(plans: tuple[tuple[Call, ...], ...]) -> Tally:
+    """The tally of a plan for each range of the toy, in their order; kept, since checks are run again.
+
+    A plan does not see the tree, and a call treats each leaf by itself. So a plan that goes wrong anywhere
+    goes wrong on a tree of one leaf, and the smallest such tree is the counterexample. A plan that passes
+    these is run on all trees.
+    """
+    by_range = dict(zip(_TOY.ranges, plans, strict=True))
+    for universe in (_TOY._replace(shapes=_one_leaf_trees), _TOY):
+        tally = search(universe, {"submitted": lambda geometry, span: [*by_range[span]]})["submitted"]
+        if tally.smallest:
+            break
+    return tally
+
+
+def _hold_toy(plan: Callable[[GfnRange], list[Call]], given: Callable[[GfnRange], str]) -> int:
+    """Raise Wrong with the smallest case in which `plan` is not exact, else the number of cases.
+
+    given: in words, what the plan of a range came from.
+    """
+    tally = _searched(tuple(tuple(plan(span)) for span in _TOY.ranges))
+    if tally.smallest is None:
+        return tally.cases
+    state = case_state(tally.smallest)
+    shown = case_words(state)
+    why = shown.answer.removeprefix("Wrong: ").rstrip(".")
+    marked = "" if state.crossing else f" ({shown.caption})"
+    where = span_text(state.start, state.end)
+    said = f"range {where}, {given(tally.smallest.span)}: {why[0].lower()}{why[1:]}{marked}."
+    raise Wrong(said, Counterexample(state, case_svg))
 
 
 # ---- edge_blocks(x, pages) -----------------------------------------------------------------------------
@@ -91,57 +274,33 @@ def _sizes(geometry: Geometry) -> dict[int, int]:
     return {level: geometry.pages(level) for level in range(PG_LEVEL_2M, geometry.max_leaf_level + 1)}
 
 
-def check_edge_blocks(edge_blocks: Any) -> Verdict:
+@check("let edge_blocks return a list of (start, end, target level).")
+def check_edge_blocks(edge_blocks: Any) -> str:
     """Attack ``edge_blocks(x, pages)`` with every tree and every range of a toy, then with edges on x86.
 
     x: a frame number; pages: frames of a leaf by level, for the sizes above the smallest (on x86 ``{2: 512,
     3: 262144}``). It returns the blocks of the edge, a list of (start, end, target level). Of a range the
-    start's blocks are made first, then the end's. The smallest case that is not as it should be is the
-    counterexample.
+    start's blocks are made first, then the end's. The smallest case in which the tree is not the one it
+    should be is the counterexample.
     """
-    if edge_blocks is ...:
-        return waiting("write edge_blocks(x, pages), which returns a list of (start, end, target level).")
     if not callable(edge_blocks):
-        return Verdict(False, f"edge_blocks is a function of x and pages; {shown(edge_blocks)} is none.")
+        raise refused("edge_blocks is a function of x and pages", edge_blocks)
     sizes, frames = _sizes(_TOY.geometry), _TOY.geometry.root_pages
-    plans = answers_of(edge_blocks, "edge_blocks", ((x, sizes) for x in range(frames + 1)), _TOY.geometry)
-    if isinstance(plans, Verdict):
-        return plans
-    tally = _search(lambda geometry, span: [*plans[span.start,], *plans[span.end,]])
-    if fault := _not_exact(tally, f"pages {sizes}"):
-        return fault
-    edges = list(_x86_edges())
-    answers = answers_of(edge_blocks, "edge_blocks", ((x, _sizes(X86_4LEVEL)) for x in edges), X86_4LEVEL)
-    if isinstance(answers, Verdict):
-        return answers
-    for x in edges:
-        for small in (False, True):
-            ran = run_edge(around(x, small=small), x, answers[x,])
-            if text := fault_of(ran, answers[x,]):
-                return Verdict(
-                    False, f"on x86, edge_blocks({x:#x}), an edge at {format_gfn(x)}: {text}.", pictured(ran)
-                )
-    return Verdict(
-        True,
-        f"every tree and every range of a toy ({count_of(tally.cases, 'case')}), then {len(edges)} edges "
-        "on x86: the leaves that had to be split were, and no other.",
+    plans = _plans(edge_blocks, "edge_blocks", ((x, sizes) for x in range(frames + 1)), _TOY.geometry)
+    cases = _hold_toy(
+        lambda span: [*plans[span.start,], *plans[span.end,]],
+        lambda span: f"pages {sizes}",
     )
-
-
-def _search(strategy: Strategy) -> Tally:
-    return search(_TOY, {"submitted": strategy})["submitted"]
-
-
-def _not_exact(tally: Tally, given: str) -> Verdict | None:
-    """The smallest case that is not as it should be, drawn; None if there is none."""
-    if tally.smallest is None:
-        return None
-    state = case_state(tally.smallest)
-    said = case_words(state)
-    why = said.answer.removeprefix("Wrong: ").rstrip(".")
-    marked = "" if state.crossing else f" ({said.caption})"
-    where = span_text(state.start, state.end)
-    return Verdict(False, f"range {where}, {given}: {why[0].lower()}{why[1:]}{marked}.", state)
+    edges = list(_x86_edges())
+    answers = _plans(edge_blocks, "edge_blocks", ((x, _sizes(X86_4LEVEL)) for x in edges), X86_4LEVEL)
+    for x in edges:
+        with about(f"on x86, edge_blocks({x:#x}), an edge at {format_gfn(x)}"):
+            _hold_edge(_around(x), x, answers[x,])
+            _hold_edge(_around(x, small=True), x, answers[x,])
+    return (
+        f"every tree and every range of a toy ({count_of(cases, 'case')}), then {len(edges)} edges "
+        "on x86: the leaves that had to be split were, and no other."
+    )
 
 
 def _x86_edges() -> Iterator[int]:
@@ -161,39 +320,41 @@ OVERLAPPING = GfnRange(0x3FF, 0x401)
 SHORT = GfnRange(0, 5)
 
 
-def check_overlap(remaining: Any, merged_splits: Any) -> Verdict:
+@check("how many calls remain, and how many splits do the merged blocks make?")
+def check_overlap(remaining: Any, merged_splits: Any) -> str:
     """Compare two predictions with what the engine does, on one 1G leaf at 0.
 
     remaining: how many calls are made for OVERLAPPING, of the blocks of both edges, if each block is split
     once. merged_splits: how many splits are made for SHORT if blocks that overlap are made one, which goes
     down to the lower of their targets.
     """
-    if remaining is ... or merged_splits is ...:
-        return waiting("how many calls remain, and how many splits do the merged blocks make?")
     everything, once = head_and_tail(X86_4LEVEL, OVERLAPPING), kai_two_step(X86_4LEVEL, OVERLAPPING)
     if whole(remaining) != len(once):
-        return Verdict(
-            False,
-            f"you said {shown(remaining)}; of the {len(everything)} blocks of both edges of "
-            f"{_hex(OVERLAPPING)} {len(once)} are different ones: {', '.join(map(str, once))}.",
-            boundary_state(Guest(ONE_1G, "plain"), OVERLAPPING.start, OVERLAPPING.end, "look"),
+        raise Wrong(
+            f"you said {shown(remaining)}; the edges of {_hex(OVERLAPPING)} have {len(everything)} blocks, "
+            f"{len(once)} of them different: {', '.join(map(str, once))}.",
+            _looked_at(Guest(ONE_1G, "plain"), OVERLAPPING),
         )
-    report = run_strategy(Guest(ONE_1G, "plain").root, merged_blocks, SHORT)
+    report = _merged()
     if whole(merged_splits) != report.splits:
         made = ", ".join(map(str, report.calls))
         large = sum(level == X86_4LEVEL.max_leaf_level for _, level in report.made)
-        return Verdict(
-            False,
-            f"you said {shown(merged_splits)}; for {_hex(SHORT)} {made} remains. It splits the 1G leaf and "
-            f"then every 2M leaf of it: {large} + {report.splits - large} splits.",
-            left_by(report, SHORT, ONE_1G.frames),
+        raise Wrong(
+            f"you said {shown(merged_splits)}; the blocks of {_hex(SHORT)} become {made}. That splits the 1G "
+            f"leaf and then every 2M leaf in it: {large} + {report.splits - large} splits.",
+            _left_by(report, SHORT, ONE_1G.frames),
         )
     needed = len(forced_in(Guest(ONE_1G, "plain").root, SHORT))
-    return Verdict(
-        True,
+    return (
         f"equal blocks are split once, and {len(once)} remain; blocks of two sizes are not the same work: "
-        f"merged, they make {report.splits} splits where {needed} do.",
+        f"merged, they make {report.splits} splits where {needed} do."
     )
+
+
+@cache
+def _merged() -> Report:
+    """Make the merged blocks of SHORT, once."""
+    return run_strategy(Guest(ONE_1G, "plain").root, merged_blocks, SHORT)
 
 
 def _hex(span: GfnRange) -> str:
@@ -203,38 +364,27 @@ def _hex(span: GfnRange) -> str:
 # ---- one pass at 2M ------------------------------------------------------------------------------------
 
 
-def check_aligned_2m(start: Any, end: Any) -> Verdict:
+@check("give a start and an end, multiples of 2M, on which the pass at 2M goes wrong.")
+def check_aligned_2m(start: Any, end: Any) -> str:
     """Whether a pass that splits only 2M blocks goes wrong on [start, end), both ends multiples of 2M.
 
     The guest is the layout "one-1G": plain, 3G long, one leaf of 1G at 1G. start, end: frame numbers, or
     addresses such as ``"1G+2M"``.
     """
-    if start is ... or end is ...:
-        return waiting("give a start and an end, multiples of 2M, on which the pass at 2M goes wrong.")
     guest = Guest("one-1G", "plain")
-    try:
-        span = guest.check_span(frame_of(start, "the start"), frame_of(end, "the end"))
-    except Exception as error:  # no range, not the guest's, or an object that raises when it is asked
-        return Verdict(False, f"{told(error)}.")
-    pages = X86_4LEVEL.pages(PG_LEVEL_2M)
-    odd = [
-        f"the {name}, {format_gfn(x)}," for name, x in (("start", span.start), ("end", span.end)) if x % pages
-    ]
-    case = boundary_state(guest, span.start, span.end, "look")
-    if odd:
-        return Verdict(False, f"{span}: {odd[0]} is no multiple of 2M.", case)
+    span = guest.check_span(_frame(start, "the start"), _frame(end, "the end"))
+    case, pages = _looked_at(guest, span), X86_4LEVEL.pages(PG_LEVEL_2M)
+    for name, x in (("start", span.start), ("end", span.end)):
+        if x % pages:
+            raise Wrong(f"{span}: the {name}, {format_gfn(x)}, is no multiple of 2M.", case)
     forced = forced_in(guest.root, span)
     report = run_strategy(guest.root, one_2m_pass, span)
     judgement = judge(report, span, forced)
     if judgement.verdict != "wrong":
-        crossing = (
-            "the 1G leaf crosses neither edge" if not forced else "the pass splits what has to be split"
-        )
-        return Verdict(False, f"{span}: {crossing}; a pass at 2M is enough here.", case)
-    return Verdict(
-        True,
-        f"{span}: the pass makes {count_of(len(report.calls), 'call')}, and {holds_both(report, span)}. "
-        f"A zap would take {count_of(judgement.outside_frames, 'frame')} outside the range.",
+        raise Wrong(f"{span}: the 1G leaf crosses neither edge; a pass at 2M is enough here.", case)
+    return (
+        f"{span}: the pass makes {count_of(len(report.calls), 'call')}, and {_holds_both(report, span)}. "
+        f"A zap would take {count_of(judgement.outside_frames, 'frame')} outside the range."
     )
 
 
@@ -254,36 +404,76 @@ def visits_of_split_and_zap() -> tuple[int, int]:
     return report.all_visits, scan(root, HOLE.start, HOLE.end, 1).visited
 
 
-def check_ratio(guess: Any) -> Verdict:
+@check("guess a number: visits of the split divided by visits of the zap that follows.")
+def check_ratio(guess: Any) -> str:
     """Whether `guess` is, within a factor of 2, the visits of the split divided by those of the zap after it.
 
     For the 12 TiB of the review, HOLE, in a guest of 16 TiB on 2M leaves.
     """
-    if guess is ...:
-        return waiting("guess a number: visits of the split divided by visits of the zap that follows.")
     number = _positive(guess)
     if number is None:
-        return Verdict(False, f"a ratio is a number above 0; {shown(guess)} is none.")
+        raise refused("a ratio is a number above 0", guess)
     split, zap = visits_of_split_and_zap()
     numbers = (
         f"the split visits {group_digits(split)} entries, the zap after it {group_digits(zap)}, "
-        f"a ratio of {split / zap:.4f}"
+        f"a ratio of {split / zap:.4f}."
     )
     factor = number * zap / split
-    if 1 / _NEAR <= factor <= _NEAR:
-        return Verdict(True, f"{numbers}.")
-    off = factor if factor > 1 else 1 / factor
-    times = f"{off:.1f} times" if off < 10 else f"{group_digits(round(off))} times" if off < 1e9 else "far"
-    return Verdict(False, f"{number:.4g} is {times} too {'large' if factor > 1 else 'small'}: {numbers}.")
+    if not 1 / _NEAR <= factor <= _NEAR:
+        off = max(factor, 1 / factor)
+        times = "far"
+        if off < 1e9:
+            times = f"{off:.1f} times" if off < 10 else f"{group_digits(round(off))} times"
+        raise Wrong(f"{number:.4g} is {times} too {'large' if factor > 1 else 'small'}: {numbers}")
+    return numbers
 
 
 def _positive(value: Any) -> float | None:
-    """`value` as a number above 0, or None for what is none (booleans too)."""
+    """`value` as a number above 0; None for anything else, booleans too."""
     try:
         number = 0.0 if isinstance(value, bool) or not isinstance(value, Real) else float(value)
     except Exception:  # too large, or an object that raises when it is asked
         return None
     return number if math.isfinite(number) and number > 0 else None
+
+
+_SMALLEST, _LARGEST_RATIO, _STEP = -6, 3, 0.25
+"""Powers of 10, and how far an arrow key goes: from a millionth to a thousand, in steps of a quarter."""
+
+
+class RatioGuess(Guess):
+    """A slider over powers of ten to guess the ratio with, and below it the guess in words."""
+
+    def __init__(self) -> None:
+        self.slider = ipywidgets.FloatLogSlider(
+            value=10 ** ((_SMALLEST + _LARGEST_RATIO) / 2),
+            min=_SMALLEST,
+            max=_LARGEST_RATIO,
+            step=_STEP,
+            description="split / zap",
+            readout=False,
+            layout={"width": "auto", "flex": "1 1 320px"},
+        )
+        self.words = ipywidgets.HTML()
+        super().__init__(
+            "visits of the split / visits of the zap after it", self.slider, check_ratio, self.words
+        )
+
+    def _clear(self) -> None:
+        super()._clear()
+        self.words.value = f'<span role="status">{escape(in_words(self.slider.value))}</span>'
+
+    def __repr__(self) -> str:
+        said = "not guessed yet" if self.value is ... else in_words(self.slider.value)
+        return f"{self.question}: {said}"
+
+
+def in_words(ratio: float) -> str:
+    """``the split visits 1/32 of the entries that the zap visits``, for a ratio as the slider has it."""
+    if ratio < 0.101:
+        return f"the split visits 1/{group_digits(round(1 / ratio))} of the entries that the zap visits"
+    times = group_digits(round(ratio)) if ratio >= 10 else f"{ratio:.2g}"
+    return f"the split visits {'' if times == '1' else f'{times} times '}as many entries as the zap"
 
 
 # ---- nothing computed ----------------------------------------------------------------------------------
@@ -292,47 +482,35 @@ _ODD = ((10007, 1000003), (65537, 65539), (104729, 104729), (1, 1299709))
 """Ranges whose ends no alignment leaves as they are (but 1 at the start, which is one frame from 0)."""
 
 
-def check_no_arithmetic(calls: Any) -> Verdict:
+@check("let calls return a list of (start, end, target level).")
+def check_no_arithmetic(calls: Any) -> str:
     """Attack ``calls(start, end)``, which computes nothing, with every tree and every range of a toy.
 
-    It returns the calls to make, a list of (start, end, target level), for both edges of [start, end); in
-    them may stand the two numbers that it was given, and levels, and no other number.
+    It returns the calls to make, a list of (start, end, target level), for both edges of [start, end). The
+    only numbers in them may be the two that it was given, and levels.
     """
-    if calls is ...:
-        return waiting("write calls(start, end), which returns a list of (start, end, target level).")
     if not callable(calls):
-        return Verdict(False, f"calls is a function of start and end; {shown(calls)} is none.")
-    asked = [(span.start, span.end) for span in _TOY.ranges]
-    plans = answers_of(calls, "calls", asked, _TOY.geometry)
-    if isinstance(plans, Verdict):
-        return plans
-    tally = _search(lambda geometry, span: plans[span.start, span.end])
-    if fault := _not_exact(tally, f"calls {_said(plans, tally)}"):
-        return fault
-    answers = answers_of(calls, "calls", _ODD, X86_4LEVEL)
-    if isinstance(answers, Verdict):
-        return answers
-    for given, made in answers.items():
+        raise refused("calls is a function of start and end", calls)
+    plans = _plans(calls, "calls", [(span.start, span.end) for span in _TOY.ranges], _TOY.geometry)
+    cases = _hold_toy(
+        lambda span: plans[span.start, span.end],
+        lambda span: f"calls {_written(plans[span.start, span.end])}",
+    )
+    exact = f"exact in all {count_of(cases, 'case')},"
+    for given, made in _plans(calls, "calls", _ODD, X86_4LEVEL).items():
         computed = [x for call in made for x in (call.start, call.end) if x not in given]
         if computed:
-            return Verdict(
-                False,
-                f"exact in all {count_of(tally.cases, 'case')}, but calls{given} returns the number "
-                f"{computed[0]}, which it was not given: something was computed.",
+            raise Wrong(
+                f"{exact} but calls{given} returns the number {computed[0]}, which it was not given: "
+                "something was computed."
             )
-    return Verdict(
-        True,
-        f"exact in all {count_of(tally.cases, 'case')}, and nothing computed. On [x, x) the walk visits the "
-        "entries that hold x and begin before it; they are not inside the range, and are split.",
+    return (
+        f"{exact} and nothing computed. On [x, x) the walk visits the entries that hold x and begin before "
+        "it; they are not inside the range, and are split."
     )
 
 
-def _said(plans: dict[tuple[Any, ...], list[Call]], tally: Tally) -> str:
-    """The calls of the smallest case, as they were submitted."""
-    if tally.smallest is None:
-        return ""
-    span = tally.smallest.span
-    made = ", ".join(
-        f"({call.start}, {call.end}, {call.target_level})" for call in plans[span.start, span.end]
-    )
+def _written(calls: list[Call]) -> str:
+    """Calls as they were submitted."""
+    made = ", ".join(f"({call.start}, {call.end}, {call.target_level})" for call in calls)
     return f"[{made}]" if made else "none"

@@ -40,7 +40,7 @@ GEOMETRY = {4: X86_4LEVEL, 5: X86_5LEVEL}
 
 
 def faults_of(inject: Case) -> Faults:
-    """A case's `inject` as the lab's own."""
+    """The lab's Faults for a case's `inject`."""
     return Faults(
         refuse_page=inject["enomem_at"],
         resched_every=inject["yield_every"],
@@ -51,7 +51,7 @@ def faults_of(inject: Case) -> Faults:
 
 
 def join_splits(splits: Iterable[tuple[int, int]], geometry: Geometry) -> list[list[int]]:
-    """Split runs [gfn, level, count]."""
+    """Splits side by side as runs [gfn, level, count]."""
     runs: list[list[int]] = []
     for gfn, level in splits:
         if runs and runs[-1][1] == level and runs[-1][0] + runs[-1][2] * geometry.pages(level) == gfn:
@@ -80,11 +80,11 @@ def _runs(root: TdpMmuRoot) -> list[list[int]]:
     return [list(leaf_run) for leaf_run in leaf_runs(root)]
 
 
-# ---- one replay per kind: a case's inputs to every field that the engine has an answer for --------------
+# ---- one replay per kind: from a case's inputs to every field that the engine can answer ----------------
 
 
 def replay_walk(case: Case) -> Case:
-    """for_each_tdp_pte_min_level."""
+    """Replay for_each_tdp_pte_min_level: the visits of a walk."""
     root = _populated(case)
     it = TdpIter(root, case["min_level"], case["start"])
     visits: list[list[int]] = []
@@ -102,7 +102,7 @@ def replay_walk(case: Case) -> Case:
 
 
 def replay_split(case: Case) -> Case:
-    """tdp_mmu_split_huge_pages_root, or the patch's whole API where only what crosses is split."""
+    """Replay tdp_mmu_split_huge_pages_root, or the patch's whole API if only crossing leaves are split."""
     vm = _vm(case)
     root = vm.direct_root
     _map(root, case["leaves"])
@@ -137,7 +137,7 @@ def _split_outcome(ret: int, root: TdpMmuRoot, world: CountingWorld) -> Case:
 
 
 def replay_faults(case: Case) -> Case:
-    """A split with refused pages, reschedules or another thread; then, without a race, a retry."""
+    """Replay a split with refused pages, reschedules or another thread, and without a race a retry."""
     vm, world = _faulty(case)
     root = vm.direct_root
     ret = _split(vm, case, world)
@@ -177,7 +177,7 @@ def _faulty(case: Case) -> tuple[Kvm, FaultWorld]:
 
 
 def replay_zap(case: Case) -> Case:
-    """tdp_mmu_zap_leafs, after a boundary split or not."""
+    """Replay tdp_mmu_zap_leafs, after a boundary split or not."""
     root, pre, world = _populated(case), CountingWorld(), CountingWorld()
     span = GfnRange(case["start"], case["end"])
     if case["pre_split"] == "cross":
@@ -205,7 +205,7 @@ def replay_zap(case: Case) -> Case:
 
 
 def replay_roots(case: Case) -> Case:
-    """The patch's per-range function on a VM with one root or two, an unmap after it or not."""
+    """Replay the patch's per-range function on a VM with one root or two, and an unmap if there was one."""
     vm = _vm(case, KVM_X86_TDX_VM if case["vm"] == "tdx" else KVM_X86_DEFAULT_VM)
     named = {"direct": vm.direct_root, **({"mirror": vm.mirror_root} if vm.mirror_root else {})}
     for name in case["mapped_in"]:
@@ -238,7 +238,7 @@ def replay_roots(case: Case) -> Case:
 
 
 def replay_spte_bits(case: Case) -> Case:
-    """make_small_spte."""
+    """Replay make_small_spte: children of a huge leaf."""
     huge_spte = int(case["huge_spte"], 16)
 
     def child(index: int) -> int:
@@ -273,7 +273,7 @@ REPLAY: dict[str, Callable[[Case], Case]] = {
 
 
 def mismatches(case: Case, got: Case) -> Iterator[tuple[str, Any, Any]]:
-    """(field, expected, got) where the engine's answer differs; fields inside a field as ``retry.ret``."""
+    """(field, expected, got) for each answer that differs; a field inside a field is ``retry.ret``."""
     for field, value in got.items():
         expected = case.get(field)
         if isinstance(value, dict) and isinstance(expected, dict):
@@ -283,7 +283,7 @@ def mismatches(case: Case, got: Case) -> Iterator[tuple[str, Any, Any]]:
 
 
 def main(arguments: list[str]) -> int:
-    """The command; see the module's text."""
+    """Run the command that the module's text describes; return its exit status."""
     if len(arguments) != 1:
         print("usage: python -m tdpkit.lab.conformance FOLDER", file=sys.stderr)
         return 2

@@ -1,11 +1,12 @@
 """A guest with memory in it: convert a range, and see what becomes of the frames around it.
 
-A :class:`Guest` is one VM, plain or TD, with a layout of leaves and, where it is small, one visible byte in
-each frame. `split`, `zap`, `touch` and `accept` change it step by step; `after` shows one action on the
-untouched guest and takes it back, which is what the boundary explorer does at each move of a slider.
+A :class:`Guest` is one VM, plain or TD, with a layout of leaves and, if it is small, one visible byte in each
+frame. `split`, `zap`, `touch` and `accept` change it step by step; `after` shows one action on the untouched
+guest and takes it back, as the boundary explorer does at each move of a slider.
 
-The states of a TD's pages are reduced to what decides a byte's fate: mapped, gone, pending (added by KVM and
-not yet accepted by the guest; kernel-facts 8.12, 8.13).
+A TD's page has the three states that decide what becomes of its byte: mapped, gone, and pending, which is
+added by KVM and not yet accepted by the guest (kernel-facts 8.12, 8.13). The TDX module is left out; it is in
+:mod:`.td`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _FIRST_BYTE = 0x10
 
 
 class Touch(NamedTuple):
-    """What the guest met at one frame, and the byte it read there (None: it read none)."""
+    """What happened when the guest touched one frame, and the byte it read (None: it read none)."""
 
     gfn: int
     event: str
@@ -58,21 +59,21 @@ class Touch(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class GuestOutcome:
-    """What one action on a range did. Visits are SPTEs; `outside` are frames zapped although outside."""
+    """What one action on a range did; visits are counted in SPTEs."""
 
     kind: str
     action: str
     span: GfnRange
     crossing: tuple[Leaf, ...]
-    """Leaves that held frames on both sides of an edge before the action."""
+    """The leaves that held frames on both sides of an edge before the action."""
     split_visits: int
-    """SPTEs the split's walk visited (action "look": would visit)."""
+    """SPTEs that the split's walk visited (action "look": would visit)."""
     zap_visits: int
     splits: tuple[tuple[int, int], ...]
     """(gfn, level) of each split leaf, in order."""
     zapped_inside: int
     outside: tuple[GfnRange, ...]
-    """Zapped although outside the range (action "look": would be, without a split)."""
+    """Frames zapped outside the range (action "look": that a zap without a split would take)."""
 
     @property
     def outside_frames(self) -> int:
@@ -97,10 +98,10 @@ class GuestOutcome:
 class Guest:
     """One VM on a layout: a name in LAYOUTS or a Layout.
 
-    kind: "TD" (its private half, under the mirror root) or "plain". `frames` is its size, `memory` the
-    visible byte of each host frame where the guest is small enough to show them (`shows_bytes`). A TD of the
-    modelled series maps at most 2M: a larger leaf in one is a `what_if`. Raises InvalidValueError for an
-    unknown kind or layout, or a layout larger than the root (a TD's: its private half).
+    kind: "TD" (its private half, under the mirror root) or "plain". `frames` is its size; `memory` has the
+    visible byte of each host frame if the guest is small (`shows_bytes`). The modelled series maps a TD by 2M
+    at most: a larger leaf in one is a `what_if`. Raises InvalidValueError for an unknown kind or layout and
+    for a layout larger than the root (a TD's: than its private half).
     """
 
     def __init__(self, layout: str | Layout, kind: str) -> None:
@@ -113,7 +114,7 @@ class Guest:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the layout, with every byte as it was at first."""
+        """Start again from the layout, with every byte as it was at first."""
         self.kvm = Kvm(VM_KINDS[self.kind], self.geometry)
         self.root = self.kvm.mirror_root or self.kvm.direct_root
         if self.frames > self.kvm.slot.npages:
@@ -137,7 +138,7 @@ class Guest:
         return f"{text}; bytes {self.bytes_in_sight()}" if self.shows_bytes else text
 
     def bytes_in_sight(self) -> str:
-        """The byte of each frame that is mapped and accepted, in hex; ``--`` where the guest reads none."""
+        """The byte of each frame that is mapped and accepted, in hex; ``--`` for the others."""
         sight = []
         for gfn in range(self.frames):
             leaf = None if gfn in self.pending else translate(self.root, gfn)
@@ -146,18 +147,18 @@ class Guest:
 
     @property
     def what_if(self) -> bool:
-        """A TD with a leaf above 2M, which the modelled series never maps."""
+        """It is a TD with a leaf above 2M, which the modelled series never maps."""
         return self.kind == "TD" and any(leaf_run.level > PG_LEVEL_2M for leaf_run in self.layout.leaves)
 
     def host_frame(self, gfn: int) -> int | None:
-        """The host frame behind guest frame `gfn`, mapped at the moment or not; None where there is none."""
+        """The host frame behind guest frame `gfn`, mapped now or not; None if nothing backs it."""
         for first, level, count, pfn in self.layout.leaves:
             if first <= gfn < first + count * self.geometry.pages(level):
                 return pfn + gfn - first
         return None
 
     def check_span(self, start: SupportsIndex, end: SupportsIndex) -> GfnRange:
-        """[start, end) in frames, if it is a range of this guest and not empty (else InvalidValueError)."""
+        """Return [start, end), if it is a range of this guest and not empty (else InvalidValueError)."""
         span = GfnRange(as_integer(start, "the start"), as_integer(end, "the end"))
         if span.start == span.end:
             raise InvalidValueError(
@@ -172,9 +173,9 @@ class Guest:
     # ---- step by step -----------------------------------------------------------------------------------
 
     def look(self, start: SupportsIndex, end: SupportsIndex) -> GuestOutcome:
-        """What a zap of [start, end) would take, and what a split would visit; nothing stays changed.
+        """What a zap of [start, end) would take, and what a split would visit; the guest stays as it was.
 
-        Raises InvalidTypeError or InvalidValueError for a range that is empty, reversed or not the guest's.
+        Raises InvalidTypeError or InvalidValueError if the range is empty, reversed or beyond the guest.
         """
         span, journal = self.check_span(start, end), JournalWorld(self.kvm.pool)
         would = self._perform(span, "split", self._edge_pieces(span), journal, CountingWorld())
@@ -185,7 +186,7 @@ class Guest:
     def split(self, start: SupportsIndex, end: SupportsIndex) -> GuestOutcome:
         """Split the leaves that cross an edge of [start, end), as patch v3 does.
 
-        Raises InvalidTypeError or InvalidValueError for a range that is empty, reversed or not the guest's.
+        Raises InvalidTypeError or InvalidValueError if the range is empty, reversed or beyond the guest.
         """
         return self._stepwise(self.check_span(start, end), "split")
 
@@ -196,9 +197,9 @@ class Guest:
     def touch(self, gfn: SupportsIndex) -> Touch:
         """The guest reads its frame `gfn`.
 
-        A plain guest faults a zapped frame in again and finds its byte. A TD meets an EPT violation: KVM
-        adds a page, PENDING, which the guest must accept before it can read it. Raises InvalidValueError
-        for a frame that nothing backs.
+        A plain guest faults a zapped frame in again and finds its byte. In a TD it is an EPT violation: KVM
+        adds a page, PENDING, which the guest must accept before it can read it. Raises InvalidValueError if
+        nothing backs the frame.
         """
         frame, pfn = self._backed(gfn)
         event = "mapped"
@@ -244,9 +245,9 @@ class Guest:
     ) -> Iterator[tuple[Guest, GuestOutcome]]:
         """The guest of this layout as it is after `action` ("look", "zap", "split", "split+zap").
 
-        It starts from the layout, whatever was done to this guest before, and this guest is the same
-        afterwards. In a large guest only the tables around the edges change; what lies between them is
-        counted by arithmetic. Raises as :meth:`split`, and InvalidValueError for an unknown action.
+        It starts from the layout whatever was done to this guest before, and leaves this guest as it is. In a
+        large guest only the tables around the edges change; what lies between them is counted by arithmetic.
+        Raises as :meth:`split` does, and InvalidValueError for an unknown action.
         """
         known_name(action, ACTIONS, "an action")
         span = self.check_span(start, end)
@@ -266,7 +267,7 @@ class Guest:
                 split.undo()
 
     def crossing(self, span: GfnRange) -> tuple[Leaf, ...]:
-        """The leaves that hold frames on both sides of an edge, found by looking at the edges alone."""
+        """The leaves that hold frames on both sides of an edge, looked up at the two edges."""
         edges = [edge for edge in (span.start, span.end) if edge < self.frames]
         found = ((edge, translate(self.root, edge)) for edge in edges)
         return tuple(sorted({leaf for edge, leaf in found if leaf and leaf.gfn < edge}))
@@ -276,9 +277,9 @@ class Guest:
         return self._perform(span, action, [span], CountingWorld(), CountingWorld())
 
     def _edge_pieces(self, span: GfnRange) -> list[GfnRange]:
-        """The range, or in a large guest its first and last part, each within one table of largest leaves.
+        """The range; in a large guest its first and its last part, each within one table of largest leaves.
 
-        No leaf straddles the inner end of such a part, so split and zap do there what they do to the whole.
+        No leaf straddles the inner end of a part, so split and zap do there what they do to the whole.
         """
         if not self.is_large:
             return [span]

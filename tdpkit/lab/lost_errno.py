@@ -1,17 +1,17 @@
-"""The lost -12: memory runs short during a split, and four callers make something of what comes back.
+"""The lost -12: memory runs short during a split, and four callers each interpret what comes back.
 
 v3's wrapper keeps the walk's errno in a ``bool``, so -12 comes back as 1 (kernel-facts 6.12 D1). Each of the
-four who split a private range is run on a fresh :class:`~.td.Td` of two 2M leaves, with one of its requests
-for host memory refused, and with that variable as posted or as an ``int``. What it returned, what it zapped
-and stored, and what the guest can still read are then looked up in that TD, with memory back.
+four callers that split a private range runs on a fresh :class:`~.td.Td` of two 2M leaves. One of its requests
+for host memory is refused, and that variable is a ``bool`` as posted or an ``int``. With memory back, we look
+up in that TD what the call returned, zapped and stored, and what the guest can still read.
 
-Memory failure with a split is a plan of the thread (M7); what it would make of a failed split is unverified,
-see `engine.guest_memfd`. The PAMT pages in hand are none at first, as in v3's own cache for splits.
+Memory failure with a split is a plan of the thread (M7); how it would handle a failed split is unverified
+(see `engine.guest_memfd`). No PAMT page is in hand at first, as in v3's own cache for splits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from tdpkit.engine.guest_memfd import (
     kvm_gmem_fallocate,
 )
 from tdpkit.engine.mmu import hugepage_test_guest_inhibit
-from tdpkit.engine.splits import SPLITS, accept_split_v3, accept_split_v3_as_posted
+from tdpkit.engine.splits import ACCEPT_SPLITS, SPLITS
 from tdpkit.tdx.guest import td_accept
 from tdpkit.tdx.module import SeptState
 
@@ -35,7 +35,7 @@ from .words import check_flag, known_name
 # ---- the four callers --------------------------------------------------------------------------------
 
 FRAMES = 16
-"""Two 2M leaves, of eight frames each here."""
+"""Two 2M leaves, of eight frames each on this toy."""
 TYPES = {"bool": "v3 as posted", "int": "v3"}
 """Type of the wrapper's variable -> the name of that split in SPLITS."""
 
@@ -44,16 +44,18 @@ Splitting = Callable[..., Coroutine[int]]
 
 
 class Caller(NamedTuple):
-    """One of the four: how its TD comes about, its call, and how to see that it is done."""
+    """One of the four: how to set its TD up, its call on `span`, and how to see that it is done."""
 
     span: GfnRange
     prepare: Callable[[bool], Td]
     """The TD before the call, with Dynamic PAMT or without."""
-    splits: dict[str, Splitting]
+    splits: Mapping[str, Splitting]
+    """Its ways to split, by name; TYPES names two of them."""
     call: Callable[[Td, Splitting], Coroutine[int | None]]
     record: Callable[[Td], GfnRange | None]
+    """Frames for which the call is on record (see CallerRow.record)."""
     state: SeptState = SeptState.FREE
-    """Of each frame of `span`, once it is done."""
+    """The S-EPT's, of each frame of `span` once the call is done."""
 
 
 _EDGES = GfnRange(6, 12)
@@ -109,17 +111,14 @@ def _inhibited(td: Td) -> GfnRange | None:
     return GfnRange(0, pages) if hugepage_test_guest_inhibit(td.kvm, _FRAME.start, PG_LEVEL_2M) else None
 
 
-_ACCEPT_TYPES: dict[str, Splitting] = {"bool": accept_split_v3_as_posted, "int": accept_split_v3}
-_RANGE_TYPES: dict[str, Splitting] = {declared: SPLITS[name] for declared, name in TYPES.items()}
-
 CALLERS: dict[str, Caller] = {
-    "conversion": Caller(_EDGES, _ready, _RANGE_TYPES, _convert, _shared),
+    "conversion": Caller(_EDGES, _ready, SPLITS, _convert, _shared),
     "punch hole": Caller(
-        _EDGES, _ready, _RANGE_TYPES, _punch, lambda td: td.gmem.holes[-1] if td.gmem.holes else None
+        _EDGES, _ready, SPLITS, _punch, lambda td: td.gmem.holes[-1] if td.gmem.holes else None
     ),
-    "ACCEPT": Caller(_FRAME, _touched, _ACCEPT_TYPES, _accept, _inhibited, SeptState.PRESENT),
+    "ACCEPT": Caller(_FRAME, _touched, ACCEPT_SPLITS, _accept, _inhibited, SeptState.PRESENT),
     "memory failure": Caller(
-        _FRAME, _folio_split, _RANGE_TYPES, _fail, lambda td: _FRAME if td.gmem.poisoned else None
+        _FRAME, _folio_split, SPLITS, _fail, lambda td: _FRAME if td.gmem.poisoned else None
     ),
 }
 """The four of kernel-facts C20, by name."""
@@ -134,10 +133,10 @@ VERDICTS = ("failed, said nothing", "frames lost", "failed, and said so", "all d
 
 
 class Shortage(NamedTuple):
-    """What is tried on all four."""
+    """How memory runs short, the same for all four callers."""
 
     refuse: int = 1
-    """Which request for host memory is refused, by each caller's own count; 0: none."""
+    """The number of the refused request for host memory, counted by each caller; 0: none is refused."""
     declared: str = "bool"
     """Type of the variable in which v3's wrapper keeps the walk's errno: of TYPES."""
     dynamic_pamt: bool = False
@@ -153,18 +152,18 @@ class Attempt(NamedTuple):
     requests: tuple[str, ...]
     """What it asked host memory for, in order."""
     refused: tuple[int, ...]
-    """Which of them were refused; they count from 1."""
+    """Numbers of the refused ones, from 1."""
     walks: tuple[int, ...]
-    """What the walk came to, each time: the errno of its trace event, or 0."""
+    """The result of each walk: the errno of its trace event, or 0."""
     wrapper: tuple[int, ...]
-    """What the wrapper returned to the caller, each time."""
+    """What the wrapper returned to the caller each time."""
     returned: int | None
-    """What came out: 0 or more, a negative errno, a status of the module; None: the guest faults for ever."""
+    """The call's result: 0 or more, a negative errno, or a module status; None: the guest faults for ever."""
     zapped: int
     """Frames whose private mapping was removed."""
     flushed: bool
     stored: bool
-    """What the call was for is on record now and was not before."""
+    """The call put its result on record (see CallerRow.record)."""
 
     @property
     def lost_at(self) -> str:
@@ -175,20 +174,20 @@ class Attempt(NamedTuple):
 
     @property
     def is_silent(self) -> bool:
-        """The walk failed in the end, and no errno came out."""
+        """The last walk failed, and the call returned no errno."""
         failed = bool(self.walks) and self.walks[-1] < 0
         return failed and (self.returned is None or self.returned >= 0)
 
 
 class CallerRow(NamedTuple):
-    """What became of one caller, and what is true in the end."""
+    """One caller: its calls, and what is true after them."""
 
     name: str
     span: GfnRange
     first: Attempt
     again: Attempt | None
     runs: tuple[PageRun, ...]
-    """All frames: what the attributes say and what the S-EPT holds."""
+    """All frames: their half by the attributes, and what the S-EPT holds."""
     record: GfnRange | None
     """Frames for which the call is on record: attributes shared, hole, inhibit bit, page broken."""
     private_bytes: tuple[int | None, ...]
@@ -196,7 +195,7 @@ class CallerRow(NamedTuple):
     shared_byte: int | None
     """The byte of the first frame as shared memory, where the attributes say shared."""
     lost: tuple[int, ...]
-    """Frames outside `span` that the guest could use and cannot any more."""
+    """Frames outside `span` that the guest could use before and cannot now."""
     is_done: bool
 
     @property
@@ -206,7 +205,7 @@ class CallerRow(NamedTuple):
 
     @property
     def stale(self) -> tuple[int, ...]:
-        """Frames that the call was to unmap and that are still mapped, though it returned no error."""
+        """Frames that the call should have unmapped and left mapped, though it returned no error."""
         if self.name == "ACCEPT" or (self.last.returned or 0) < 0:
             return ()
         return tuple(gfn for gfn in range(self.span.start, self.span.end) if self.is_mapped(gfn))
@@ -231,8 +230,8 @@ class CallerRow(NamedTuple):
 def run_short(shortage: Shortage) -> tuple[CallerRow, ...]:
     """Run each of CALLERS on a fresh TD under this shortage, and look.
 
-    Raises InvalidTypeError or InvalidValueError for a number of a request beyond MOST_REQUESTS, a type that
-    is not of TYPES, a switch that is neither True nor False.
+    Raises InvalidTypeError or InvalidValueError for a request beyond MOST_REQUESTS, a type not in TYPES, and
+    a switch that is neither True nor False.
     """
     refuse = as_integer(shortage.refuse, "a request for host memory")
     if not 0 <= refuse <= MOST_REQUESTS:
@@ -286,7 +285,7 @@ def _attempt(td: Td, caller: Caller, shortage: Shortage, refuse: int) -> Attempt
 
     pages.refuse = refuses
     td.forget()
-    split, walks, wrapper = _watched(td, caller.splits[shortage.declared])
+    split, walks, wrapper = _watched(td, caller.splits[TYPES[shortage.declared]])
     record = caller.record(td)
     returned = td.run(caller.call(td, split))
     events = td.events
@@ -307,7 +306,7 @@ def _of(events: list[Event], kind: type[Any]) -> list[Any]:
 
 
 def _watched(td: Td, split: Splitting) -> tuple[Splitting, list[int], list[int]]:
-    """`split`, and lists that fill with what its walk came to and what it returned."""
+    """`split`, and two lists that it fills: results of its walks, and what it returned."""
     walks: list[int] = []
     wrapper: list[int] = []
 

@@ -1,11 +1,11 @@
-"""One split call, recorded event by event, so that one can go through it forward and back.
+"""One split call, recorded event by event, to be stepped through forward and back.
 
 A :class:`SplitCall` runs `tdp_mmu_split_huge_pages_root` once, on the engine's own coroutine, and keeps a
 :class:`CallStep` for each event, with every write to the tables. :meth:`SplitCall.go` then brings the tables
 to where they were at any step, by doing or undoing those writes.
 
-The tree is a plain VM's, under its direct root. Left out: mirror roots (notebook 04), and the trace event
-that tells of the changed entry by itself; it comes with the split's.
+The tree is a plain VM's, under its direct root. Left out: mirror roots (notebook 04), and a step of its own
+for the trace event of a changed entry, which comes with the split's.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .words import count_of
 from .worlds import Faults, FaultWorld
 
 MAX_STEPS = 20_000
+"""Recorded and drawn within a second; the 12 TiB of the thread would take millions."""
 
 
 class Write(NamedTuple):
@@ -39,28 +40,28 @@ class Write(NamedTuple):
 
 @dataclass(slots=True, repr=False)
 class CallStep:
-    """One event of the call, and how things stood.
+    """One event of the call, and the state after it.
 
-    kind: "start"; "visit"; "drop" (mmu_lock let go for a page), "resched" (let go since somebody waits);
-    "page" and "refused" (what the allocator said); "retake" (mmu_lock taken again); "store" (the entry is
-    about to be written, the new table is filled); "split" (done), "lost" (-EBUSY: another thread was first);
-    "fail" (-ENOMEM); "other" (the other thread acted); "free" (a page that nobody needed); "return".
+    kind: "start"; "visit"; "drop" (mmu_lock dropped to allocate), "resched" (dropped because a reschedule is
+    due); "page" and "refused" (the allocator's answer); "retake" (mmu_lock taken again); "store" (the new
+    table is filled, the entry is about to be written); "split" (done), "lost" (-EBUSY: another thread was
+    first); "fail" (-ENOMEM); "other" (the other thread acted); "free" (a spare page goes back); "return".
     """
 
     kind: str
     level: int
     gfn: int
-    """Level and first frame of the entry that the walk stands on; level 0 before the first."""
+    """Level and first frame of the entry that the walk stands on; level 0 before the first visit."""
     old_spte: int
     """That entry as the walk last read it."""
     goal: int
-    """next_last_level_gfn: the first frame that the walk has not passed."""
+    """next_last_level_gfn: the first frame that the walk has not passed yet."""
     held: bool
     """mmu_lock is held, from this step on."""
     rcu: bool
     """The RCU read lock is held, from this step on."""
     page: int | None
-    """Row of the spare page in hand."""
+    """Row of the spare page in hand, None without one."""
     visits: int
     splits: int
     drops: int
@@ -68,9 +69,9 @@ class CallStep:
     writes: tuple[Write, ...] = ()
     """Writes to the tables since the step before."""
     due: bool = False
-    """A visit's: a reschedule is due."""
+    """At a visit: a reschedule is due."""
     trace: tuple[str, ...] = ()
-    """Lines of the trace buffer that came with it."""
+    """Lines that the step added to the trace buffer."""
 
     def __repr__(self) -> str:
         where = f" level {self.level} gfn {self.gfn:#x}" if self.level else ""
@@ -83,10 +84,10 @@ class SplitCall:
 
     start, end: frames (`end` may lie beyond the root); target_level: 1 to root_level - 1;
     only_cross_boundary: split only what crosses an edge, as patch v3 does; shared: mmu_lock is held for read;
-    faults: what goes wrong. `steps` are the recorded steps, `result` what the call returned, `span` its
-    range, `root` the tree, which stands at step `at`. Raises InvalidTypeError or InvalidValueError as the
-    kernel function of the engine does, for an unknown layout, for a race that the lock rules out, and for a
-    call of more than MAX_STEPS steps.
+    faults: what goes wrong. `steps` are the recorded steps, `result` is what the call returned, `span` its
+    range, `root` the tree as it is at step `at`. Raises InvalidTypeError or InvalidValueError as the engine's
+    function does, for an unknown layout, for a race that the lock rules out, and for a call of more than
+    MAX_STEPS steps.
     """
 
     def __init__(
@@ -158,8 +159,8 @@ class SplitCall:
     def go(self, at: SupportsIndex) -> CallStep:
         """Bring the tables to step `at` (from 0), and return it.
 
-        Raises InvalidValueError for a step that the call does not have, InvalidTypeError for what is no
-        integer; nothing moves then.
+        Raises InvalidTypeError unless it is an integer, InvalidValueError if the call has no such step;
+        nothing moves then.
         """
         at = as_integer(at, "a step")
         if not 0 <= at < len(self.steps):
@@ -180,13 +181,13 @@ class SplitCall:
         return not (self.span.start <= gfn and gfn + self.geometry.pages(level) <= self.span.end)
 
     def would_split(self, gfn: int, level: int, spte: int) -> bool:
-        """This call splits the entry if it visits it."""
+        """Whether this call splits such an entry when it visits it."""
         huge = is_shadow_present_pte(spte) and is_large_pte(spte) and level > self.target_level
         return huge and (not self.only_cross_boundary or self.crosses(gfn, level))
 
 
 class _Recorder(FaultWorld):
-    """Writes down every event, before it is answered."""
+    """Makes a step of every event before it is answered."""
 
     def __init__(self, root: TdpMmuRoot, faults: Faults, span: GfnRange) -> None:
         super().__init__(root, faults)
@@ -195,12 +196,12 @@ class _Recorder(FaultWorld):
         self.held = True
         self.restarts = 0
         self._watched: tuple[int, int, int] | None = None
-        """(row, index, value) of an entry that somebody is about to write."""
+        """(row, index, value) of an entry that is about to be written."""
         self._lines: list[str] = []
         self.note("start", rcu=True)
 
     def note(self, kind: str, *, rcu: bool | None = None) -> None:
-        """A step of `kind`, with all that came about since the last one."""
+        """Add a step of `kind`, with the writes and trace lines since the last one."""
         if len(self.steps) == MAX_STEPS:
             raise InvalidValueError(
                 f"a call is recorded up to {count_of(MAX_STEPS, 'step')}; this one, on {self.span}, "
@@ -230,7 +231,7 @@ class _Recorder(FaultWorld):
         )
 
     def _written(self) -> tuple[Write, ...]:
-        """What became of the entry that is watched."""
+        """The write to the watched entry since it was last looked at, if there was one."""
         if self._watched is None:
             return ()
         row, index, known = self._watched
@@ -242,31 +243,31 @@ class _Recorder(FaultWorld):
         self._watched = (row, index, self.root.pool.table(row)[index])
 
     def visit(self, event: Visit) -> bool:
-        """A step."""
+        """Adds a step, which knows whether a reschedule is due."""
         due = super().visit(event)
         self.note("visit")
         self.steps[-1].due = due
         return due
 
     def unlock(self, event: Unlock) -> None:
-        """A step."""
+        """Adds a step; mmu_lock is not held after it."""
         super().unlock(event)
         self.held = False
         self.note("resched" if event.reason == "resched" else "drop")
 
     def lock(self, event: Lock) -> None:
-        """A step."""
+        """Adds a step; mmu_lock is held again."""
         super().lock(event)
         self.held = True
         self.note("retake")
 
     def set_spte(self, event: SetSpte) -> None:
-        """The step is noted in `others`, for the other thread may act before the store."""
+        """Watches the entry; `others` adds the step, before the other thread may act."""
         self._watch(event.row, event.index)
         super().set_spte(event)
 
     def others(self, moment: str, number: int) -> None:
-        """A step; and another one if the other thread acts."""
+        """Adds the step that comes before the other thread may act; `race` adds the one after it."""
         if moment == "cas":
             self.note("store")
         else:
@@ -274,14 +275,14 @@ class _Recorder(FaultWorld):
         super().others(moment, number)
 
     def race(self) -> None:
-        """A step."""
+        """Adds a step, with what the other thread wrote to the entry in hand."""
         assert self.iter is not None
         self._watch(self.iter.pt_path[self.iter.level], self.iter.index)
         super().race()
         self.note("other")
 
     def trace(self, event: Trace) -> None:
-        """The split's line makes a step, with the line before it."""
+        """Adds a step for a split's line, with the line before it."""
         super().trace(event)
         self._lines.append(str(event))
         if event.name == "kvm_mmu_split_huge_page":
@@ -291,6 +292,6 @@ class _Recorder(FaultWorld):
             self._watched = None
 
     def free_table(self, event: FreeTable) -> None:
-        """A step."""
+        """Adds a step; the spare page went back."""
         super().free_table(event)
         self.note("free")

@@ -1,7 +1,7 @@
 """A TD with all that stands behind it: KVM, the TDX module, a guest_memfd, one vCPU, and bytes to look at.
 
-:class:`Td` is the laboratory of notebooks 04 and 05. Its methods are what a guest or its VMM does, each one
-call of the engine in one world; `calls` and `events` say what happened on the way.
+Each method of :class:`Td` is one act of the guest or its VMM, one call of the engine; `calls` and `events`
+say what happened on the way. Notebooks 04 and 05 work with it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class PageRun(NamedTuple):
 
 
 class _TdWorld(TdxWorld):
-    """Keeps every event but the visits."""
+    """Keeps every event except visits."""
 
     def __init__(self, tdx: KvmTdx) -> None:
         super().__init__(tdx)
@@ -81,11 +81,11 @@ class _TdWorld(TdxWorld):
 class Td:
     """A TD of `frames` frames, all private and, unless `accepted` is False, accepted and written to.
 
-    accept_level: the level it accepts its memory at, or a lower one where KVM mapped smaller pages;
-    folio_level, spans_folios: of its guest_memfd; the other arguments are the module's. Each frame of a small
-    TD has a visible byte: FIRST_BYTE + gfn where it is private, SHARED_BYTE + gfn in userspace's memory
-    behind the shared half. Raises InvalidValueError for a size that is no multiple of the folios' or does not
-    fit the private half.
+    accept_level: the guest accepts its memory at this level, or lower where KVM mapped smaller pages;
+    folio_level, spans_folios: see GuestMemfd; the other arguments are the module's. Each frame of a small TD
+    has a visible byte: FIRST_BYTE + gfn in private memory, SHARED_BYTE + gfn in userspace's memory behind the
+    shared half. Raises InvalidValueError unless `frames` is a multiple of the folios' size and fits the
+    private half.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Td:
         return f"<TD of {self.frames} frames, {len(self.accepted())} accepted>"
 
     def _accept_all(self, largest: int) -> None:
-        """As Linux does: a size that the module does not take is followed by the next smaller one."""
+        """As Linux does: if the module refuses a size, try the next smaller one."""
         gfn = 0
         while gfn < self.frames:
             fitting = (level for level in range(largest, 0, -1) if not gfn % self.geometry.pages(level))
@@ -147,7 +147,7 @@ class Td:
         return run(coroutine, self.world)
 
     def forget(self) -> None:
-        """Begin the log anew."""
+        """Clear the logs of calls and events."""
         self.module.log.clear()
         self.world.events.clear()
 
@@ -158,11 +158,11 @@ class Td:
 
     @property
     def events(self) -> list[Event]:
-        """What the kernel functions said since the log began, but for their visits."""
+        """Events of the kernel functions since the log began, except visits."""
         return self.world.events
 
     def refuse(self, k: int) -> None:
-        """The k-th request for host memory from now on is refused (k from 1; 0: none is)."""
+        """Refuse the k-th request for host memory from now on (k from 1; 0: refuse none)."""
         pages = self.tdx.pages
         at = len(pages.requests) + k if check_gfn(k, "a number of a request") else 0
         pages.refuse = lambda number, what: number == at
@@ -172,7 +172,7 @@ class Td:
     def touch(self, gfn: SupportsIndex) -> Access | int:
         """The guest touches frame `gfn` as private memory: "ok", "#VE" (added, PENDING), or KVM's errno.
 
-        After an errno the vCPU is outside; the next call finds it inside again, for userspace calls KVM_RUN.
+        After an errno the vCPU is outside; before the next call userspace calls KVM_RUN.
         Raises InvalidValueError for a frame beyond the TD's, or if the TD is no longer running.
         """
         frame = self._frame(gfn)
@@ -183,7 +183,7 @@ class Td:
     def accept(self, gfn: SupportsIndex, level: int = PG_LEVEL_4K, split: str = "mirror roots") -> int | None:
         """The guest accepts the page of `level` at `gfn`: a status, KVM's errno, or None: it faults for ever.
 
-        split: a name in ACCEPT_SPLITS. Raises InvalidValueError for another one and as :meth:`touch`.
+        split: a name in ACCEPT_SPLITS. Raises InvalidValueError for another name and as :meth:`touch` does.
         """
         how, frame = ACCEPT_SPLITS[known_name(split, ACCEPT_SPLITS, "a split")], self._frame(gfn)
         self._kvm_run()
@@ -191,9 +191,9 @@ class Td:
         return got
 
     def read(self, gfn: SupportsIndex) -> int | None:
-        """The byte the guest reads at `gfn`, in the half that the attributes name; None if it reads none.
+        """The byte the guest reads at `gfn`, in the half that the attributes say; None if it reads none.
 
-        A shared frame that is not mapped is faulted in; a private one is only touched.
+        A read faults a shared frame in; of a private one it only adds a page (see :meth:`touch`).
         """
         frame = self._frame(gfn)
         if frame in self.kvm.mem_attributes:
@@ -206,10 +206,10 @@ class Td:
     def convert(self, start: int, end: int, to: str = "shared", split: str = "v3") -> int:
         """KVM_SET_MEMORY_ATTRIBUTES on frames [start, end): 0 or a negative errno.
 
-        to: "shared" or "private"; split: a name in SPLITS. Raises InvalidValueError for other names, and a
-        range that no TD has.
+        to: "shared" or "private"; split: a name in SPLITS. Raises InvalidValueError for another name and
+        for a range that the TD does not have.
         """
-        attributes = _ATTRIBUTES[known_name(to, _ATTRIBUTES, "what memory is converted to")]
+        attributes = _ATTRIBUTES[known_name(to, _ATTRIBUTES, "a half")]
         how = _range_split(split)
         ret: int = self.run(kvm_vm_set_mem_attributes(self.kvm, start, end, attributes, split=how))
         return ret
@@ -248,7 +248,7 @@ class Td:
         return {gfn for gfn in range(self.frames) if self.state(gfn)[0] == SeptState.PRESENT}
 
     def page_runs(self) -> list[PageRun]:
-        """All frames of the TD, those side by side in one state together."""
+        """All frames of the TD in runs: neighbours of one half, state and level."""
 
         def key(gfn: int) -> tuple[str, SeptState, int]:
             half = "private" if gfn in self.kvm.mem_attributes else "shared"
@@ -261,9 +261,9 @@ class Td:
         return runs
 
     def bytes_in_sight(self) -> str:
-        """The private bytes that the guest can read without a fault, in hex; ``--`` for the others.
+        """The private bytes that the guest reads without a fault, in hex; ``--`` for other frames.
 
-        Raises InvalidValueError for a TD too large to keep them.
+        Raises InvalidValueError for a TD too large to keep bytes.
         """
         if self.frames > _SHOWN_FRAMES:
             raise InvalidValueError(
@@ -277,11 +277,11 @@ class Td:
         return " ".join(sight)
 
     def lost(self, before: set[int], span: Container[int]) -> list[int]:
-        """Frames of `before` (see :meth:`accepted`) outside `span` that the guest cannot use any more."""
+        """Frames of `before` (see :meth:`accepted`) outside `span` that the guest can no longer use."""
         return sorted(gfn for gfn in before - self.accepted() if gfn not in span)
 
     def _kvm_run(self) -> None:
-        """The vCPU is inside again, if it can be."""
+        """Userspace calls KVM_RUN: the vCPU enters, unless the TD is over."""
         over = self.tdx.dead or self.module.torn_down
         if not over and self.vcpu not in self.module.vcpus_inside:
             self.module.vp_enter(self.vcpu)

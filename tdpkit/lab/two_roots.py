@@ -1,13 +1,13 @@
 """One frame, one operation: which roots of a VM it asks for, which it reaches, and what it does there.
 
-A small VM is laid out for each question, and the operation is run on it. The GiB around the frame g is
-mapped by 2M leaves. In a TD the half of it that holds g is private, in the mirror tree, and the other half
-shared, in the direct tree; a plain VM has all of it in its direct tree. On request a shared 2M leaf lies at
-g too, and a direct root that a fast zap-all made invalid still holds one.
+Each question gets a VM of its own. 2M leaves map the GiB around the frame g. In a TD the half of it that
+holds g is private, in the mirror tree, and the other half shared, in the direct tree; a plain VM has all of
+it in its direct tree. On request a shared 2M leaf lies at g too, and a direct root that a fast zap-all made
+invalid still holds one.
 
-Left out: the TDX side, which agrees to everything here; its calls are named by the order they go in
-(kernel-facts 8.3, 8.4). That a private and a shared leaf lie at one frame is laid out, not argued: the
-attributes of a frame allow one of them.
+Left out: the TDX side, which always succeeds here; its calls are only named, in their order (kernel-facts
+8.3, 8.4). A private and a shared leaf at one frame are laid out, not argued: the attributes of a frame allow
+one of them.
 """
 
 from __future__ import annotations
@@ -80,18 +80,18 @@ SEAMCALLS = {
     "split": ("BLOCK", "TRACK", "kick vCPUs", "DEMOTE"),
     "remove": ("BLOCK", "TRACK", "kick vCPUs", "REMOVE"),
 }
-"""What a change of a mirror entry means for the S-EPT, in order, by the op of its External event."""
+"""What a change of a mirror entry costs in the S-EPT, in order, by the op of its External event."""
 
 
 class Operation(NamedTuple):
-    """Something done to [g, g+1): its name in sentences, and the kernel function."""
+    """An operation on [g, g+1): its name in sentences, and the kernel function."""
 
     verb: str
     function: str
     uses_filter: bool
-    """The filter decides the root types; else they are fixed."""
+    """The filter decides the root types; otherwise they are fixed."""
     types: Callable[[Kvm, int], int | None]
-    """Root types by VM and filter; None where no root is looked for."""
+    """Root types by VM and filter; None if the function looks for no root."""
     call: Callable[[Kvm, KvmGfnRange], Coroutine[Any]]
 
 
@@ -134,7 +134,7 @@ OPERATIONS = {
         lambda kvm, span: kvm_tdp_mmu_split_huge_pages(kvm, span.start, span.end, PG_LEVEL_4K, shared=False),
     ),
 }
-"""By name. Sources: patch v3 11/24; kernel-facts 3.14, 5.6; R1; the last one RFC v5 41 as posted (C43)."""
+"""By name; sources: patch v3 11/24, kernel-facts 3.14, 5.6, R1; the last is RFC v5 41 as posted (C43)."""
 
 
 class Question(NamedTuple):
@@ -150,18 +150,18 @@ class Question(NamedTuple):
     filter: str = "private"
     operation: str = "split"
     shared_leaf: bool = False
-    """A TD's direct tree has a 2M leaf at g."""
+    """In a TD the direct tree has a 2M leaf at g as well."""
     invalid_root: bool = False
-    """A fast zap-all left a direct root that is invalid, and has a 2M leaf at g still."""
+    """A fast zap-all left an invalid direct root, which still has a 2M leaf at g."""
 
 
 # ---- what an answer says -----------------------------------------------------------------------------
 
 
 class PathStep(NamedTuple):
-    """One level of g's path in one tree: the index, and what is there before and after.
+    """One level of g's path in one tree: the index, and the entry there before and after.
 
-    "table", "leaf", "none" (an empty entry), or "" where the way ended above.
+    The entry is a "table", a "leaf", "none" (empty), or "" if the way ended above.
     """
 
     level: int
@@ -180,15 +180,15 @@ class RootSeen(NamedTuple):
     matches: bool
     """It matches the root types asked for (root.hpa: it is that root)."""
     needs: tuple[str, ...]
-    """The type bits that it takes to match it."""
+    """The type bits that match it."""
     missing: tuple[str, ...]
-    """Those of them that were not asked for (none is missing where no root was looked for)."""
+    """Those of them that were not asked for; empty if no root was looked for."""
     path: tuple[PathStep, ...]
     """From the root's level down to 1."""
     visits: int
     splits: int
     zapped: int
-    """Frames, those outside [g, g+1) too."""
+    """Frames zapped, also those outside [g, g+1)."""
     external: tuple[str, ...]
     """Ops of the External events, in order."""
     leaves: tuple[tuple[int, int], ...]
@@ -196,7 +196,7 @@ class RootSeen(NamedTuple):
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """The index path of g, as the hardware would walk it."""
+        """The indices of g, as the hardware would walk them."""
         return tuple(step.index for step in self.path)
 
     @property
@@ -228,9 +228,9 @@ class RootSeen(NamedTuple):
 
 @dataclass(frozen=True)
 class RootsOutcome:
-    """A question answered: what was asked of the roots, what each of them saw, what was said on the way.
+    """A question answered: the root types it asked for, what each root saw, and the events of the call.
 
-    types: the root types asked for, None if no root was looked for; shared_bit: the TD's, in frames, or 0.
+    types: None if no root was looked for; shared_bit: the TD's, in frames, or 0.
     """
 
     question: Question
@@ -255,22 +255,22 @@ class RootsOutcome:
 
     @property
     def filter_read(self) -> bool:
-        """The filter had a say: the operation looks at it, and the VM has a mirror."""
+        """The filter decided: the operation reads it, and the VM has a mirror root."""
         return self.is_td and self.operation.uses_filter
 
     @property
     def type_names(self) -> str:
-        """The root types in words: "MIRROR + INVALID", or "none"."""
+        """The root types in words, such as "MIRROR + INVALID" or "none"."""
         return name_types(self.types or 0)
 
     @property
     def seamcalls(self) -> tuple[str, ...]:
-        """What goes down to the TDX module, in order."""
+        """The calls to the TDX module, in order."""
         return tuple(call for root in self.roots for op in root.external for call in SEAMCALLS[op])
 
     @property
     def wrong_root(self) -> bool:
-        """The private leaf was meant, and another root was walked (kernel-facts C43)."""
+        """The call was for the private leaf and walked another root (kernel-facts C43)."""
         return self.is_td and self.types is None
 
     @property
@@ -308,7 +308,7 @@ class RootsOutcome:
 
 
 def name_types(types: int) -> str:
-    """Root types, or the lack of any, in the kernel's words, the highest bit first."""
+    """Root types in the kernel's words, the highest bit first; "none" for 0."""
     return " + ".join(name for name, bit in TYPE_BITS.items() if types & bit) or "none"
 
 
@@ -318,8 +318,8 @@ def name_types(types: int) -> str:
 def ask(question: Question) -> RootsOutcome:
     """Lay the VM out, run the operation on it under the write lock, and look.
 
-    Raises InvalidValueError or InvalidTypeError for a name that is none, and for a frame that the VM or its
-    host does not have.
+    Raises InvalidValueError or InvalidTypeError for an unknown name, and for a frame that the VM or its host
+    does not have.
     """
     _check_names(question)
     kvm = Kvm(VM_KINDS[question.kind], X86_4LEVEL if question.root_level == 4 else X86_5LEVEL)
@@ -391,7 +391,7 @@ def _lay_out(kvm: Kvm, gfn: int, question: Question) -> None:
 
 
 def _halves(kvm: Kvm, gfn: int) -> tuple[int, int]:
-    """First frames of the half GiB that holds g, and of the other half of that GiB."""
+    """The first frames of the half GiB that holds g and of the other half of that GiB."""
     half = kvm.geometry.pages(PG_LEVEL_1G) // 2
     return gfn // half * half, (gfn // half ^ 1) * half
 
@@ -409,7 +409,7 @@ def _name(root: TdpMmuRoot) -> str:
 
 
 def _entries(root: TdpMmuRoot, gfn: int) -> dict[int, str]:
-    """What is at each level of the way down to g."""
+    """The kind of the entry at each level on the way down to g."""
     return {level: _entry(spte, level) for level, _, _, spte in way_down(root, gfn)}
 
 
@@ -457,7 +457,7 @@ def _leaves(root: TdpMmuRoot, gfn: int) -> tuple[tuple[int, int], ...]:
 
 
 class _Happened:
-    """What the events say of one root."""
+    """What the events say about one root."""
 
     def __init__(self) -> None:
         self.visits = self.splits = self.zapped = 0
@@ -465,13 +465,12 @@ class _Happened:
 
 
 def _read(recording: Recording, names: dict[int, str]) -> tuple[list[str], dict[str, _Happened]]:
-    """The events as lines, and what they say of each root; an event belongs to the walk it came from."""
+    """The events as lines, and what they say about each root: an event belongs to the walk it came from."""
     happened = {name: _Happened() for name in names.values()}
-    lines, name, root_level = [], "", 0
+    lines, name = [], ""
     for event in recording.events:
         if type(event) is Visit:
-            root_level = event.iter.root_level
-            name = names[event.iter.pt_path[root_level]]
+            name = names[event.iter.pt_path[event.iter.root_level]]
             happened[name].visits += 1
         elif type(event) is SetSpte and event.new_spte == SHADOW_NONPRESENT_VALUE:
             happened[name].zapped += X86_5LEVEL.pages(event.level)

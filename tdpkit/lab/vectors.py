@@ -1,8 +1,7 @@
-"""The recorded vectors: which fields a case of each kind has, and reading them strictly.
+"""The recorded vectors: the fields of each kind of case, and a strict reader.
 
-One file per kind, one JSON object per line. A field too many, one too few or one of the wrong form means
-that the file is not what it claims to be, so nothing of it is replayed. The formats are explained in
-tests/vectors/README.md.
+A file holds one kind, a line one JSON object. If a field is missing, unknown or malformed, the file is not
+what it claims to be and none of it is replayed. tests/vectors/README.md explains the formats.
 """
 
 from __future__ import annotations
@@ -19,48 +18,48 @@ Form = Callable[[Any], bool]
 
 
 class VectorError(ValueError):
-    """A folder or file that cannot be replayed; the text says where and why."""
+    """A folder or file cannot be replayed; the text says which and why."""
 
 
 def integer(value: Any) -> bool:
-    """A JSON integer (not a boolean)."""
+    """Whether `value` is a JSON integer (a boolean is not)."""
     return type(value) is int
 
 
 def boolean(value: Any) -> bool:
-    """A JSON true or false."""
+    """Whether `value` is true or false."""
     return type(value) is bool
 
 
 def text(value: Any) -> bool:
-    """A string."""
+    """Whether `value` is a string."""
     return type(value) is str
 
 
 def count(value: Any) -> bool:
-    """An integer, at least 0."""
+    """Whether `value` is an integer of at least 0."""
     return integer(value) and value >= 0
 
 
 def hexadecimal(value: Any) -> bool:
-    """A 64-bit value as the recorder writes it: 0x and 16 digits."""
+    """Whether `value` is a 64-bit value as the recorder writes it: 0x and 16 digits."""
     return (
         text(value) and len(value) == 18 and value[:2] == "0x" and set(value[2:]) <= set("0123456789abcdef")
     )
 
 
 def one_of(*allowed: Any) -> Form:
-    """Exactly one of the values (of the same type: 1 is not true)."""
+    """The form of these values, of their own types (1 is not true)."""
     return lambda value: any(type(value) is type(known) and value == known for known in allowed)
 
 
 def nullable(form: Form) -> Form:
-    """null, or `form`."""
+    """The form of null and of all that has `form`."""
     return lambda value: value is None or form(value)
 
 
 def rows(*columns: Form) -> Form:
-    """A list of lists with these columns."""
+    """The form of a list of lists with these columns."""
     return lambda value: (
         type(value) is list
         and all(
@@ -73,12 +72,12 @@ def rows(*columns: Form) -> Form:
 
 
 def items(form: Form) -> Form:
-    """A list."""
+    """The form of a list whose items have `form`."""
     return lambda value: type(value) is list and all(map(form, value))
 
 
 def leaf_count(value: Any) -> bool:
-    """A number of leaves that can be mapped one by one; the recorder maps some thousands."""
+    """Whether so many leaves can be mapped one by one; the recorder maps some thousands."""
     return count(value) and value <= 1 << 20
 
 

@@ -1,4 +1,4 @@
-"""Worlds that watch, take back, and interfere: what a call did, undone, or done under difficulties."""
+"""Worlds for a call: one that counts what it did, one that can undo it, one that makes it difficult."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from tdpkit.engine.tdp_iter import TdpIter
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
 from tdpkit.engine.tree import LeafRun, TdpMmuRoot
 
+from .words import known_name
+
 
 class CountingWorld(World):
     """A kind world that counts: visits, allocations and refusals, lock drops, splits, zapped leaves."""
@@ -40,37 +42,37 @@ class CountingWorld(World):
         self.iter: TdpIter | None = None
 
     def visit(self, event: Visit) -> bool:
-        """Counts; no reschedule is due."""
+        """Counts it; no reschedule is due."""
         self.iterations += 1
         self.iter = event.iter
         return False
 
     def alloc_table(self, event: AllocTable) -> int | None:
-        """Counts."""
+        """Counts it and grants the page."""
         self.allocations += 1
         return super().alloc_table(event)
 
     def external(self, event: External) -> int:
-        """Counts; the TDX side succeeds."""
+        """Counts it; the TDX side succeeds."""
         self.external_set_calls += 1
         return 0
 
     def unlock(self, event: Unlock) -> None:
-        """Counts."""
+        """Counts it, a reschedule twice: as a drop and as a yield."""
         self.lock_drops += 1
         self.yields += event.reason == "resched"
 
     def set_spte(self, event: SetSpte) -> None:
-        """Keeps zapped leaves."""
+        """Keeps the leaf if it is zapped."""
         if event.new_spte == SHADOW_NONPRESENT_VALUE:
             self.zapped.append(LeafRun(event.gfn, event.level, 1, spte_to_pfn(event.old_spte)))
 
     def free_table(self, event: FreeTable) -> None:
-        """Notes it."""
+        """Notes that a page was allocated for nothing."""
         self.unused_sp_freed = True
 
     def trace(self, event: Trace) -> None:
-        """Keeps splits."""
+        """Keeps a split, and counts one that failed."""
         if event.name == "kvm_mmu_split_huge_page":
             self.failed_cmpxchg += event.errno == -EBUSY
             self.refused += event.errno == -ENOMEM
@@ -81,7 +83,8 @@ class CountingWorld(World):
 class JournalWorld(CountingWorld):
     """A counting world that can take back everything that was done in it.
 
-    For one thread under the exclusive lock: it remembers each entry's old value and each page handed out.
+    It serves one thread under the exclusive lock, and remembers each entry's old value and each page it hands
+    out.
     """
 
     def __init__(self, pool: PageTablePool) -> None:
@@ -92,19 +95,19 @@ class JournalWorld(CountingWorld):
         self.rows: list[int] = []
 
     def set_spte(self, event: SetSpte) -> None:
-        """Remembers the old value."""
+        """Remembers the entry's old value."""
         super().set_spte(event)
         self.written.append((event.row, event.index, event.old_spte))
 
     def alloc_table(self, event: AllocTable) -> int | None:
-        """Remembers the row."""
+        """Remembers the row it hands out."""
         row = super().alloc_table(event)
         if row is not None:
             self.rows.append(row)
         return row
 
     def free_table(self, event: FreeTable) -> None:
-        """Forgets the row."""
+        """Forgets the row, which is free again."""
         super().free_table(event)
         self.rows.remove(event.row)
 
@@ -119,16 +122,16 @@ class JournalWorld(CountingWorld):
 
 
 RACES = ("none", "drop_zap", "drop_split", "cas_dirty_clear", "cas_zap", "cas_split")
-"""What another thread does, and when: while mmu_lock is dropped for a page (drop), or between the read and
-the compare-and-exchange of a split (cas)."""
+"""What another thread does to the leaf in hand, and when: while the call has dropped mmu_lock to allocate
+(drop), or between its read and its compare-and-exchange (cas)."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """The difficulties of one split call; the default is none. Numbers count from 1, 0 is never.
+    """The difficulties of one split call, by default none. Numbers count from 1; 0 means never.
 
-    refuse_page: the k-th page is refused; resched_at: a reschedule is due at this visit; resched_every: and
-    at every n-th; sticky: it stays due until one happened; race: one of RACES, on the leaf in hand, at page
+    refuse_page: this request for a page is refused; resched_at: a reschedule is due at this visit;
+    resched_every: and at every n-th; sticky: it stays due until the call yields; race: one of RACES, at page
     request (drop) or split attempt (cas) number race_at. Raises InvalidTypeError or InvalidValueError.
     """
 
@@ -145,14 +148,13 @@ class Faults:
             object.__setattr__(self, name, number)
             if number < 0:
                 raise InvalidValueError(f"{name} counts from 1, and 0 is never; {number} is negative")
-        if self.race not in RACES:
-            raise InvalidValueError(f"a race is one of {', '.join(RACES)}; {self.race!r} is none")
+        known_name(self.race, RACES, "a race")
 
 
 class FaultWorld(CountingWorld):
     """A counting world for a split of one `root`, with `faults`.
 
-    `fired` says whether the other thread acted, and on which leaf (gfn, level).
+    `fired`: whether the other thread acted, and on which leaf (gfn, level).
     """
 
     def __init__(self, root: TdpMmuRoot, faults: Faults) -> None:

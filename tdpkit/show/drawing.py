@@ -21,52 +21,42 @@ LINE = 18
 """From one line of text to the next: 13 units of text and a little air."""
 
 _SANS = "system-ui,Segoe UI,Helvetica,Arial,sans-serif"
-_MONO = "ui-monospace,Menlo,Consolas,monospace"
+_MONO_FONT = "ui-monospace,Menlo,Consolas,monospace"
 
 HATCHED = {
-    "crossing": ("M0 0 H3 V6 H0 Z", 45),
-    "split": ("M0 0 H1 V6 H0 Z", 0),
-    "zapped": ("M0 0 H6 V1 H0 Z M0 0 H1 V6 H0 Z", 45),
-    "lost": ("M0 0 H2 V6 H0 Z", -45),
-    "refaulted": ("M1 1 H4 V4 H1 Z", 0),
-    "pending": ("M2 2 H4 V4 H2 Z", 45),
-    "blocked": ("M0 0 H6 V2 H0 Z", 0),
-    "pending-blocked": ("M0 0 H6 V2 H0 Z M2 3 H4 V5 H2 Z", 0),
+    "crossing": ("M0 0 H3 V6 H0 Z", 45),  # broad stripes, as on a barrier
+    "split": ("M0 0 H1 V6 H0 Z", 0),  # upright lines, like the borders of many leaves
+    "zapped": ("M0 0 H6 V1 H0 Z M0 0 H1 V6 H0 Z", 45),  # crossed out
+    "lost": ("M0 0 H2 V6 H0 Z", -45),  # stripes the other way: crossing before, lost after
+    "refaulted": ("M1 1 H4 V4 H1 Z", 0),  # dots: single frames come back
+    "pending": ("M2 2 H4 V4 H2 Z", 45),  # small dots: not quite there
+    "blocked": ("M0 0 H6 V2 H0 Z", 0),  # bars across
+    "pending-blocked": ("M0 0 H6 V2 H0 Z M2 3 H4 V5 H2 Z", 0),  # bars, and dots between them
 }
 """Kinds with a hatch: its marks in a cell of 6 by 6, and the angle the cell is turned by."""
 
-
-_LETTERS = {
-    False: (
-        *((29, "'ijlIJ"), (32, " ,.·’"), (35, "/:;\\|f"), (39, "-()[]t"), (41, "r!⁴⁶⁸‹›"), (50, '"*_`–')),
-        *((53, "sz?"), (56, "cL"), (59, "Fkvxy"), (61, "TYaoP«»"), (64, "eESbdghnpqu$0123456789{}")),
-        *((69, "KAVBRXZ"), (75, "CUHN"), (79, "DG&OQ"), (84, "w#+<=>^~×→≠✗✓❄")),
-    ),
-    True: (
-        *((35, "'ijl "), (38, "/IJ\\|,.·’"), (42, ":;-‹›"), (46, "f!()[]⁴⁶⁸"), (50, "tr_`–"), (52, '"*')),
-        *((59, "?zcs"), (65, "Lvxy«»"), (69, "akoEFTe"), (72, "hnu{}SYbdgpq$0123456789"), (77, "BAKRVXCPZ")),
-        *((85, "#+<=>HN^~×→≠✗✓❄UGDOQ"), (92, "w&")),
-    ),
-}
-"""Letters by their width in hundredths of the size, regular and bold: DejaVu Sans, which is what browsers on
-Linux take; the system fonts of others are narrower."""
-_WIDEST = {False: 100, True: 110}
-"""Of every other letter."""
-_HUNDREDTHS = {
-    bold: {letter: width for width, letters in classes for letter in letters}
-    for bold, classes in _LETTERS.items()
-}
-_MONO_HUNDREDTHS = 61
+_ADVANCES = (
+    "32 40 46 84 64 95 78 28 39 39 50 84 32 36 32 34 64 64 64 64 64 64 64 64 64 64 34 34 84 84 84 53 "
+    "100 69 69 70 77 63 58 78 75 30 30 66 56 86 75 79 60 79 70 64 61 73 69 99 69 61 69 39 34 39 84 50 "
+    "50 61 64 55 64 62 35 64 63 28 28 58 28 98 63 61 64 64 41 52 39 63 59 82 59 59 53 64 34 64 84",
+    "35 46 52 84 70 100 87 31 46 46 52 84 38 42 38 37 70 70 70 70 70 70 70 70 70 70 40 40 84 84 84 58 "
+    "100 77 76 73 83 68 68 82 84 37 37 78 64 100 84 85 73 85 77 72 68 81 77 110 77 73 73 46 37 46 84 50 "
+    "50 68 72 59 72 68 44 72 71 34 34 67 34 104 71 69 72 72 49 60 48 71 65 92 65 65 58 71 37 71 84",
+)
+"""Widths of the letters from space to ~ in hundredths of their size, regular and bold: those of DejaVu Sans,
+which is what Debian has for system-ui and wider than other systems' fonts."""
+_EMS = tuple({chr(32 + at): int(width) for at, width in enumerate(row.split())} for row in _ADVANCES)
+_MONO_EMS = 61
+_OTHER = 100
+"""Arrows, ticks and signs beyond ASCII: the widest of those that occur is the ellipsis."""
 
 
 def text_width(content: str, size: int = 12, *, weight: int = 400, mono: bool = False) -> int:
-    """Units that `content` takes at most, rounded up."""
-    bold = weight >= 600
-    known, other = _HUNDREDTHS[bold], _WIDEST[bold]
-    hundredths = (
-        _MONO_HUNDREDTHS * len(content) if mono else sum(known.get(letter, other) for letter in content)
-    )
-    return -(-hundredths * size // 100)
+    """Units that `content` takes at most, rounded up, in the widest font that a system is known to use."""
+    if mono:
+        return -(-_MONO_EMS * len(content) * size // 100)
+    ems = _EMS[weight >= 600]
+    return -(-sum(ems.get(letter, _OTHER) for letter in content) * size // 100)
 
 
 _WORDS = re.compile(r"\S*\[[\w+]+, [\w+]+\)\S*|\S+")
@@ -93,6 +83,16 @@ def wrap(
             yield line
 
     return [*lines()]
+
+
+def shorten(content: str, room: int, size: int = 12, *, weight: int = 400) -> str:
+    """`content`, or its beginning and "…" if it takes more than `room`."""
+    if text_width(content, size, weight=weight) <= room:
+        return content
+    at = len(content)
+    while at > 1 and text_width(f"{content[:at]}…", size, weight=weight) > room:
+        at -= 1
+    return f"{content[:at]}…"
 
 
 def box(low: int, top: int, high: int, bottom: int) -> str:
@@ -122,6 +122,8 @@ def pointer(x: int, y: int, half: int = 6) -> str:
     return f"M{x} {y} L{x - half} {y + 9} H{x + half} Z"
 
 
+_TITLE_SIZES = (18, 16, 14)
+"""The first for all titles but those that name two long addresses."""
 _OWN_IDS = "\0"
 """Stands for the prefix of a picture's ids until all of it is drawn; no text can hold it."""
 
@@ -162,7 +164,8 @@ class Drawing:
 
     def headed(self, title: str, answer: str, role: str = "ink") -> int:
         """Draw the title and, in the colour of `role`, the answer; the y of the last line of it."""
-        self.text(LEFT, 32, title, size=18, weight=700)
+        fitting = (size for size in _TITLE_SIZES if text_width(title, size, weight=700) <= RIGHT - LEFT)
+        self.text(LEFT, 32, title, size=next(fitting, _TITLE_SIZES[-1]), weight=700)
         y = 56
         for number, text in enumerate(wrap(answer)):
             y = 56 + LINE * number
@@ -194,7 +197,12 @@ class Drawing:
         opacity: str = "",
         dash: str = "",
     ) -> None:
-        """A path; `stroke` and `fill` are roles (or "none"), `dash` lengths drawn and left out in turn."""
+        """A path; `stroke` and `fill` are roles (or "none"), `dash` lengths drawn and left out in turn.
+
+        Nothing is drawn for an empty one.
+        """
+        if not d:
+            return
         self._saw(d, stroke, fill)
         attributes = f' fill="{self.palette.get(fill, fill)}"'
         if stroke:
@@ -229,7 +237,7 @@ class Drawing:
         self._saw(x, y, content, role)
         self.parts.append(
             f'<text x="{x}" y="{y}" font-size="{size}" fill="{self.palette[role]}" text-anchor="{anchor}" '
-            f'font-weight="{weight}" font-family="{_MONO if mono else _SANS}" style="white-space:pre">'
+            f'font-weight="{weight}" font-family="{_MONO_FONT if mono else _SANS}" style="white-space:pre">'
             f"{escape(content)}</text>"
         )
 

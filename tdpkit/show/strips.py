@@ -94,8 +94,7 @@ def draw_borders(drawing: Drawing, strip: Strip, left: int, right: int, top: int
     entries = (strip.last - strip.first) // entry
     if entries <= _SEPARATED:
         lines = (x_of(strip.first + n * entry, strip, left, right) for n in range(1, entries))
-        if borders := "".join(f"M{x} {top} V{top + STRIP_HEIGHT}" for x in lines):
-            drawing.path(borders, "line")
+        drawing.path("".join(f"M{x} {top} V{top + STRIP_HEIGHT}" for x in lines), "line")
     drawing.path(box(left, top, right, top + STRIP_HEIGHT), "line")
 
 
@@ -131,7 +130,7 @@ def draw_range(drawing: Drawing, low: int, high: int, y: int, tick: int, width: 
     drawing.path(f"M{low} {y + tick} V{y} H{high} V{y + tick}", "range", width=width)
 
 
-class Place(NamedTuple):
+class AxisName(NamedTuple):
     """A name on an axis: where it belongs, and where it stands from `low` to `high`."""
 
     x: int
@@ -144,7 +143,7 @@ _APART = 8
 """Between two names of a line, and so far a name may stand out beyond the end of its axis."""
 
 
-def name_edges(names: Sequence[tuple[int, str]], left: int, right: int, size: int = 12) -> list[Place]:
+def name_edges(names: Sequence[tuple[int, str]], left: int, right: int, size: int = 12) -> list[AxisName]:
     """The names of both edges of a range, at (x, name): moved apart where they are too close to each other.
 
     Edges with one name are one place. A name stands out beyond an end of its axis by a few units at most.
@@ -163,10 +162,10 @@ def name_edges(names: Sequence[tuple[int, str]], left: int, right: int, size: in
 
 
 def name_where_room(
-    names: Iterable[tuple[int, str]], taken: Sequence[Place], left: int, right: int, size: int = 12
-) -> list[Place]:
+    names: Iterable[tuple[int, str]], taken: Sequence[AxisName], left: int, right: int, size: int = 12
+) -> list[AxisName]:
     """Those of `names`, at (x, name), that have room beside those before them and beside `taken`."""
-    places: list[Place] = []
+    places: list[AxisName] = []
     for x, name in names:
         new = _around(x, name, left, right, size)
         if all(new.high + _APART <= old.low or old.high + _APART <= new.low for old in (*taken, *places)):
@@ -174,14 +173,14 @@ def name_where_room(
     return places
 
 
-def _around(x: int, name: str, left: int, right: int, size: int) -> Place:
+def _around(x: int, name: str, left: int, right: int, size: int) -> AxisName:
     width = text_width(name, size, mono=True)
     low = min(max(x - width // 2, left - _APART), right + _APART - width)
-    return Place(x, name, low, low + width)
+    return AxisName(x, name, low, low + width)
 
 
 def draw_names(
-    drawing: Drawing, places: Iterable[Place], y: int, role: str = "muted", *, size: int = 12
+    drawing: Drawing, places: Iterable[AxisName], y: int, role: str = "muted", *, size: int = 12
 ) -> None:
     """Names of frames along an axis; those of the range's edges (role "range") are bold."""
     weight = 700 if role == "range" else 400

@@ -1,7 +1,8 @@
-"""Colours by role, for light and dark, and the one way a shape says the same without colour.
+"""Colours by role, for light and dark pages.
 
-Each role of a frame has a fill, and each that matters has a hatch or a glyph besides (`markup.hatches`).
-Contrast is computed by a test: text on paper 4.5:1 and more, each shape or its outline 3:1 and more.
+A picture names roles, never colours. Each kind of frame has a fill, and each that must not be taken for
+another has a hatch besides (tdpkit.show.drawing.HATCHED). A test computes the contrasts: text on paper 4.5:1
+and more, each shape or its outline 3:1 and more.
 """
 
 from __future__ import annotations
@@ -11,74 +12,47 @@ from collections.abc import Mapping
 Palette = Mapping[str, str]
 """Role name to CSS colour."""
 
-LIGHT: Palette = {
-    "paper": "#ffffff",
-    "ink": "#1b1f24",
-    "muted": "#56606b",
-    "line": "#6b7682",
-    "grid": "#c9d1d9",
-    "leaf3": "#2b6cb0",
-    "leaf2": "#7fb3e0",
-    "leaf1": "#cfe6f7",
-    "table": "#ffffff",
-    "hole": "#eef1f4",
-    "range": "#14694a",
-    "crossing": "#f0b429",
-    "crossing-mark": "#6b4300",
-    "split": "#d8efe4",
-    "split-mark": "#14694a",
-    "zapped": "#e3e6ea",
-    "zapped-mark": "#56606b",
-    "lost": "#f6c9d0",
-    "lost-mark": "#a81e37",
-    "refaulted": "#e3dbf6",
-    "refaulted-mark": "#5b3fa8",
-    "pending": "#cdebee",
-    "pending-mark": "#0b6470",
-    "blocked": "#f6dfb8",
-    "blocked-mark": "#7a4a00",
-    "pending-blocked": "#f6dfb8",
-    "pending-blocked-mark": "#0b6470",
-    "shared": "#8a5a00",
-    "private": "#1f4f8a",
-    "bad": "#a81e37",
-    "good": "#14694a",
+_ROLES = {
+    # What pictures are made of: greys, so that colour is left for what frames are.
+    "paper": ("#ffffff", "#14171a"),  # the ground, near JupyterLab's own
+    "ink": ("#1b1f24", "#e8ecf0"),  # what matters now
+    "muted": ("#56606b", "#a9b3be"),  # captions and notes: still read at 4.5:1
+    "line": ("#6b7682", "#8793a0"),  # outlines of boxes
+    "grid": ("#c9d1d9", "#3a424b"),  # rules between rows, and what is to come: seen only if looked for
+    # Leaves in blue, the larger the further from paper: their size is told in light and dark alike.
+    "leaf3": ("#2b6cb0", "#5b9bd8"),
+    "leaf2": ("#7fb3e0", "#35638f"),
+    "leaf1": ("#cfe6f7", "#223b52"),
+    "table": ("#ffffff", "#14171a"),  # as paper: what it holds is drawn below it
+    "hole": ("#eef1f4", "#23282e"),  # all but paper: nothing is there
+    # What an operation is asked for, and what becomes of frames: a pale fill, and marks of the same hue.
+    "range": ("#14694a", "#4cc79a"),  # green, as what is right: the range is what one asked for
+    "crossing": ("#f0b429", "#8a5d00"),  # amber, the strongest fill: nothing is wrong yet, and will be
+    "crossing-mark": ("#6b4300", "#ffcf5c"),
+    "split": ("#d8efe4", "#173d2f"),  # green: made so that nothing is lost
+    "split-mark": ("#14694a", "#4cc79a"),
+    "zapped": ("#e3e6ea", "#2a3037"),  # grey: gone, as asked
+    "zapped-mark": ("#56606b", "#a9b3be"),
+    "lost": ("#f6c9d0", "#54202b"),  # red: gone, and not asked
+    "lost-mark": ("#a81e37", "#ff8b9d"),
+    "refaulted": ("#e3dbf6", "#382c59"),  # violet: not asked either, and yet no loss
+    "refaulted-mark": ("#5b3fa8", "#c3aefa"),
+    # States of the S-EPT besides present and free.
+    "pending": ("#cdebee", "#123a40"),  # teal, beside the leaves' blue: mapped, but not accepted
+    "pending-mark": ("#0b6470", "#5fd0da"),
+    "blocked": ("#f6dfb8", "#4a3510"),  # near the amber of crossing: about to be changed
+    "blocked-mark": ("#7a4a00", "#ffc766"),
+    "pending-blocked": ("#f6dfb8", "#4a3510"),  # the ground of the one, the marks of the other
+    "pending-blocked-mark": ("#0b6470", "#5fd0da"),
+    # The halves of a TD's memory, in words and lines.
+    "shared": ("#8a5a00", "#e0b55f"),
+    "private": ("#1f4f8a", "#7db4f0"),
+    # Verdicts, in words and signs.
+    "bad": ("#a81e37", "#ff8b9d"),
+    "good": ("#14694a", "#4cc79a"),
 }
-
-DARK: Palette = {
-    "paper": "#14171a",
-    "ink": "#e8ecf0",
-    "muted": "#a9b3be",
-    "line": "#8793a0",
-    "grid": "#3a424b",
-    "leaf3": "#5b9bd8",
-    "leaf2": "#35638f",
-    "leaf1": "#223b52",
-    "table": "#14171a",
-    "hole": "#23282e",
-    "range": "#4cc79a",
-    "crossing": "#8a5d00",
-    "crossing-mark": "#ffcf5c",
-    "split": "#173d2f",
-    "split-mark": "#4cc79a",
-    "zapped": "#2a3037",
-    "zapped-mark": "#a9b3be",
-    "lost": "#54202b",
-    "lost-mark": "#ff8b9d",
-    "refaulted": "#382c59",
-    "refaulted-mark": "#c3aefa",
-    "pending": "#123a40",
-    "pending-mark": "#5fd0da",
-    "blocked": "#4a3510",
-    "blocked-mark": "#ffc766",
-    "pending-blocked": "#4a3510",
-    "pending-blocked-mark": "#5fd0da",
-    "shared": "#e0b55f",
-    "private": "#7db4f0",
-    "bad": "#ff8b9d",
-    "good": "#4cc79a",
-}
-
+LIGHT: Palette = {role: light for role, (light, _) in _ROLES.items()}
+DARK: Palette = {role: dark for role, (_, dark) in _ROLES.items()}
 LIVE: Palette = {role: f"var(--tdp-{role}, {colour})" for role, colour in LIGHT.items()}
 """For markup inside a page: follows the page's theme through LIVE_STYLE, light where there is none."""
 

@@ -1,7 +1,11 @@
 """The TDX module, KVM's TDX side, and the guest of a TD. Standard library only.
 
-In reading order: `abi` (statuses, calls, exits), `module` (the TDX module's side of one TD), `kvm_tdx` (KVM's
-hooks and its answers to exits), `guest` (touches and accepts).
+Read it in this order:
+
+1. `abi`: statuses, calls, exits.
+2. `module`: the TDX module's side of one TD.
+3. `kvm_tdx`: KVM's hooks, and its answers to exits.
+4. `guest`: the guest's touches and accepts.
 """
 
 from tdpkit.door import lazy

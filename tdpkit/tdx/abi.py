@@ -1,4 +1,4 @@
-"""What is said between the TDX module, the host and the guest: calls, statuses and exits.
+"""The language between TDX module, host and guest: calls, statuses and exits.
 
 Source: kernel-facts 8.4, 8.11, 8.12, 8.20.
 """
@@ -27,24 +27,24 @@ TDX_PAGE_SIZE_MISMATCH = 0xC0000B0B << 32
 TDX_GPA_RANGE_BLOCKED = 0xC0000B0C << 32
 TDX_EPT_ENTRY_STATE_INCORRECT = 0xC0000B0D << 32
 STATUS_NAMES: dict[int, str] = {value: name for name, value in globals().items() if name.startswith("TDX_")}
-"""Status codes (kernel-facts 8.20). The lower half, which names an operand, is left 0."""
+"""Status codes (kernel-facts 8.20). The lower half, which names an operand, stays 0."""
 
 PAMT_ENTRY_PAGES = 2
-"""4K pages of metadata for each 2M of host memory that is used at 4K (Dynamic PAMT, kernel-facts 8.18)."""
+"""4K metadata pages for each 2M of host memory in use at 4K (Dynamic PAMT, kernel-facts 8.18)."""
 
 
 def is_error(status: int) -> bool:
-    """Bit 63: the call failed. Some statuses that are not TDX_SUCCESS are no errors."""
+    """Test bit 63, which marks a failed call. Some statuses other than TDX_SUCCESS are no errors."""
     return bool(status >> 63)
 
 
 def status_name(status: int) -> str:
-    """The name of `status`, whatever its lower 32 bits; in hex if it has none here."""
+    """Name `status`, ignoring its lower 32 bits; hex if the model has no name for it."""
     return STATUS_NAMES.get(status >> 32 << 32, f"{status:#018x}")
 
 
 class Seamcall(IntEnum):
-    """Leaf numbers of the host's calls that are modelled (kernel-facts 8.4)."""
+    """Leaf numbers of the SEAMCALLs in the model (kernel-facts 8.4)."""
 
     VP_ENTER = 0
     MEM_SEPT_ADD = 3
@@ -63,7 +63,7 @@ class Seamcall(IntEnum):
 
 
 class Call(NamedTuple):
-    """One line of the log. `status` is None where a TDCALL ended in an exit to KVM."""
+    """One line of the log. `status` is None if a TDCALL ended in an exit to KVM."""
 
     name: str
     gfn: int | None
@@ -85,9 +85,9 @@ class Call(NamedTuple):
 
 
 class EptViolation(NamedTuple):
-    """A TD exit to KVM. kind: "accept", "access" or "pending", the extended exit qualification's type.
+    """A TD exit to KVM. kind: the extended exit qualification's type: "accept", "access" or "pending".
 
-    level: of an ACCEPT, the level asked for, as KVM counts (kernel-facts 8.11).
+    level: the level that an ACCEPT asks for, in KVM's count (kernel-facts 8.11).
     """
 
     gfn: int
@@ -96,14 +96,14 @@ class EptViolation(NamedTuple):
 
 
 class Accept(NamedTuple):
-    """What TDG.MEM.PAGE.ACCEPT came to: a status for the guest, or an exit to KVM."""
+    """The outcome of TDG.MEM.PAGE.ACCEPT: a status for the guest, or an exit to KVM."""
 
     status: int | None
     exit: EptViolation | None = None
 
 
 class Access(NamedTuple):
-    """What an access came to: "ok" on host frame `pfn`, "#VE" to the guest, or "violation", an exit."""
+    """The outcome of an access: "ok" on host frame `pfn`, "#VE" to the guest, or "violation", an exit."""
 
     outcome: str
     pfn: int | None = None

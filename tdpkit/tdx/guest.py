@@ -1,7 +1,7 @@
-"""What the guest of a TD does: it touches pages and accepts them, and runs into KVM when it must.
+"""The guest of a TD: it touches and accepts pages, and exits to KVM when it must.
 
-Each is a coroutine for the world of :class:`~.tdx.TdxWorld`: the guest's own instruction is the TDX module's
-business, the exits are KVM's. Source: kernel-facts 8.10-8.14.
+Each function is a coroutine for a :class:`~.kvm_tdx.TdxWorld`: the TDX module executes the guest's
+instruction, KVM handles the exits. Source: kernel-facts 8.10-8.14.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .abi import Access, EptViolation
 from .kvm_tdx import KvmTdx, tdx_handle_ept_violation
 
 TRIES = 8
-"""How often the guest runs into the same exit before this model calls it for ever."""
+"""Equal exits after which this model gives up and calls it "for ever" (S252)."""
 
 
 def td_accept(
@@ -28,11 +28,11 @@ def td_accept(
     split: AcceptSplit = accept_split_mirrors,
     tries: int = TRIES,
 ) -> Coroutine[int | None]:
-    """TDG.MEM.PAGE.ACCEPT of the page of `level` (KVM's count) at `gfn`, until it has an answer.
+    """Execute TDG.MEM.PAGE.ACCEPT for the page of `level` (KVM's count) at `gfn` until it is answered.
 
-    Returns the module's status, a negative errno of KVM, or None if after `tries` exits the guest is where it
-    was. `vcpu` is inside the TD, and is again afterwards unless KVM returned an errno. Raises
-    InvalidValueError for a vCPU outside, and as the module's calls.
+    Returns the module's status, a negative errno of KVM, or None if the guest still has no answer after
+    `tries` exits. `vcpu` must be inside the TD, and is inside afterwards unless KVM returned an errno. Raises
+    InvalidValueError for a vCPU outside, and as the module's calls do.
     """
     _check_inside(tdx, vcpu)
     return _until_answered(tdx, vcpu, as_integer(gfn, "a GFN"), as_integer(level, "a level"), split, tries)
@@ -52,7 +52,7 @@ def _until_answered(
 
 
 def td_access(tdx: KvmTdx, vcpu: int, gfn: SupportsIndex, *, tries: int = TRIES) -> Coroutine[Access | int]:
-    """The guest touches private frame `gfn`: faults end in a page that is added, PENDING, or in an answer.
+    """Touch private frame `gfn`; on a fault KVM adds a page, PENDING, and the guest touches it again.
 
     Returns the module's Access ("ok" or "#VE"; "violation" after `tries` exits) or a negative errno of KVM.
     Raises InvalidValueError for a vCPU outside the TD.
@@ -74,7 +74,7 @@ def td_access(tdx: KvmTdx, vcpu: int, gfn: SupportsIndex, *, tries: int = TRIES)
 
 
 def _exit(tdx: KvmTdx, vcpu: int, violation: EptViolation, split: AcceptSplit) -> Coroutine[int]:
-    """Out of the TD, KVM's handler, and in again if it says so."""
+    """Leave the TD, call KVM's handler, and enter again if it returns a positive value."""
     tdx.module.vp_exit(vcpu)
     ret = yield from tdx_handle_ept_violation(tdx, violation, split)
     if ret > 0:

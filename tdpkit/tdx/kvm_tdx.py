@@ -1,16 +1,16 @@
-"""KVM's TDX side: the external table follows the mirror, and exits of the guest get an answer.
+"""KVM's TDX side: it keeps the external table in step with the mirror, and answers the guest's exits.
 
-KVM keeps a TD's private half in the mirror root and passes each change on by hooks, which call the TDX
+KVM keeps a TD's private half in the mirror root and passes each change on by a hook, which calls the TDX
 module: link (SEPT.ADD), set (PAGE.AUG), split (BLOCK, TRACK, kick, DEMOTE), remove (BLOCK, TRACK, kick,
-REMOVE, WBINVD) and free (RECLAIM, when the HKID is gone). A hook answers the engine's `External` event:
-:class:`TdxWorld` is a world in which it does.
+REMOVE, WBINVD) and free (RECLAIM, after the HKID is freed). In a :class:`TdxWorld` these hooks answer the
+engine's `External` events.
 
-Host memory for the TDX side (a page for each S-EPT table, pages for Dynamic PAMT) is asked for before a lock
-is taken, and counted here. At an exit for a private address KVM first honours the level that the guest
-accepts: if it mapped 2M and the guest accepts 4K, the leaf is split and never mapped so large again.
+The TDX side allocates host memory (a page for each S-EPT table, pages for Dynamic PAMT) before it takes a
+lock, and counts it. At an exit for a private address KVM first honours the level that the guest accepts: if
+it mapped 2M and the guest accepts 4K, KVM splits the leaf and never maps that block so large again.
 
 Left out: building the TD (PAGE.ADD), the shared half's TLB, interrupted SEAMCALLs, device passthrough.
-Sources: tdx.c of 6.16 and of the v3 series; kernel-facts 8.
+Nothing recorded backs this side (S251). Sources: tdx.c of 6.16 and of the v3 series; kernel-facts 8.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ from .abi import PAMT_ENTRY_PAGES, TDX_OPERAND_BUSY, TDX_PREVIOUS_TLB_EPOCH_BUSY
 from .module import TdxModule
 
 TDX_MIN_SPLIT_CACHE_SZ = 2 * PAMT_ENTRY_PAGES
-"""PAMT pages in hand before a split: a pair for the region of the new S-EPT page, one for the guest's
-(tdx_min_split_cache_sz; kernel-facts C30)."""
+"""PAMT pages needed in hand before a split: a pair for the region of the new S-EPT page, a pair for the
+guest's (tdx_min_split_cache_sz; kernel-facts C30)."""
 
 
 class HostPages:
-    """The host's page allocator as the TDX side sees it: 4K pages from frame `first_pfn` on.
+    """The host's page allocator for the TDX side: 4K pages from frame `first_pfn` on.
 
-    refuse: asked at each request, with its number (from 1) and what the page is for; True refuses it.
+    refuse: called at each request with its number (from 1) and its purpose; True refuses the request.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class HostPages:
         self.next_pfn = first_pfn
         self.refuse = refuse
         self.requests: list[str] = []
-        """What each request was for, in order: "page table", "S-EPT page" or "PAMT pages"."""
+        """The purpose of each request, in order: "page table", "S-EPT page" or "PAMT pages"."""
 
     def grants(self, what: str) -> bool:
-        """One request, for memory that the model counts and does not place."""
+        """Request memory that the model counts but does not place; False if refused."""
         self.requests.append(what)
         return not self.refuse(len(self.requests), what)
 
     def alloc(self, what: str) -> int | None:
-        """One request for a page: its host frame, or None."""
+        """Request a page: its host frame, or None if refused."""
         if not self.grants(what):
             return None
         self.next_pfn += 1
@@ -85,10 +85,10 @@ class HostPages:
 
 
 class KvmTdx:
-    """struct kvm_tdx: a TD's `kvm` and the `module` behind it, in step.
+    """struct kvm_tdx: keeps a TD's `kvm` and the `module` behind it in step.
 
-    pages: where S-EPT and PAMT pages come from; by default frames above all that guest memory may use.
-    Raises InvalidValueError for a plain VM, or a module of another shape.
+    pages: allocates S-EPT and PAMT pages, by default frames above any guest memory. Raises InvalidValueError
+    for a plain VM, or a module of another shape.
     """
 
     def __init__(self, kvm: Kvm, module: TdxModule, *, pages: HostPages | None = None) -> None:
@@ -104,24 +104,24 @@ class KvmTdx:
         self.module = module
         self.pages = pages or HostPages(1 << 36)
         self.external_spt: dict[int, int] = {}
-        """sp->external_spt: row of a mirror table -> host frame of the page for the S-EPT."""
+        """sp->external_spt: row of a mirror table -> host frame of its S-EPT page."""
         self.pamt_refcount: dict[int, int] = {}
         """4K pages of the TD in each 2M region of host memory, by the region's first frame."""
         self.pamt_cache = 0
-        """PAMT pages in hand, for faults and splits alike."""
+        """PAMT pages in hand, for faults and splits (v3 has one cache for each)."""
         self.dead = False
-        """kvm_vm_dead: the VM was killed."""
+        """Whether kvm_vm_dead() killed the VM."""
 
     # ---- the hooks -------------------------------------------------------------------------------------
 
     def external(self, event: External) -> int:
-        """Let the external table follow the change of a mirror entry: 0 or a negative errno.
+        """Let the external table follow the change of a mirror entry: return 0 or a negative errno.
 
-        -EBUSY: the module was busy with a link or a new leaf, the fault is retried; -EOPNOTSUPP: a split
-        under the read lock; -EIO: PAMT pages were lacking, a split above 2M, or an answer that the module
-        should never give (a second BUSY too, where all vCPUs were out), -EINVAL: a leaf removed without HKID,
-        a table freed with it. With these answers the VM is dead; PAMT counts are as before, and of the S-EPT
-        at most a leaf is blocked. Source: kernel-facts 8.2, 8.8, 8.17; tdx.c of 6.16.
+        -EBUSY: the module was busy during a link or set, and the fault retries. -EOPNOTSUPP: a split under
+        the read lock. The others kill the VM, leave PAMT counts as they were and at most one leaf of the
+        S-EPT blocked: -EIO for missing PAMT pages, a split above 2M, or a status that the module should never
+        return (a second BUSY with all vCPUs out included); -EINVAL for a leaf removed without an HKID, or a
+        table freed with one. Source: kernel-facts 8.2, 8.8, 8.17; tdx.c of 6.16.
         """
         hooks = {"link": self._link, "set": self._set, "split": self._split, "remove": self._remove}
         return hooks.get(event.op, self._free)(event)
@@ -145,7 +145,7 @@ class KvmTdx:
         return -EBUSY if status == TDX_OPERAND_BUSY else self._errno(status)
 
     def _split(self, event: External) -> int:
-        """BLOCK, TRACK and DEMOTE; only 2M, only under the write lock (kernel-facts 8.8, 8.17)."""
+        """BLOCK, TRACK and DEMOTE a 2M leaf, under the write lock only (kernel-facts 8.8, 8.17)."""
         if event.shared:
             return -EOPNOTSUPP
         if event.level != PG_LEVEL_2M:
@@ -165,7 +165,7 @@ class KvmTdx:
         return self._errno(status)
 
     def _remove(self, event: External) -> int:
-        """BLOCK, TRACK, REMOVE and WBINVD, as long as the TD has its HKID."""
+        """BLOCK, TRACK, REMOVE and WBINVD a leaf, while the TD has its HKID."""
         module, pfn = self.module, spte_to_pfn(event.old_spte)
         if module.torn_down:
             return self._kvm_bug(-EINVAL)
@@ -177,7 +177,7 @@ class KvmTdx:
         return self._errno(status)
 
     def _free(self, event: External) -> int:
-        """The page of an S-EPT table comes back, once the HKID is gone."""
+        """Reclaim the page of an S-EPT table, after the HKID was freed."""
         page = self.external_spt.get(spte_to_pfn(event.old_spte))
         if page is None:
             return 0
@@ -197,14 +197,14 @@ class KvmTdx:
         return errno
 
     def kvm_vm_dead(self) -> None:
-        """The VM is killed: its vCPUs leave and run no more."""
+        """Kill the VM: its vCPUs leave and never run again."""
         self.dead = True
         self._vcpus_out()
 
     # ---- tracking --------------------------------------------------------------------------------------
 
     def _once_blocked(self, event: External, seamcall: Callable[[], int]) -> int:
-        """`seamcall`, after the leaf of `event` was blocked and no TLB can hold it (kernel-facts 8.7)."""
+        """Block the leaf of `event`, track it out of all TLBs, then make `seamcall` (kernel-facts 8.7)."""
         block = partial(self.module.mem_range_block, event.gfn, event.level)
         status = self._do_no_vcpus(block)
         if status != TDX_SUCCESS:
@@ -213,16 +213,16 @@ class KvmTdx:
         return self._do_no_vcpus(seamcall)
 
     def tdx_track(self) -> None:
-        """A new TLB epoch, then every vCPU out of the TD and in again (source: tdx_track, tdx.c)."""
+        """Begin a TLB epoch, then kick every vCPU out of the TD and in again (source: tdx_track, tdx.c)."""
         self._do_no_vcpus(self.module.mem_track)
         self.kick_vcpus()
 
     def kick_vcpus(self) -> None:
-        """Force the vCPUs out of the TD; they enter again, with empty TLBs."""
+        """Force the vCPUs out of the TD and let them enter again, with empty TLBs."""
         self._vcpus_in(self._vcpus_out())
 
     def _vcpus_out(self) -> list[int]:
-        """Every vCPU leaves; those that were inside."""
+        """Make every vCPU leave; return those that were inside."""
         inside = sorted(self.module.vcpus_inside)
         for vcpu in inside:
             self.module.vp_exit(vcpu)
@@ -233,7 +233,7 @@ class KvmTdx:
             self.module.vp_enter(vcpu)
 
     def _do_no_vcpus(self, seamcall: Callable[[], int]) -> int:
-        """A SEAMCALL that finds the module busy is made again with all vCPUs kept out (tdh_do_no_vcpus)."""
+        """Make a SEAMCALL, and again with all vCPUs kept out if the module was busy (tdh_do_no_vcpus)."""
         status = seamcall()
         if status in (TDX_OPERAND_BUSY, TDX_PREVIOUS_TLB_EPOCH_BUSY):
             inside = self._vcpus_out()
@@ -244,8 +244,8 @@ class KvmTdx:
     # ---- host memory ---------------------------------------------------------------------------------------
 
     def alloc_external(self, row: int) -> bool:
-        """The S-EPT page beside the mirror table in `row`, and with Dynamic PAMT the pages in hand that a
-        split may need; False if a request is refused.
+        """Allocate the S-EPT page for the mirror table in `row`, and with Dynamic PAMT the pages that a split
+        may need; False if a request is refused.
         """
         page = self.pages.alloc("S-EPT page")
         if page is None:
@@ -254,7 +254,7 @@ class KvmTdx:
         return self.topup_pamt_cache(TDX_MIN_SPLIT_CACHE_SZ)
 
     def topup_pamt_cache(self, pages: int) -> bool:
-        """Bring the PAMT pages in hand to `pages` at least, where the module has Dynamic PAMT."""
+        """With Dynamic PAMT, top up the pages in hand to `pages`; False if the request is refused."""
         if self.module.dynamic_pamt and self.pamt_cache < pages:
             if not self.pages.grants("PAMT pages"):
                 return False
@@ -265,7 +265,7 @@ class KvmTdx:
         return self.module.geometry.gfn_round_for_level(pfn, PG_LEVEL_2M)
 
     def _pamt_get(self, pfn: int) -> bool:
-        """One 4K page more in its region; the first one brings the pair. False: no pages in hand."""
+        """Count a 4K page in its region; the first one adds the pair. False if no pages are in hand."""
         if not self.module.dynamic_pamt:
             return True
         region = self._region(pfn)
@@ -278,7 +278,7 @@ class KvmTdx:
         return True
 
     def _pamt_put(self, pfn: int) -> None:
-        """One 4K page less; the last one of a region gives the pair back."""
+        """Stop counting a 4K page; the last one of a region returns the pair to the host."""
         if self.module.dynamic_pamt:
             region = self._region(pfn)
             self.pamt_refcount[region] -= 1
@@ -289,12 +289,12 @@ class KvmTdx:
     # ---- the end ---------------------------------------------------------------------------------------
 
     def destroy(self) -> Coroutine[None]:
-        """The TD ends: its pages are removed, the HKID is freed, then tables and roots go.
+        """End the TD: remove its pages, free the HKID, then free tables and roots.
 
-        In this order, since REMOVE needs the HKID, and an S-EPT page comes back only without it. In 6.16 the
-        pages go when guest_memfd is closed, which the VM waits for. Takes the write lock. Raises
-        InvalidValueError, with nothing changed, while a vCPU is inside and for a TD that has ended; KvmBug
-        where the S-EPT is out of step (the VM is dead).
+        The order matters: REMOVE needs the HKID, and an S-EPT page can be reclaimed only without it. In 6.16
+        the pages go when guest_memfd is closed, and the VM waits for that. Takes the write lock. Raises
+        InvalidValueError, with nothing changed, while a vCPU is inside and for a TD that has ended; KvmBug if
+        the S-EPT is out of step (the VM is dead).
         """
         inside = sorted(self.module.vcpus_inside)
         if inside or self.module.torn_down:
@@ -321,14 +321,14 @@ class KvmTdx:
 
 
 class TdxWorld(World):
-    """A kind world with a TDX side: hooks call the module, mirror tables have their S-EPT pages."""
+    """A kind world with a TDX side: hooks call the module, and mirror tables get their S-EPT pages."""
 
     def __init__(self, tdx: KvmTdx) -> None:
         super().__init__()
         self.tdx = tdx
 
     def alloc_table(self, event: AllocTable) -> int | None:
-        """A row, and for a mirror table all that goes with it; or None."""
+        """Allocate a row, and for a mirror table its S-EPT and PAMT pages too; None if any is refused."""
         if not self.tdx.pages.grants("page table"):
             return None
         row = event.pool.alloc()
@@ -339,11 +339,11 @@ class TdxWorld(World):
         return row
 
     def free_table(self, event: FreeTable) -> None:
-        """The S-EPT page of a table that was never linked goes with it."""
+        """Free the S-EPT page of a table that was never linked."""
         self.tdx.external_spt.pop(event.row, None)
 
     def external(self, event: External) -> int:
-        """The hook's errno."""
+        """Call the hook for the change and return its errno."""
         return self.tdx.external(event)
 
 
@@ -353,10 +353,10 @@ class TdxWorld(World):
 def tdx_honor_guest_accept_level(
     kvm: Kvm, gfn: int, level: int, split: AcceptSplit = accept_split_mirrors
 ) -> Coroutine[int]:
-    """No page above `level` is mapped at `gfn` after this, nor ever: split first, then set the inhibit bit.
+    """Split any leaf above `level` at `gfn`, then set the inhibit bit, so that none is mapped there again.
 
-    The bit, never cleared, is asked for without the lock; it is set only after the split, so who sees it may
-    rely on it. Takes the write lock; the caller's vCPU holds SRCU. Returns 0 or what `split` returned.
+    The bit is read without the lock and never cleared. It is set after the split, so seeing it means the
+    split is done. Takes the write lock; the caller's vCPU holds SRCU. Returns 0 or the value of `split`.
     Source: v3 13/24, v5 41; kernel-facts 8.14.
     """
     above = level + 1
@@ -376,11 +376,11 @@ def tdx_honor_guest_accept_level(
 def tdx_handle_ept_violation(
     tdx: KvmTdx, violation: EptViolation, split: AcceptSplit = accept_split_mirrors
 ) -> Coroutine[int]:
-    """KVM's answer to an exit of a TD at a private address: 1 resumes the guest, negative goes to userspace.
+    """Handle an exit of a TD at a private address: 1 resumes the guest, a negative errno goes to userspace.
 
-    Honours the accept level, then maps the page. A touch of a PENDING page kills the VM (-EIO; kernel-facts
-    8.12). The kernel retries a private fault by itself; here the guest runs into it again, which a reader
-    sees. Source: tdx_handle_ept_violation, tdx.c.
+    Honours the accept level, then maps the page. A touch of a PENDING page kills the VM with -EIO
+    (kernel-facts 8.12). The kernel retries a private fault by itself; here the guest faults again, so that a
+    reader sees it. Source: tdx_handle_ept_violation, tdx.c.
     """
     if violation.kind == "pending":
         tdx.kvm_vm_dead()
@@ -389,7 +389,7 @@ def tdx_handle_ept_violation(
         ret = yield from tdx_honor_guest_accept_level(tdx.kvm, violation.gfn, violation.level, split)
         if ret:
             return ret  # v3's 1 comes out here as "resume the guest"
-    # A pair for each table on the way and one for the page, at most.
+    # At most a pair for each table on the way and one for the page.
     if not tdx.topup_pamt_cache(PAMT_ENTRY_PAGES * tdx.kvm.geometry.root_level):
         return -ENOMEM
     ret = yield from kvm_tdp_mmu_page_fault(tdx.kvm, violation.gfn, is_private=True)

@@ -1,20 +1,21 @@
 """The TDX module's side of one trust domain: the S-EPT, TLB epochs, PAMT, and the calls that change them.
 
-KVM asks by SEAMCALL and gets a status; a call that does not return TDX_SUCCESS changes nothing but the log.
-The guest asks by TDCALL, or touches a page. Levels are KVM's, 1 = 4K; the module's own count is one lower
-(kernel-facts 1.2). A status is the module's answer to a call that is well formed; an argument that no caller
-could mean (a frame beyond the private half, an unaligned one, an unknown level) raises InvalidValueError or
-InvalidTypeError, with nothing changed and nothing logged.
+KVM makes a SEAMCALL and gets a status; a call that does not return TDX_SUCCESS changes nothing but the log.
+The guest makes a TDCALL, or touches a page. Levels are KVM's, 1 = 4K; the module's own count is one lower
+(kernel-facts 1.2). A status answers a well-formed call. An argument that no caller could mean (a frame beyond
+the private half, an unaligned frame, an unknown level) raises InvalidValueError or InvalidTypeError, with
+nothing changed and nothing logged.
 
-The module cannot see a TLB. It counts epochs, and which vCPUs entered in which one: a vCPU flushes as it
-enters. What it knows of a page of host memory is the page's metadata (PAMT): a page has one use at a time,
-and with Dynamic PAMT the host brings the pages that hold this knowledge, for memory that is used at 4K.
+The module cannot see a TLB. It counts epochs and the vCPUs that entered in each. In this model a vCPU flushes
+at every entry; the real module flushes only if the epoch changed since that vCPU's last entry (kernel-facts
+8.6). The module keeps metadata (PAMT) for each page of host memory: a page has one use at a time, and with
+Dynamic PAMT the host supplies the metadata pages for memory in use at 4K.
 
-The encoding of an S-EPT entry is this kit's, the real one being the module's secret: KVM's bits for "in use",
-page size and frame, so that the functions of `tree` read it; the state in bits 58:56, which nobody tests.
+The real encoding of an S-EPT entry is the module's secret; this one is the kit's own. It uses KVM's bits for
+"in use", page size and frame, so that the functions of `tree` can read it, and bits 58:56 for the state.
 
-Left out on purpose: build time (PAGE.ADD), promotion and UNBLOCK (KVM uses neither), blocked tables, calls
-interrupted half-way, the key itself. Unverified, hence choices of this model: the order in which rules are
+Left out on purpose: build time (PAGE.ADD), promotion and UNBLOCK (KVM uses neither), blocked tables,
+interrupted calls, the key itself. Unverified, hence choices of this model: the order in which rules are
 checked, and every status whose docstring says so. Source: kernel-facts 8.
 """
 
@@ -77,7 +78,7 @@ from .abi import (
 
 
 class SeptState(IntEnum):
-    """State of an S-EPT entry (enum tdx_sept_entry_state, tdx_arch.h; kernel-facts 8.5)."""
+    """The states of an S-EPT entry (enum tdx_sept_entry_state, tdx_arch.h; kernel-facts 8.5)."""
 
     FREE = 0
     BLOCKED = 1
@@ -95,15 +96,15 @@ _LEAF_BITS = (
     | PT_PAGE_SIZE_MASK
     | SPTE_BASE_ADDR_MASK
 )
-"""What an S-EPT leaf shares with one of KVM's in every state."""
+"""The bits that an S-EPT leaf has in common with KVM's leaf, in every state."""
 
 BLOCKED_FROM = {SeptState.PRESENT: SeptState.BLOCKED, SeptState.PENDING: SeptState.PENDING_BLOCKED}
 UNBLOCKED_FROM = {blocked: state for state, blocked in BLOCKED_FROM.items()}
-"""What RANGE.BLOCK makes of a leaf's state, and DEMOTE of a blocked one's."""
+"""A leaf's state after RANGE.BLOCK, and a blocked leaf's children's after DEMOTE."""
 
 
 def make_sept_leaf(pfn: int, level: int, state: SeptState) -> int:
-    """A leaf of `level` on host frame `pfn`: in use, writeback, RWX only where PRESENT.
+    """A leaf of `level` on host frame `pfn`: in use, writeback, RWX only if PRESENT.
 
     Raises InvalidValueError for a FREE leaf, and as :func:`~.spte.make_leaf_spte`.
     """
@@ -114,14 +115,14 @@ def make_sept_leaf(pfn: int, level: int, state: SeptState) -> int:
 
 
 def sept_state(entry: int) -> SeptState:
-    """State of an S-EPT entry: FREE if nothing is there, PRESENT for a table, else what the leaf says."""
+    """The state of an S-EPT entry: FREE if empty, PRESENT for a table, else the leaf's own."""
     if not is_shadow_present_pte(entry):
         return SeptState.FREE
     return SeptState((entry & _STATE_MASK) >> _STATE_SHIFT or SeptState.PRESENT)
 
 
 def is_sept_table(at: Passed) -> bool:
-    """The entry links to a table."""
+    """Whether the entry links to a table."""
     return is_shadow_present_pte(at.spte) and not is_last_spte(at.spte, at.level)
 
 
@@ -129,12 +130,13 @@ def is_sept_table(at: Passed) -> bool:
 
 
 class TdxModule:
-    """The module, and in it one TD whose S-EPT has a pool of its own.
+    """The module with one TD, whose S-EPT has a pool of its own.
 
-    max_level: of the largest leaf, capped by the geometry's; gfn_direct_bits: the shared bit in frames, where
-    the private half ends (default: as a Kvm's); dynamic_pamt: 4K pages need metadata that the host brings;
-    sept_ve_disable: a touch of a PENDING page is an exit, not a #VE; memory: PFN -> its visible byte, which
-    ACCEPT zeroes; capacity and shuffle: the pool's. Raises InvalidValueError or InvalidTypeError.
+    max_level: the level of the largest leaf, capped by the geometry's; gfn_direct_bits: the shared bit as a
+    frame mask, where the private half ends (default: as for a Kvm); dynamic_pamt: the host must supply
+    metadata pages for 4K pages; sept_ve_disable: a touch of a PENDING page exits to KVM instead of raising a
+    #VE; memory: PFN -> its visible byte, which ACCEPT zeroes; capacity and shuffle: the pool's. Raises
+    InvalidValueError or InvalidTypeError.
     """
 
     def __init__(
@@ -158,16 +160,16 @@ class TdxModule:
         self.sept_ve_disable = sept_ve_disable
         self.memory: MutableMapping[int, int] = {} if memory is None else memory
         self.log: list[Call] = []
-        """Every SEAMCALL and ACCEPT, in the order they were made."""
+        """Every SEAMCALL and ACCEPT, in order."""
 
         self.sept = TdpMmuRoot(PageTablePool(geometry, capacity=capacity, shuffle=shuffle))
         self.sept_page: dict[int, int] = {}
-        """Row -> host frame of the page that KVM gave for that table (the root's came with the TD)."""
+        """Row -> host frame of the page KVM supplied for that table (the root's came with the TD)."""
         self.sept_lock_holder: int | None = None
-        """The vCPU that holds the S-EPT tree lock, if one does."""
+        """The vCPU that holds the S-EPT tree lock, or None."""
 
         self.td_epoch = 1
-        """Counts TRACKs. That it starts at 1 is unverified; no rule looks at more than differences."""
+        """Counts TRACKs from 1. The start is unverified, and only differences matter."""
         self.refcount = [0, 0]
         """vCPUs inside the TD, by parity of the epoch they entered in (kernel-facts 8.6)."""
         self.entered: dict[int, int] = {}
@@ -176,7 +178,7 @@ class TdxModule:
         """vCPU -> leaves (gfn, level, pfn) that its TLB may hold since its last entry."""
 
         self.owned: dict[int, int] = {}
-        """PAMT: first host frame of each page in the TD's hands, leaf or S-EPT page -> its level."""
+        """PAMT: first host frame of each page that the TD owns, leaf or S-EPT page -> its level."""
         self.bepoch: dict[tuple[int, int], int] = {}
         """PAMT.BEPOCH: (pfn, level) of a blocked leaf -> the epoch of its BLOCK."""
         self.pamt_pairs: set[int] = set()
@@ -195,13 +197,14 @@ class TdxModule:
 
     @property
     def vcpus_inside(self) -> frozenset[int]:
-        """The vCPUs that are in the TD now."""
+        """The vCPUs inside the TD now."""
         return frozenset(self.entered)
 
     def vp_enter(self, vcpu: SupportsIndex) -> int:
-        """TDH.VP.ENTER as far as the TD's first instruction: the TLB is flushed, the epoch noted.
+        """TDH.VP.ENTER up to the TD's first instruction: flush the TLB and note the epoch.
 
-        The real call returns with the next exit, here :meth:`vp_exit`. Raises InvalidValueError if inside.
+        The real call returns at the next exit, here :meth:`vp_exit`. Raises InvalidValueError if already
+        inside.
         """
         self._check_alive()
         number = check_gfn(vcpu, "a vCPU's number")
@@ -222,10 +225,11 @@ class TdxModule:
             self.sept_lock_holder = None
 
     def hold_sept_lock(self, vcpu: SupportsIndex) -> None:
-        """`vcpu`, at one instruction for too long, took the S-EPT tree lock on entry (kernel-facts 8.19).
+        """Let `vcpu`, which faulted at one instruction too often, hold the S-EPT tree lock (kernel-facts
+        8.19).
 
-        Until it leaves, calls that need the lock are BUSY. Raises InvalidValueError if it is outside or
-        another holds the lock.
+        Until it leaves, calls that need the lock return BUSY. Raises InvalidValueError if it is outside or
+        another vCPU holds the lock.
         """
         number = self._check_inside_td(vcpu)
         if self.sept_lock_holder not in (None, number):
@@ -236,7 +240,7 @@ class TdxModule:
         self.sept_lock_holder = number
 
     def mem_track(self) -> int:
-        """TDH.MEM.TRACK: a new epoch; PREVIOUS_TLB_EPOCH_BUSY while a vCPU is inside since the one before."""
+        """TDH.MEM.TRACK: begin an epoch; PREVIOUS_TLB_EPOCH_BUSY while a vCPU of the one before is inside."""
         self._check_alive()
         busy = self.refcount[self.td_epoch - 1 & 1]
         if not busy:
@@ -244,7 +248,7 @@ class TdxModule:
         return self._log(Seamcall.MEM_TRACK, TDX_PREVIOUS_TLB_EPOCH_BUSY if busy else TDX_SUCCESS)
 
     def is_tlb_tracked(self, pfn: int, level: int) -> bool:
-        """No TLB may still hold the blocked leaf on `pfn` (is_tlb_tracked, kernel-facts 8.6)."""
+        """Whether no TLB can still hold the blocked leaf on `pfn` (is_tlb_tracked, kernel-facts 8.6)."""
         bepoch = self.bepoch[pfn, level]
         last = self.td_epoch - 1
         return bepoch < last or (bepoch == last and not self.refcount[bepoch & 1])
@@ -252,10 +256,10 @@ class TdxModule:
     # ---- the guest -----------------------------------------------------------------------------------------
 
     def accept(self, gfn: SupportsIndex, level: SupportsIndex) -> Accept:
-        """TDG.MEM.PAGE.ACCEPT of the page of `level` at `gfn` (the TDCALL itself has level - 1).
+        """TDG.MEM.PAGE.ACCEPT for the page of `level` at `gfn` (the TDCALL itself takes level - 1).
 
-        A PENDING leaf of that level is zeroed and PRESENT. OPERAND_INVALID above 2M, and for a level the root
-        does not have and an unaligned `gfn` (both unverified). Source: the table of kernel-facts 8.10.
+        Zeroes a PENDING leaf of that level and makes it PRESENT. OPERAND_INVALID above 2M, for a level that
+        the root lacks and for an unaligned `gfn` (the last two unverified). Source: kernel-facts 8.10.
         """
         self._check_alive()
         frame, number = self._private(gfn), as_integer(level, "a level")
@@ -284,10 +288,10 @@ class TdxModule:
         return Accept(TDX_SUCCESS)
 
     def access(self, vcpu: SupportsIndex, gfn: SupportsIndex) -> Access:
-        """`vcpu` touches `gfn`: through its TLB if that may hold a translation, stale or not; else by a walk.
+        """Touch `gfn` from `vcpu`: by a translation its TLB may hold, stale or not, else by a walk.
 
-        PRESENT is ok and enters the TLB, PENDING is a #VE (or an exit, see `sept_ve_disable`), all else an
-        exit. Raises InvalidValueError for a vCPU outside the TD. Source: kernel-facts 8.12.
+        A PRESENT leaf is ok and enters the TLB; a PENDING one raises a #VE (or exits, see `sept_ve_disable`);
+        anything else exits. Raises InvalidValueError for a vCPU outside the TD. Source: kernel-facts 8.12.
         """
         number, frame = self._check_inside_td(vcpu), self._private(gfn)
         for first, level, pfn in self.tlb[number]:
@@ -308,7 +312,7 @@ class TdxModule:
     # ---- changing the S-EPT ----------------------------------------------------------------------------
 
     def mem_sept_add(self, gfn: SupportsIndex, level: SupportsIndex, page_pfn: SupportsIndex) -> int:
-        """TDH.MEM.SEPT.ADD: the FREE entry of `level` becomes a link to a new table in `page_pfn`.
+        """TDH.MEM.SEPT.ADD: link a new table in `page_pfn` into the FREE entry of `level`.
 
         Statuses: OPERAND_INVALID at 4K (unverified), OPERAND_BUSY, EPT_WALK_FAILED, EPT_ENTRY_NOT_FREE;
         PAGE_METADATA_INCORRECT for a page in use or, with Dynamic PAMT, without its pair (unverified).
@@ -322,7 +326,7 @@ class TdxModule:
         return self._log(Seamcall.MEM_SEPT_ADD, status, frame, number, page)
 
     def mem_page_aug(self, gfn: SupportsIndex, level: SupportsIndex, pfn: SupportsIndex) -> int:
-        """TDH.MEM.PAGE.AUG: the FREE entry becomes a PENDING leaf on `pfn`.
+        """TDH.MEM.PAGE.AUG: turn the FREE entry into a PENDING leaf on `pfn`.
 
         Statuses: OPERAND_INVALID above `max_level`, OPERAND_BUSY, EPT_WALK_FAILED (no table of that level),
         EPT_ENTRY_NOT_FREE; PAGE_METADATA_INCORRECT as for SEPT.ADD, the pair at 4K only (unverified).
@@ -338,10 +342,10 @@ class TdxModule:
         return self._log(Seamcall.MEM_PAGE_AUG, status, frame, number, host)
 
     def mem_range_block(self, gfn: SupportsIndex, level: SupportsIndex) -> int:
-        """TDH.MEM.RANGE.BLOCK: no new translation of the leaf from now on; notes the epoch in BEPOCH.
+        """TDH.MEM.RANGE.BLOCK: allow no new translation of the leaf, and note the epoch in BEPOCH.
 
         Statuses: OPERAND_BUSY, EPT_WALK_FAILED, EPT_ENTRY_FREE, GPA_RANGE_ALREADY_BLOCKED (no error). Raises
-        InvalidValueError for a table: the real module blocks it with all below, this model has no answer.
+        InvalidValueError for a table: the real module blocks it with all below, which is not modelled.
         """
         frame, number = self._operands(gfn, level)
         status, at = self._entry(frame, number)
@@ -357,7 +361,7 @@ class TdxModule:
         return self._log(Seamcall.MEM_RANGE_BLOCK, status, frame, number)
 
     def mem_page_remove(self, gfn: SupportsIndex, level: SupportsIndex) -> int:
-        """TDH.MEM.PAGE.REMOVE: the leaf, blocked and tracked, becomes FREE; its page is the host's again.
+        """TDH.MEM.PAGE.REMOVE: free the blocked and tracked leaf and return its page to the host.
 
         Statuses: OPERAND_BUSY, EPT_WALK_FAILED, EPT_ENTRY_FREE, GPA_RANGE_NOT_BLOCKED, TLB_TRACKING_NOT_DONE;
         EPT_ENTRY_STATE_INCORRECT for a table (unverified).
@@ -373,11 +377,11 @@ class TdxModule:
     def mem_page_demote(
         self, gfn: SupportsIndex, level: SupportsIndex, page_pfn: SupportsIndex, pamt_pages: SupportsIndex = 0
     ) -> int:
-        """TDH.MEM.PAGE.DEMOTE: the huge leaf, blocked and tracked, becomes a table of leaves, not blocked.
+        """TDH.MEM.PAGE.DEMOTE: split the blocked and tracked huge leaf into a table of unblocked leaves.
 
-        They have the parent's state and frames; `page_pfn` holds the table. With Dynamic PAMT a split to 4K
-        takes a pair of the `pamt_pages`. Statuses: OPERAND_INVALID at 4K; those of REMOVE, then those of
-        SEPT.ADD for `page_pfn`; with Dynamic PAMT OPERAND_INVALID for fewer pages than a pair and
+        The leaves have the parent's state and frames; `page_pfn` holds the table. With Dynamic PAMT a split
+        to 4K consumes a pair of the `pamt_pages`. Statuses: OPERAND_INVALID at 4K; those of REMOVE, then
+        those of SEPT.ADD for `page_pfn`; with Dynamic PAMT OPERAND_INVALID for fewer pages than a pair and
         PAGE_METADATA_INCORRECT where the leaf's region has one already (both unverified).
         """
         frame, number = self._operands(gfn, level)
@@ -409,13 +413,13 @@ class TdxModule:
 
     @property
     def pamt_pages(self) -> int:
-        """Pages that the module has for Dynamic PAMT, by PAMT.ADD and by DEMOTE."""
+        """Pages that the module holds for Dynamic PAMT, from PAMT.ADD and DEMOTE."""
         return PAMT_ENTRY_PAGES * len(self.pamt_pairs)
 
     def phymem_page_wbinvd(self, pfn: SupportsIndex, level: SupportsIndex = PG_LEVEL_4K) -> int:
-        """TDH.PHYMEM.PAGE.WBINVD: cache lines of the page are written back; succeeds whoever has it.
+        """TDH.PHYMEM.PAGE.WBINVD: write back the page's cache lines; succeeds whoever owns the page.
 
-        The real call takes 4K at a time; here those of a leaf of `level` are one call, and one line.
+        The real call takes one 4K page; here one call, and one log line, covers a leaf of `level`.
         """
         number, pages, _ = self.geometry.level(level)
         host = self._host_frame(pfn, number)
@@ -423,7 +427,7 @@ class TdxModule:
         return self._log(Seamcall.PHYMEM_PAGE_WBINVD, TDX_SUCCESS, None, number, host)
 
     def phymem_pamt_add(self, pfn: SupportsIndex) -> int:
-        """TDH.PHYMEM.PAMT.ADD: a pair of pages for the 2M region that holds `pfn`.
+        """TDH.PHYMEM.PAMT.ADD: take a pair of pages for the 2M region that holds `pfn`.
 
         Statuses (unverified): OPERAND_INVALID without Dynamic PAMT, PAGE_METADATA_INCORRECT if it has one.
         """
@@ -435,7 +439,7 @@ class TdxModule:
         return self._log(Seamcall.PHYMEM_PAMT_ADD, status, pfn=region)
 
     def phymem_pamt_remove(self, pfn: SupportsIndex) -> int:
-        """TDH.PHYMEM.PAMT.REMOVE: the pair of the 2M region that holds `pfn` goes back to the host.
+        """TDH.PHYMEM.PAMT.REMOVE: return the pair of the 2M region that holds `pfn` to the host.
 
         Statuses (unverified): OPERAND_INVALID without Dynamic PAMT, PAGE_METADATA_INCORRECT if the region has
         no pair or the TD has a 4K page in it.
@@ -452,7 +456,7 @@ class TdxModule:
     # ---- the end ---------------------------------------------------------------------------------------
 
     def teardown(self) -> None:
-        """The HKID is freed: nobody runs this TD or changes its S-EPT again. Once, with no vCPU inside."""
+        """Free the HKID: nobody runs this TD or changes its S-EPT again. Once, with no vCPU inside."""
         self._check_alive()
         if self.entered:
             raise InvalidValueError(
@@ -465,11 +469,11 @@ class TdxModule:
         self.torn_down = True
 
     def phymem_page_reclaim(self, pfn: SupportsIndex) -> int:
-        """TDH.PHYMEM.PAGE.RECLAIM: after :meth:`teardown` a page of the TD, of any size, is the host's again.
+        """TDH.PHYMEM.PAGE.RECLAIM: after :meth:`teardown`, return a page of the TD, of any size, to the host.
 
-        Leaves and tables come in any order. The entry goes too, though nobody walks there any more: the tree
-        stays one that can be read. PAGE_METADATA_INCORRECT (unverified) before teardown and for a frame that
-        is no page of the TD.
+        Leaves and tables may come in any order. The call also clears the entry, so that the tree stays
+        readable. PAGE_METADATA_INCORRECT (unverified) before teardown and for a frame that is no page of the
+        TD.
         """
         page = self._host_frame(pfn, PG_LEVEL_4K)
         if page not in self._places:
@@ -507,7 +511,7 @@ class TdxModule:
         return frame
 
     def _operands(self, gfn: SupportsIndex, level: SupportsIndex) -> tuple[int, int]:
-        """The frame and the level of a call on the S-EPT, checked."""
+        """Check the frame and the level of a call on the S-EPT."""
         self._check_alive()
         frame, (number, pages, label) = self._private(gfn), self.geometry.level(level)
         if frame % pages:
@@ -517,7 +521,7 @@ class TdxModule:
     def _entry(
         self, gfn: int, level: int, *, lowest: int = PG_LEVEL_4K, highest: int | None = None
     ) -> tuple[int, Passed]:
-        """Where the walk to the entry ends, with the tree locked: TDX_SUCCESS if that is the entry itself."""
+        """Walk to the entry with the tree locked; return a status and where the walk ended."""
         at = way_down(self.sept, gfn, level)[-1]
         if level < lowest or level > (highest or level):
             return TDX_OPERAND_INVALID, at
@@ -526,7 +530,7 @@ class TdxModule:
         return (TDX_SUCCESS if at.level == level else TDX_EPT_WALK_FAILED), at
 
     def _not_yet(self, at: Passed) -> int:
-        """Why a leaf may not go: the order is BLOCK, TRACK, all vCPUs out, and only then this call."""
+        """Check that a leaf was blocked and tracked: BLOCK, TRACK and all vCPUs out come before this call."""
         if is_sept_table(at):
             return TDX_EPT_ENTRY_STATE_INCORRECT
         if sept_state(at.spte) not in UNBLOCKED_FROM:
@@ -552,7 +556,7 @@ class TdxModule:
         return frame
 
     def _unfit(self, pfn: int, level: int) -> int:
-        """Why the host's page of `level` at `pfn` cannot become the TD's (a page has one use at a time)."""
+        """Check that the host's page of `level` at `pfn` has no use yet and, at 4K, has its PAMT pair."""
         above = range(level, self.geometry.root_level + 1)
         held = any(self.owned.get(self.geometry.gfn_round_for_level(pfn, at), 0) >= at for at in above)
         held = held or any(frame in self.owned for frame in range(pfn, pfn + self.geometry.pages(level)))

@@ -1,4 +1,4 @@
-"""One JupyterLab for all browser tests, one Chromium for each of their files."""
+"""One JupyterLab for all browser tests, one Chromium and one open notebook for each of their files."""
 
 import os
 import shutil
@@ -37,3 +37,12 @@ def server(browser_path, tmp_path_factory):
 def browser(browser_path):
     with lab.chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def notebook(browser, server, request):
+    """The notebook that the module's NUMBER names: opened, looked at before it is run, and run."""
+    with lab.open_notebook(browser, server, server.find(request.module.NUMBER)) as notebook:
+        notebook.look_unrun()
+        notebook.run_all()
+        yield notebook

@@ -199,6 +199,13 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+class Unrun(NamedTuple):
+    """What a notebook shows before it is run: width of its first picture in pixels, and its words."""
+
+    width: int
+    text: str
+
+
 class Notebook:
     """A notebook open in JupyterLab, and all that its page said and asked for.
 
@@ -244,6 +251,16 @@ class Notebook:
             "([name, args]) => jupyterapp.commands.execute(name, args)", [name, arguments]
         )
 
+    def look_unrun(self) -> None:
+        """Note what a page without a kernel shows: the first stored picture, and all words."""
+        picture = self.page.locator(".jp-OutputArea-output img").first
+        picture.scroll_into_view_if_needed()
+        picture.evaluate("image => image.decode()")  # raises if the markup is no image
+        self.unrun = Unrun(
+            picture.evaluate("image => image.clientWidth"),
+            self.page.locator(".jp-Notebook").evaluate("notebook => notebook.textContent"),
+        )
+
     def run_all(self) -> None:
         """Run > Run All Cells; returns when the last cell is done."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -287,14 +304,14 @@ class Notebook:
             self.page.keyboard.press("Tab")
         return reached
 
-    def papers(self, picture: Locator) -> tuple[str, str]:
-        """The colour of a picture's paper, ``rgb(...)``, in JupyterLab's light and in its dark theme."""
-        paper = picture.locator("> rect").first
-        fill = "paper => getComputedStyle(paper).fill"
-        light = paper.evaluate(fill)
+    def papers(self, pictures: Locator) -> tuple[list[str], list[str]]:
+        """The colours of the pictures' papers, ``rgb(...)``, in JupyterLab's light and in its dark theme."""
+        paper = pictures.locator("> rect:first-of-type")
+        fills = "papers => papers.map(paper => getComputedStyle(paper).fill)"
+        light = paper.evaluate_all(fills)
         self.set_theme("JupyterLab Dark")
         try:
-            return light, paper.evaluate(fill)
+            return light, paper.evaluate_all(fills)
         finally:
             self.set_theme("JupyterLab Light")
 
@@ -328,7 +345,10 @@ def open_notebook(
 
 
 EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
-"""Every live exhibit of the kit has a slider."""
+"""Every live exhibit of the kit but one has a slider."""
+
+PICTURES = ".jp-OutputArea-output .tdpkit svg"
+"""The pictures of the live exhibits on a page."""
 
 
 def nth(controls: Locator, number: int) -> list[Locator]:

@@ -6,8 +6,11 @@ Expected root types are those of kernel-facts 3.5 and 3.6, paths those of plain 
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import LOOPBACK, Notebook, ShownExhibit, nth, open_notebook, rgb
+from tests.browser.course import AtTheEnd, OnOpening
+from tests.browser.lab import Notebook, ShownExhibit, nth
+
+NUMBER = "04"
+"""Of the notebook that the fixture `notebook` opens."""
 
 TITLE = "One frame, two trees: which one does the operation reach?"
 BOX = f".jp-OutputArea-output:has(svg title:text-is('{TITLE}'))"
@@ -33,13 +36,6 @@ class Trees(ShownExhibit):
             expect(self.picture.locator("text", has_text=text).first).to_be_visible()
 
 
-@pytest.fixture(scope="module")
-def notebook(browser, server):
-    with open_notebook(browser, server, server.find("04")) as notebook:
-        notebook.run_all()
-        yield notebook
-
-
 @pytest.fixture
 def trees(notebook):
     """The first exhibit, on the private split of the opening."""
@@ -56,6 +52,10 @@ def trees(notebook):
     found.shows("path(g | S) = [256, 200, 340, 77]", "path(g) = [0, 200, 340, 77]", "0x322a84d")
     notebook.settle()
     return found
+
+
+class TestOnOpening(OnOpening):
+    """First in this file: nothing was used yet."""
 
 
 def test_each_filter_lights_its_tree(trees):
@@ -167,12 +167,5 @@ def test_the_table_says_what_the_picture_says(trees):
     expect(trees.box.get_by_role("table")).to_have_count(0)
 
 
-def test_the_picture_follows_the_theme(notebook, trees):
-    assert notebook.papers(trees.picture) == (rgb(LIGHT["paper"]), rgb(DARK["paper"]))
-
-
-def test_the_console_is_quiet_and_nothing_leaves_the_machine(notebook, trees):
+class TestAtTheEnd(AtTheEnd):
     """Last in this file, so that it also answers for all that was done above."""
-    assert notebook.complaints == []
-    assert notebook.hosts <= LOOPBACK
-    assert notebook.hosts

@@ -1,10 +1,14 @@
 """Numbers, ranges and how people write them. Expected: arithmetic, and the table of kernel-facts 1.3."""
 
+import doctest
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tdpkit.engine import gfn as gfn_module
 from tdpkit.engine.gfn import (
     X86_4LEVEL,
     X86_5LEVEL,
@@ -113,6 +117,7 @@ def test_an_address_is_a_frame_number_or_a_size_or_a_sum_of_them(text, gfn):
         ("4K-2M", "'4K-2M'", "below 0"),
         ("16384P", "'16384P'", "beyond a 64-bit address"),
         ("0x10000000000000", "'0x10000000000000'", "beyond a 64-bit address"),
+        ("0" * 22 + "512", "0" * 22 + "512", "too long"),
         ("9" * 25, "9" * 25, "too long"),
         ("9" * 5000, "9" * 37 + "...", "too long"),
     ],
@@ -123,6 +128,16 @@ def test_text_that_names_no_frame_is_refused_with_value_and_rule(text, value, ru
     assert value in str(refusal.value)
     assert rule in str(refusal.value)
     assert len(str(refusal.value)) < 200
+
+
+def test_the_examples_of_the_docstrings_run():
+    """parse_gfn has one, and format_gfn its inverse."""
+    assert doctest.testmod(gfn_module) == (0, 2)
+
+
+def test_a_number_may_have_24_characters():
+    """64 bits are 20 decimal digits: what is longer is zeros or too large."""
+    assert parse_gfn("0" * 21 + "512") == parse_gfn("0x" + "0" * 19 + "200") == 512
 
 
 @pytest.mark.parametrize("text", [512, None, 2.0, b"2M", ["2M"]])
@@ -199,6 +214,17 @@ def test_a_reversed_range_is_refused_with_both_ends_in_hex_and_human_units():
 def test_a_negative_end_of_a_range_is_refused(start, end, what):
     with pytest.raises(InvalidValueError, match=f"{what} is at least 0"):
         GfnRange(start, end)
+
+
+def test_inside_and_outside_of_a_range_are_counted_frame_by_frame():
+    for start, end, gfn, pages in product(range(5), range(5), range(5), range(4)):
+        if start <= end:
+            span, frames = GfnRange(start, end), set(range(gfn, gfn + pages))
+            parts = span.outside(gfn, pages)
+            outside = [frame for part in parts for frame in range(part.start, part.end)]
+            assert span.overlap(gfn, pages) == len(frames & set(range(start, end)))
+            assert outside == sorted(frames - set(range(start, end)))
+            assert all(part.pages for part in parts)
 
 
 NO_INTEGERS = [True, 1.0, "5", None, 1j, np.float64(1), np.bool_(True), np.array([1, 2]), np.array(1.0)]

@@ -86,6 +86,20 @@ def test_a_folio_that_was_split_is_single_pages():
     ]
 
 
+@pytest.mark.parametrize(
+    ("hole", "levels"),
+    [((4, 8), (2, 1)), ((3, 9), (2, 1)), ((0, 12), (2, 2)), ((4, 7), (1, 1)), ((7, 9), (1, 1))],
+)
+def test_where_a_whole_folio_was_taken_out_the_next_one_there_is_whole(hole, levels):
+    """Folios of four pages at 4 and 8 were split; the hole leaves the file's other folios alone."""
+    gmem = GuestMemfd(TOY, 16, 64)
+    gmem.split_folio(4)
+    gmem.split_folio(11)
+    gmem.truncate(GfnRange(*hole))
+    assert [gmem.get_pfn(page)[1] for page in (0, 4, 8, 12)] == [2, *levels, 2]
+    assert gmem.folio(7) == (GfnRange(4, 8) if levels[0] == 2 else GfnRange(7, 8))
+
+
 def a_slot(gmem: GuestMemfd, base: int, npages: int, page: int) -> KvmMemorySlot:
     return KvmMemorySlot(base, npages, gmem=gmem, gmem_pgoff=page)
 
@@ -107,6 +121,14 @@ def test_a_binding_is_inside_the_file_and_no_page_is_bound_twice(slots, message)
     with pytest.raises(InvalidValueError, match=message):
         gmem.bind(kvm)
     assert gmem.bindings == []
+
+
+def test_parts_of_the_file_side_by_side_are_bound_in_any_order():
+    gmem = GuestMemfd(TOY, 16, 64)
+    slots = [a_slot(gmem, 0, 4, 8), a_slot(gmem, 8, 4, 12), a_slot(gmem, 16, 8, 0)]
+    kvm = Kvm(KVM_X86_TDX_VM, TOY, memslots=slots)
+    gmem.bind(kvm)
+    assert gmem.bindings == [(kvm, slot) for slot in slots]
 
 
 def test_a_file_bound_already_is_not_bound_again_and_a_plain_vm_has_none():
@@ -274,6 +296,19 @@ def test_a_hole_over_pages_that_nobody_bound_is_a_hole_all_the_same():
     assert punch(guest, 8, 4) == 0
     assert guest.watch.said == []
     assert guest.gmem.holes == [GfnRange(8, 12)]
+
+
+def test_a_flush_is_made_once_where_something_was_zapped_and_not_otherwise():
+    """Kernel-facts 10.1: a zap owes the flush, so a hole or a broken page over nothing mapped owes none."""
+    guest = Guest(slots=((0, 8, 0), (16, 8, 8)))
+    assert guest.populate(0).mirror.leaves == {}
+    assert (punch(guest, 4, 8), guest.flushes()) == (0, 0)
+    assert (fail(guest, 0), guest.flushes()) == (MF_DELAYED, 0)
+    guest = a_guest(slots=((0, 8, 0), (16, 8, 8)))
+    assert (punch(guest, 4, 8), guest.flushes()) == (0, 1)
+    assert (punch(guest, 4, 8), guest.flushes()) == (0, 0)
+    assert (fail(guest, 0), guest.flushes()) == (MF_DELAYED, 1)
+    assert (fail(guest, 0), guest.flushes()) == (MF_DELAYED, 0)
 
 
 def test_what_was_punched_is_there_again_with_zeros_when_it_is_accepted():

@@ -12,12 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdpkit.engine.events import (
-    EBUSY,
-    EFAULT,
-    EHWPOISON,
-    EIO,
-    ENOMEM,
-    EOPNOTSUPP,
     AllocTable,
     Event,
     External,
@@ -37,7 +31,7 @@ from tdpkit.engine.kvm import (
     kvm_mmu_invalidate_end,
 )
 from tdpkit.engine.mmu import kvm_arch_post_set_memory_attributes, set_disallow_lpage
-from tdpkit.engine.page_fault import RetPf, kvm_tdp_mmu_page_fault
+from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.roots import (
     kvm_mmu_reload,
     kvm_tdp_mmu_invalidate_roots,
@@ -48,7 +42,8 @@ from tests.oracles import brute
 from tests.oracles.vms import Gmem, assert_settled, contents, counts, given_up_everywhere, replant
 from tests.oracles.worlds import Finite, Interfering, Lockdep, Refusing, Stubborn, record, run
 
-RETRY, FIXED, SPURIOUS = RetPf.RET_PF_RETRY, RetPf.RET_PF_FIXED, RetPf.RET_PF_SPURIOUS
+RETRY, FIXED, SPURIOUS = 1, 5, 6
+EIO, ENOMEM, EFAULT, EBUSY, EOPNOTSUPP, EHWPOISON = 5, 12, 14, 16, 95, 133
 INHIBIT = 1 << 30
 VALID = 6
 TOY = Geometry(2, 3, 2)
@@ -292,6 +287,18 @@ def test_a_plain_vm_knows_no_private_frames(is_private):
     vm.mem_attributes.store(GfnRange(0, 4), True)
     assert run(kvm_tdp_mmu_page_fault(vm, 1, is_private=is_private)) == -EFAULT
     assert contents(vm.direct_root) == [brute.HOLE] * 4
+
+
+@pytest.mark.parametrize("is_private", [False, True])
+def test_a_fault_needs_a_reference_on_the_root_of_its_own_half_only(is_private):
+    """What became of the other half's root does not matter to it (kernel-facts 3.10)."""
+    vm = backed(KVM_X86_TDX_VM, private=is_private)
+    own, other = (vm.mirror_root, vm.direct_root)[:: 1 if is_private else -1]
+    other.tdp_mmu_root_count = 0
+    assert run(kvm_tdp_mmu_page_fault(vm, 1, is_private=is_private)) == FIXED
+    own.tdp_mmu_root_count = 0
+    with pytest.raises(InvalidValueError, match="has none left"):
+        kvm_tdp_mmu_page_fault(vm, 1, is_private=is_private)
 
 
 @pytest.mark.parametrize(

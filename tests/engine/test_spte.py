@@ -1,8 +1,5 @@
 """The bits of an entry. Expected values: kernel-facts 2.1b-2.6, and huge SPTEs recorded from the kernel."""
 
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -24,9 +21,9 @@ from tdpkit.engine.spte import (
     make_small_spte,
     spte_to_pfn,
 )
+from tests.oracles.vectors import cases_of
 
 RAW = st.integers(0, 2**64 - 1)
-VECTORS = Path(__file__).parents[1] / "vectors" / "spte_bits.jsonl"
 
 
 def bits(*numbers: int) -> int:
@@ -83,10 +80,9 @@ def test_a_leaf_is_the_typical_one_of_the_vectors(pfn, level, value):
 
 def test_a_leaf_has_every_bit_of_the_kernels_own():
     """The recorded entries "as mapped" are the output of the kernel's make_spte."""
-    cases = [json.loads(line) for line in VECTORS.read_text().splitlines()]
     mapped = [
         (int(case["huge_spte"], 16), case["huge_level"])
-        for case in cases
+        for case in cases_of("spte_bits")
         if case["variant"] == "as-mapped" and case["masks"] == "EPT A/D on" and not case["nx_huge_pages"]
     ]
     assert len(mapped) >= 2
@@ -229,6 +225,7 @@ def test_the_nx_mitigation_decides_execution_at_4k_and_nothing_else(raw, exec_al
     inherited = small(raw) & ~execute
     got = small(raw, nx_huge_pages=True, exec_allowed=exec_allowed)
     assert got == inherited | (execute if exec_allowed else 0)
+    assert small(raw, nx_huge_pages=True) == inherited | execute, "a TDP MMU's table has all of role.access"
 
 
 @given(RAW.map(lambda raw: (raw | bits(7, 11, 60)) & ~bits(0, 1, 2, 10, *range(12, 30))), st.booleans())

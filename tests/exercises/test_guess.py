@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tdpkit.exercises.guess import Guess, guess_lost, guess_plain_zap
-from tdpkit.exercises.private_pages import check_lost
-from tdpkit.exercises.two_roots import REACHED, check_plain_zap
+from tdpkit.exercises.convert_zap_accept import check_lost, guess_lost
+from tdpkit.exercises.guess import Guess
+from tdpkit.exercises.two_roots import REACHED, check_plain_zap, guess_plain_zap
 from tests.oracles.exhibits import status
 
 BOTH = pytest.mark.parametrize("make", [guess_plain_zap, guess_lost])

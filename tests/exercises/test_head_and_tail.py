@@ -19,40 +19,25 @@ import numpy as np
 import pytest
 
 from tdpkit.engine.gfn import parse_gfn
+from tdpkit.exercises.checking import Verdict
 from tdpkit.exercises.head_and_tail import (
     EDGES,
+    RatioGuess,
     check_aligned_2m,
     check_blocks,
     check_edge_blocks,
     check_no_arithmetic,
     check_overlap,
     check_ratio,
+    in_words,
 )
-from tdpkit.exercises.ratio_guess import RatioGuess, in_words
-from tdpkit.exercises.verdict import Verdict
 from tdpkit.lab.strategies import Call
 from tdpkit.show.boundary.state import BoundaryState
 from tdpkit.show.case.state import CaseState
-from tests.oracles.junk import Hostile, HostileError, breaking, endless
+from tests.exercises.problems import BLOCKS, calls, edge_blocks, says_it_in_the_picture
 
 G, M = 1 << 18, 1 << 9
 """Frames of 1 GiB and of 2 MiB."""
-BLOCKS = {
-    "1G": [],
-    "1G+2M": [("1G", "2G", 2)],
-    "1G+2M+4K": [("1G", "2G", 2), ("1G+2M", "1G+4M", 1)],
-    "2T+4K": [("2T", "2T+1G", 2), ("2T", "2T+2M", 1)],
-}
-"""By hand: the 1G around the edge unless it is a multiple of 1G, the 2M around it unless one of 2M."""
-
-
-def edge_blocks(x: int, pages: dict[int, int]) -> list[tuple[int, int, int]]:
-    blocks = []
-    for level in sorted(pages, reverse=True):
-        first = x // pages[level] * pages[level]
-        if first != x:
-            blocks.append((first, first + pages[level], level - 1))
-    return blocks
 
 
 def smallest_only(x: int, pages: dict[int, int]) -> list[tuple[int, int, int]]:
@@ -61,22 +46,6 @@ def smallest_only(x: int, pages: dict[int, int]) -> list[tuple[int, int, int]]:
 
 def around_nothing(x: int, pages: dict[int, int]) -> Iterator[Any]:
     yield np.int64(x), x, np.uint8(1)
-
-
-def calls(start: int, end: int) -> list[tuple[int, int, int]]:
-    return [(start, start, 1), (end, end, 1)]
-
-
-def drawn(verdict: Verdict) -> str:
-    """The words in the picture, whose lines may break them."""
-    picture = ElementTree.fromstring(verdict._repr_mimebundle_()["image/svg+xml"])
-    texts = picture.iter("{http://www.w3.org/2000/svg}text")
-    return " ".join(" ".join(text.itertext()) for text in texts)
-
-
-def says_it_in_the_picture(verdict: Verdict) -> bool:
-    """A page shows the picture or the text, not both."""
-    return repr(verdict) in re.sub(r"\s+", " ", drawn(verdict))
 
 
 # ---- the model -----------------------------------------------------------------------------------------
@@ -124,19 +93,44 @@ def needed(leaves: Leaves, edges: set[int], radix: int = RADIX) -> Leaves:
     return frozenset(found)
 
 
-def failures(plan: Callable[[int, int], list[tuple[int, int, int]]]) -> Iterator[tuple[tuple, tuple]]:
-    """(size, case) of every case that is not as it should be; the smaller, the better to be shown."""
+@cache
+def cases() -> list[tuple[tuple[bool, int, int, int], Leaves, Leaves]]:
+    """(size, tree, as it should be) of each case, the smallest first; empty ranges come last."""
+    found = []
     for length in range(FRAMES + 1):
         for start in range(FRAMES - length + 1):
-            end = start + length
-            todo = [call for call in plan(start, end) if call[0] < FRAMES]
             for leaves, parts in trees():
-                now = leaves
-                for low, high, level in todo:
-                    now = frozenset().union(*(made(leaf, low, high, SIZES[level], RADIX) for leaf in now))
-                if now != (wanted := needed(leaves, {start, end})):
-                    wrong = any(gfn < x < gfn + pages for gfn, pages in now for x in (start, end))
-                    yield (not wrong, not length, parts, length, start), (start, end, leaves, now, wanted)
+                wanted = needed(leaves, {start, start + length})
+                found.append(((not length, parts, length, start), leaves, wanted))
+    return sorted(found, key=lambda case: case[0])
+
+
+Plan = Callable[[int, int], list[tuple[int, int, int]]]
+
+
+def failures(plan: Plan) -> Iterator[tuple[bool, tuple, tuple]]:
+    """(wrong, size, case) of every case that is not as it should be, in the order of their sizes."""
+    for size, leaves, wanted in cases():
+        _, _, length, start = size
+        now, end = leaves, start + length
+        for low, high, level in plan(start, end):
+            if low < FRAMES:
+                now = frozenset().union(*(made(leaf, low, high, SIZES[level], RADIX) for leaf in now))
+        if now != wanted:
+            wrong = any(gfn < x < gfn + pages for gfn, pages in now for x in (start, end))
+            yield wrong, size, (start, end, leaves, now)
+
+
+def smallest(plan: Plan) -> list[tuple]:
+    """The smallest cases that go wrong; if none does, the smallest with a needless split."""
+    found: dict[bool, list[tuple]] = {}
+    least: dict[bool, tuple] = {}
+    for wrong, size, case in failures(plan):
+        if size == least.setdefault(wrong, size):
+            found.setdefault(wrong, []).append(case)
+        elif wrong:
+            break
+    return found.get(True) or found[False]
 
 
 def shown_leaves(state: CaseState, number: int) -> Leaves:
@@ -144,136 +138,25 @@ def shown_leaves(state: CaseState, number: int) -> Leaves:
     return frozenset((c.first, c.last - c.first) for c in cells if c.kind not in ("table", "hole", "same"))
 
 
-def is_the_smallest(verdict: Verdict, plan: Callable[[int, int], list[tuple[int, int, int]]]) -> bool:
+def is_the_smallest(verdict: Verdict, plan: Plan) -> bool:
     """The case in the verdict is one of those that fail, and none is smaller."""
-    state = verdict.case
+    assert verdict.case is not None
+    state = verdict.case.state
     assert isinstance(state, CaseState)
-    found = list(failures(plan))
-    smallest = min(size for size, _ in found)
-    cases = [case[:4] for size, case in found if size == smallest]
-    return (state.start, state.end, shown_leaves(state, 0), shown_leaves(state, 1)) in cases
+    shown = (state.start, state.end, shown_leaves(state, 0), shown_leaves(state, 1))
+    return shown in smallest(plan) and says_it_in_the_picture(verdict)
 
 
 def test_the_model_has_every_tree_and_knows_the_right_answers() -> None:
     """An entry: a hole, a leaf, or a table of two smaller ones: 2, 2 + 2 * 2 = 6, 2 + 6 * 6 = 38."""
     assert len(trees()) == 38**2
-    assert list(failures(calls)) == []
+    assert next(failures(calls), None) is None
     both = {level: size for level, size in SIZES.items() if level > 1}
-    assert list(failures(lambda start, end: [*edge_blocks(start, both), *edge_blocks(end, both)])) == []
+    blocks = failures(lambda start, end: [*edge_blocks(start, both), *edge_blocks(end, both)])
+    assert next(blocks, None) is None
 
 
-# ---- nothing submitted ---------------------------------------------------------------------------------
-
-
-def test_nothing_submitted_is_not_wrong() -> None:
-    waiting = [
-        *(check_blocks(said) for said in (..., {}, dict.fromkeys(EDGES, ...), {**BLOCKS, EDGES[-1]: ...})),
-        *(check_edge_blocks(said) for said in (..., lambda x, pages: ...)),
-        *(check_overlap(*said) for said in ((..., ...), (3, ...), (..., 513))),
-        *(check_aligned_2m(*said) for said in ((..., ...), ("1G", ...), (..., "1G"))),
-        check_ratio(...),
-        *(check_no_arithmetic(said) for said in (..., lambda start, end: ...)),
-    ]
-    assert {verdict.right for verdict in waiting} == {None}
-    assert all(list(verdict._repr_mimebundle_()) == ["text/plain"] for verdict in waiting), "no picture yet"
-
-
-# ---- junk ----------------------------------------------------------------------------------------------
-
-
-JUNK: dict[str, Callable[[], Any]] = {
-    "none": lambda: None,
-    "true": lambda: True,
-    "no whole number": lambda: 2.5,
-    "text": lambda: "one",
-    "bytes": lambda: b"1",
-    "long text": lambda: "ab" * 10_000,
-    "markup": lambda: "</text><script>alert(1)</script>",
-    "dict": lambda: {1: 2},
-    "odd dict": lambda: {(): None, None: ..., "1G": 1, float("nan"): 2},
-    "nested list": lambda: [[], [[1]]],
-    "set": lambda: {3, 4},
-    "object": object,
-    "hostile": Hostile,
-    "hostile in a list": lambda: [Hostile()],
-    "hostile in a call": lambda: [(Hostile(), 4, 1)],
-    "hostile level": lambda: [(0, 4, Hostile())],
-    "nan": lambda: float("nan"),
-    "infinity": lambda: float("inf"),
-    "nan in a call": lambda: [(float("nan"), 4, 1)],
-    "numpy's nan": lambda: np.float64("nan"),
-    "huge": lambda: 10**5000,
-    "huge call": lambda: [(0, 10**5000, 1)],
-    "calls far beyond": lambda: [(0, 1 << 60, 1)],
-    "negative call": lambda: [(-4, 0, 1)],
-    "reversed call": lambda: [(4, 0, 1)],
-    "level 0": lambda: [(0, 4, 0)],
-    "level 3": lambda: [(0, 4, 3)],
-    "true level": lambda: [(0, 4, True)],
-    "short call": lambda: [(0, 4)],
-    "long call": lambda: [(0, 4, 1, False)],
-    "the patch's call": lambda: [Call(0, 4, 1, True)],
-    "thousands of calls": lambda: [(0, 0, 1)] * 5000,
-    "minus one": lambda: -1,
-    "zero": lambda: 0,
-    "function": lambda: len,
-    "class": lambda: Call,
-    "endless numbers": lambda: endless(3),
-    "endless calls": lambda: endless((0, 0, 1)),
-    "an endless call": lambda: [endless(3)],
-    "breaking": lambda: breaking((0, 4, 1)),
-    "array": lambda: np.array([1, 2]),
-    "matrix": lambda: np.array([[0.5, 1, 1]]),
-    "type": lambda: int,
-}
-EACH_JUNK = pytest.mark.parametrize("make", JUNK.values(), ids=JUNK)
-
-
-@EACH_JUNK
-def test_junk_is_answered_in_words_by_every_check(make: Callable[[], Any]) -> None:
-    verdicts = [
-        check_blocks(make()),
-        check_blocks(dict.fromkeys(EDGES, make())),
-        check_blocks({**BLOCKS, "2T+4K": make()}),
-        check_blocks({**BLOCKS, "2T+4K": [make()]}),
-        check_blocks({**BLOCKS, "2T+4K": [("2T", make(), 2)]}),
-        check_edge_blocks(make()),
-        check_edge_blocks(lambda x, pages: make()),
-        check_edge_blocks(lambda x, pages: make() if x == 8 else edge_blocks(x, pages)),
-        check_edge_blocks(lambda x, pages: [(x, x, make())]),
-        check_overlap(make(), 513),
-        check_overlap(3, make()),
-        check_aligned_2m(make(), "2G"),
-        check_aligned_2m("1G+2M", make()),
-        check_aligned_2m(make(), make()),
-        check_ratio(make()),
-        check_no_arithmetic(make()),
-        check_no_arithmetic(lambda start, end: make()),
-        check_no_arithmetic(lambda start, end: [(start, start, 1), make()]),
-    ]
-    for number, verdict in enumerate(verdicts):
-        assert verdict.right is not True, number
-        assert len(verdict.text) < 500, verdict.text
-        assert verdict.text.endswith((".", ")", "?")), verdict
-        assert verdict._repr_mimebundle_()["text/plain"] == repr(verdict)
-        if verdict.case:
-            assert says_it_in_the_picture(verdict) or "  " in verdict.text
-
-
-@pytest.mark.parametrize(
-    "error", [LookupError("no idea"), ZeroDivisionError(), HostileError(), RecursionError()]
-)
-def test_a_function_that_raises_is_told_what_it_raised_and_where(error: Exception) -> None:
-    def raising(x: int, pages: Any) -> Any:
-        if x == 5:
-            raise error
-        return []
-
-    verdict = check_edge_blocks(raising)
-    assert verdict.right is False
-    assert verdict.text.startswith(f"edge_blocks(5, {{2: 2, 3: 4}}) raised {type(error).__name__}: ")
-    verdict = check_no_arithmetic(raising)
-    assert verdict.text.startswith(f"calls(5, 5) raised {type(error).__name__}: ")
+# ---- calls, as they are submitted ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -281,14 +164,14 @@ def test_a_function_that_raises_is_told_what_it_raised_and_where(error: Exceptio
     [
         ([(4, 0, 1)], "a range ends at or after its start"),
         ([(-1, 0, 1)], "the start is at least 0"),
-        ([(0, 4, 0)], "1 to 2; 0 is none"),
-        ([(0, 4, 3)], "1 to 2; 3 is none"),
-        ([(0, 4)], "a call is (start, end, target level); (0, 4) is none"),
+        ([(0, 4, 0)], "1 to 2, not 0."),
+        ([(0, 4, 3)], "1 to 2, not 3."),
+        ([(0, 4)], "a call is (start, end, target level), not (0, 4)."),
         ([(0, 1 << 60, 1)], "far beyond the machine"),
         ([(0, 4, 1)] * 5000, "more than 16 calls"),
-        (None, "a list of (start, end, target level) is wanted; None is none"),
+        (None, "a list of (start, end, target level) is wanted, not None."),
         ({(0, 4, 1): 1}, "a list of (start, end, target level) is wanted"),
-        ([(0, 4, 1.0)], "1.0 is none"),
+        ([(0, 4, 1.0)], "1 to 2, not 1.0."),
         ([(0.5, 4, 1)], "the start is counted in whole numbers"),
     ],
 )
@@ -346,7 +229,7 @@ WRONG_BLOCKS = [
 def test_wrong_blocks_are_told_what_they_leave(edge: str, blocks: list, told: str) -> None:
     verdict = check_blocks({**BLOCKS, edge: blocks})
     assert (verdict.right, verdict.text) == (False, f"{edge}: {told}")
-    assert isinstance(verdict.case, BoundaryState)
+    assert isinstance(verdict.case.state, BoundaryState)
     assert says_it_in_the_picture(verdict)
 
 
@@ -388,12 +271,9 @@ def test_a_call_too_large_to_be_made_is_answered_all_the_same() -> None:
 # ---- edge_blocks(x, pages) -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solution", [edge_blocks, smallest_only, around_nothing])
-def test_every_right_edge_blocks_passes(solution: Callable[..., Any]) -> None:
-    """1444 trees and 9 * 10 / 2 ranges."""
-    verdict = check_edge_blocks(solution)
-    assert verdict.right is True
-    assert f"({38**2 * 45:,} cases)".replace(",", " ") in verdict.text
+@pytest.mark.parametrize("solution", [smallest_only, around_nothing])
+def test_every_way_to_the_right_trees_is_right(solution: Callable[..., Any]) -> None:
+    assert check_edge_blocks(solution).right is True
 
 
 WRONG_EDGE_BLOCKS: dict[str, Callable[[int, dict[int, int]], Any]] = {
@@ -415,26 +295,28 @@ def test_a_wrong_edge_blocks_meets_the_smallest_case(name: str) -> None:
     assert verdict.right is False
     pages = {2: 2, 3: 4}
     assert is_the_smallest(verdict, lambda start, end: [*wrong(start, pages), *wrong(end, pages)])
-    assert says_it_in_the_picture(verdict)
-    state = verdict.case
+    state = verdict.case.state
     assert verdict.text.startswith(f"range [{state.start}, {state.end}), pages {pages}: ")
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda x, pages: edge_blocks(x, {2: 2, 3: 4}),
-        lambda x, pages: edge_blocks(x, pages) if x <= 8 else [],
-        lambda x, pages: edge_blocks(x, pages) if x <= 8 else [(x - x % G, x - x % G + G, 1)],
-        lambda x, pages: edge_blocks(x, pages) if x <= 8 else [(0, 1 << 36, 1)],
-    ],
-    ids=["the toy's sizes", "nothing", "too much", "far too much"],
-)
-def test_what_is_right_on_the_toy_alone_fails_on_x86(wrong: Callable[..., Any]) -> None:
-    verdict = check_edge_blocks(wrong)
+ON_X86: dict[str, Callable[[int], list]] = {
+    "the toy's sizes": lambda x: edge_blocks(x, {2: 2, 3: 4}),
+    "nothing": lambda x: [],
+    "too much": lambda x: [(x - x % G, x - x % G + G, 1)],
+    "far too much": lambda x: [(0, 1 << 36, 1)],
+}
+
+
+@pytest.mark.parametrize("name", ON_X86)
+def test_what_is_right_on_the_toy_alone_fails_on_x86(name: str) -> None:
+    verdict = check_edge_blocks(lambda x, pages: edge_blocks(x, pages) if x <= 8 else ON_X86[name](x))
     assert verdict.right is False
     assert verdict.text.startswith("on x86, edge_blocks(0x200), an edge at 2M: ")
-    assert verdict.case is None or says_it_in_the_picture(verdict)
+    if name == "far too much":
+        assert verdict.case is None, "its calls were priced, not made"
+    else:
+        assert isinstance(verdict.case.state, BoundaryState)
+        assert says_it_in_the_picture(verdict)
 
 
 def test_junk_on_x86_alone_is_told_too() -> None:
@@ -461,21 +343,17 @@ def test_the_overlap_worked_out_by_hand_is_right() -> None:
     sizes = {2: M, 3: G}
     blocks = [*edge_blocks(0x3FF, sizes), *edge_blocks(0x401, sizes)]
     assert (len(blocks), len(set(blocks))) == (4, 3)
-    whole = made((0, G), 0, G, 1, M)
-    splits = (len(whole) - 1) // (M - 1)
-    assert len(whole) == G
-    assert splits == 513
-    for remaining, merged in ((3, 513), (np.int64(3), np.uint16(513))):
-        verdict = check_overlap(remaining, merged)
-        assert verdict.right is True
-        assert "they make 513 splits where 2 do" in verdict.text
+    blocks_of_2m = made((0, G), 0, G, M, M)
+    assert len(blocks_of_2m) == len(made((0, M), 0, M, 1, M)) == 512
+    assert 1 + len(blocks_of_2m) == 513
+    assert check_overlap(np.int64(3), np.uint16(513)).right is True
 
 
 @pytest.mark.parametrize("said", [0, 1, 2, 4, -3, 10**30, 3.0, True, "3", None])
 def test_a_wrong_number_of_calls_is_told_which_remain(said: Any) -> None:
     verdict = check_overlap(said, 513)
     assert verdict.text == (
-        f"you said {said!r}; of the 4 blocks of both edges of [0x3ff, 0x401) 3 are different ones: "
+        f"you said {said!r}; the edges of [0x3ff, 0x401) have 4 blocks, 3 of them different: "
         "[0, 1G) to level 2, [2M, 4M) to level 1, [4M, 6M) to level 1."
     )
     assert verdict.right is False
@@ -486,7 +364,7 @@ def test_a_wrong_number_of_calls_is_told_which_remain(said: Any) -> None:
 def test_a_wrong_number_of_merged_splits_is_told_what_is_split(said: Any) -> None:
     verdict = check_overlap(3, said)
     assert verdict.right is False
-    told = "[0, 1G) to level 1 remains. It splits the 1G leaf and then every 2M leaf of it: 1 + 512 splits."
+    told = "become [0, 1G) to level 1. That splits the 1G leaf and then every 2M leaf in it: 1 + 512 splits."
     assert verdict.text.endswith(told)
     assert says_it_in_the_picture(verdict)
 
@@ -569,17 +447,17 @@ def test_a_guess_within_a_factor_of_2_is_right(guess: Any) -> None:
         (1000, "1000 is 1 000 times too large: "),
         (1e300, "1e+300 is far too large: "),
         (5e-324, "4.941e-324 is far too small: "),
-        (0, "a ratio is a number above 0; 0 is none."),
-        (-1, "a ratio is a number above 0; -1 is none."),
-        ("1", "a ratio is a number above 0; '1' is none."),
-        (True, "a ratio is a number above 0; True is none."),
+        (0, "a ratio is a number above 0, not 0."),
+        (-1, "a ratio is a number above 0, not -1."),
+        ("1", "a ratio is a number above 0, not '1'."),
+        (True, "a ratio is a number above 0, not True."),
     ],
 )
 def test_another_guess_is_told_how_far_off_it_is(guess: Any, told: str) -> None:
     verdict = check_ratio(guess)
     assert verdict.right is False
     assert verdict.text.startswith(told)
-    assert "6 304 283" in verdict.text or "none" in told
+    assert "6 304 283" in verdict.text or "above 0" in told
 
 
 def test_the_slider_is_no_answer_before_it_is_moved() -> None:
@@ -631,17 +509,13 @@ def test_every_place_of_the_slider_has_its_words() -> None:
 @pytest.mark.parametrize(
     "solution",
     [
-        calls,
-        lambda start, end: ((end, end, 1), [start, start, 1]),
-        lambda start, end: {(x, x, 1) for x in (start, end)},
-        lambda start, end: (Call(x, x, 1) for x in (start, end, start)),
+        lambda start, end: ((start, start, 1), [end, end, 1]),
+        lambda start, end: (Call(x, x, 1) for x in (end, start, end)),
     ],
-    ids=range(4),
+    ids=["as any rows", "in another order, and twice"],
 )
 def test_empty_ranges_at_both_edges_pass(solution: Callable[..., Any]) -> None:
-    verdict = check_no_arithmetic(solution)
-    assert verdict.right is True
-    assert f"all {38**2 * 45:,} cases".replace(",", " ") in verdict.text
+    assert check_no_arithmetic(solution).right is True
 
 
 WRONG_CALLS: dict[str, Callable[[int, int], list]] = {
@@ -660,8 +534,7 @@ def test_wrong_calls_meet_the_smallest_case(name: str) -> None:
     verdict = check_no_arithmetic(wrong)
     assert verdict.right is False
     assert is_the_smallest(verdict, wrong)
-    assert says_it_in_the_picture(verdict)
-    state = verdict.case
+    state = verdict.case.state
     made_calls = wrong(state.start, state.end)
     assert verdict.text.startswith(f"range [{state.start}, {state.end}), calls {made_calls or 'none'}: ")
 
@@ -679,10 +552,9 @@ def test_one_frame_is_answered_with_its_needless_split() -> None:
     "computes",
     [
         lambda start, end: [*edge_blocks(start, {2: 2, 3: 4}), *edge_blocks(end, {2: 2, 3: 4})],
-        lambda start, end: [(start, start, 1), (end, end, 1), (8, 8, 1)],
         lambda start, end: [(x, x + 1, 1) if x % 2 else (x, x, 1) for x in (start, end)],
     ],
-    ids=["blocks", "a constant", "one frame where it does no harm"],
+    ids=["blocks", "one frame where it does no harm"],
 )
 def test_what_is_right_and_computed_is_told_the_number(computes: Callable[..., Any]) -> None:
     verdict = check_no_arithmetic(computes)

@@ -1,40 +1,59 @@
-"""The table of root types is checked by zaps that were made; any answer that differs is told which.
+"""The exercises of notebook 04: the table of root types, the hunt, the mend.
 
-What is right stands here as kernel-facts 3.5 has it, written out by hand.
+What is right stands here as kernel-facts 3.5 has it, written out by hand. The hunt shows what C43 says of the
+wrong root, and a line of its log tells each suspect apart. A mend is right if the guest gets its page and
+nothing else is changed.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tdpkit.engine import mmu, splits
+from tdpkit.engine.events import Flush, Lock, Unlock, record
+from tdpkit.engine.kvm import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED, KvmGfnRange
+from tdpkit.engine.mmu import (
+    kvm_split_cross_boundary_leafs,
+    kvm_tdp_mmu_try_split_huge_pages,
+    kvm_unmap_gfn_range,
+)
+from tdpkit.engine.splits import (
+    accept_split_mirrors,
+    accept_split_root_hpa,
+    accept_split_v3,
+    accept_split_v3_as_posted,
+    kvm_tdp_mmu_mirrors_split_huge_pages,
+    kvm_tdp_mmu_split_huge_pages,
+)
 from tdpkit.exercises.two_roots import (
+    ACCEPT_SPLITS,
+    MEND_CASES,
+    PAGE,
     REACHED,
     ROOT_TYPES,
     ROOTS,
+    SUSPECTS,
+    TRIES,
+    check_hunt,
+    check_mend,
     check_plain_zap,
     check_root_types,
     four_roots,
+    hunt,
     zapped_by,
 )
-from tdpkit.exercises.verdict import Verdict
-from tests.oracles.junk import Hostile
-from tests.oracles.junk_values import EACH_JUNK, answered_in_words
+from tdpkit.lab.layouts import TD_4LEVEL
+from tdpkit.lab.td import Td
+from tdpkit.tdx.guest import td_accept
+from tests.exercises.problems import CULPRIT, TABLE, answered_in_words, mirrors
+from tests.oracles.junk import breaking, endless
 
-TABLE = {
-    0: (0, 0, 0, 0),
-    1: (0, 0, 0, 0),
-    2: (1, 0, 0, 0),
-    3: (1, 1, 0, 0),
-    4: (0, 0, 1, 0),
-    5: (0, 0, 1, 1),
-    6: (1, 0, 1, 0),
-    7: (1, 1, 1, 1),
-}
-"""Of each number of root types: valid direct, invalid direct, valid mirror, invalid mirror."""
 NAMES = {
     0: "none",
     1: "INVALID",
@@ -53,13 +72,12 @@ NAMES = {
 @pytest.mark.parametrize(
     "table",
     [
-        TABLE,
         {types: [bool(yes) for yes in row] for types, row in TABLE.items()},
         {types: np.array(row) for types, row in TABLE.items()},
         {types: tuple(np.array(row, dtype=bool)) for types, row in TABLE.items()},
         {**TABLE, 8: "beyond the question"},
     ],
-    ids=range(5),
+    ids=range(4),
 )
 def test_the_right_table_is_right_however_it_is_written(table: Any) -> None:
     assert check_root_types(table).right is True
@@ -107,28 +125,18 @@ def test_a_zap_takes_what_the_table_says_and_warns_where_no_half_is_named(types:
     assert warned is (types < 2)
 
 
-def test_nothing_submitted_is_not_wrong() -> None:
-    row = (True, ..., False, False)
-    waiting = [check_root_types(said) for said in (..., {}, dict.fromkeys(range(8), ...), {**TABLE, 7: row})]
-    waiting += [check_root_types({types: row for types, row in TABLE.items() if types < 5})]
-    waiting += [check_plain_zap(...)]
-    assert {verdict.right for verdict in waiting} == {None}
-    assert waiting[3].text.startswith("types 7 (MIRROR + DIRECT + INVALID): which roots match?")
-    assert waiting[4].text.startswith("types 5 (MIRROR + INVALID): ")
-
-
 @pytest.mark.parametrize(
     ("row", "rule"),
     [
-        ((1, 0, 0), "four answers are wanted, in order; (1, 0, 0) is not that"),
+        ((1, 0, 0), "four answers are wanted, in order, not (1, 0, 0)."),
         ((1, 0, 0, 0, 0), "four answers are wanted"),
         ({0, 1, 2, 3}, "four answers are wanted"),
         (dict.fromkeys(ROOTS, 1), "four answers are wanted"),
         ("1000", "four answers are wanted"),
         (True, "four answers are wanted"),
-        ((1, 0, 0, "no"), "invalid mirror root: True or False is wanted; not 'no'"),
-        ((1, 0, 2, 0), "valid mirror root: True or False is wanted; not 2"),
-        ((1, 0, None, 0), "valid mirror root: True or False is wanted; not None"),
+        ((1, 0, 0, "no"), "invalid mirror root: True or False is wanted, not 'no'"),
+        ((1, 0, 2, 0), "valid mirror root: True or False is wanted, not 2"),
+        ((1, 0, None, 0), "valid mirror root: True or False is wanted, not None"),
     ],
 )
 def test_a_row_that_is_none_is_refused_in_words(row: Any, rule: str) -> None:
@@ -138,35 +146,375 @@ def test_a_row_that_is_none_is_refused_in_words(row: Any, rule: str) -> None:
     assert rule in verdict.text
 
 
-@EACH_JUNK
-def test_junk_is_answered_in_words(make: Callable[[], Any]) -> None:
-    verdicts = [
-        check_root_types(make()),
-        check_root_types({**TABLE, 5: make()}),
-        check_root_types({**TABLE, 6: (1, 0, 1, make() if make() is not True else 2)}),
-        check_root_types(dict.fromkeys(range(8), make())),
-        check_plain_zap(make()),
-    ]
-    assert answered_in_words(verdicts)
-
-
-def test_a_table_stays_as_it_was_submitted() -> None:
-    table = {types: list(row) for types, row in TABLE.items()}
-    check_root_types(table)
-    assert table == {types: list(row) for types, row in TABLE.items()}
-
-
 # ---- the guess -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("guess", REACHED)
 def test_a_plain_vm_has_a_direct_tree_whatever_the_filter(guess: str) -> None:
     """Kernel-facts 3.6: without a mirror the root types are DIRECT; an unmap adds INVALID (3.14)."""
-    verdict: Verdict = check_plain_zap(guess)
+    verdict = check_plain_zap(guess)
     assert verdict.right is (guess == "the direct tree")
     assert "this VM has 1 root, direct." in verdict.text
     assert "root types 3 (DIRECT + INVALID), and took 512 frames there." in verdict.text
 
 
-def test_a_hostile_guess_is_no_answer() -> None:
-    assert check_plain_zap(Hostile()).right is False
+# ---- the hunt: what is to be read ----------------------------------------------------------------------
+
+
+def test_the_private_leaf_stays_whole_and_the_block_is_marked_all_the_same() -> None:
+    case = hunt()
+    marked = "2M blocks that the guest accepts in smaller pages: "
+    assert case.before[:3] == case.after[:3]
+    assert case.before[0].split() == ["mirror", "root:", "a", "2M", "leaf", "at", "0x200"]
+    assert case.before[2].split() == ["S-EPT:", "a", "2M", "leaf", "at", "0x200"]
+    assert (case.before[3], case.after[3]) == (f"{marked}none", f"{marked}0x200")
+    assert (case.accepted, case.tries) == (False, TRIES)
+
+
+def test_the_walk_begins_at_the_index_of_the_shared_bit() -> None:
+    """Bit 47 of an address is bit 8 of the index at level 4, which bits 39 to 47 make."""
+    visits = [line for line in hunt().log if line.startswith("visit")]
+    assert visits[0] == f"visit: level 4, index {1 << (47 - 39)}: table"
+    assert visits[-1] == "visit: level 2, index 1: none"
+
+
+def test_the_first_round_walks_and_the_others_only_fail_in_the_fault_path() -> None:
+    log = hunt().log
+    starts = [at for at, line in enumerate(log) if line.startswith("TDG.MEM.PAGE.ACCEPT")]
+    assert len(starts) == 2
+    first, second = log[: starts[1]], log[starts[1] :]
+    assert first.count("mmu_lock taken for write") == 1
+    assert "mmu_lock taken for write" not in second
+    for part in (first, second):
+        assert part.count("mmu_lock taken for read") == 1
+        assert sum(line.endswith("errno -95") for line in part) == 1
+        assert part[-1] == "TDH.VP.ENTER(vcpu=0) = TDX_SUCCESS"
+
+
+def test_the_rounds_that_are_not_shown_are_as_the_second() -> None:
+    """On a TD of the engine, round by round."""
+    td = Td(TD_4LEVEL, 4 * 512, accepted=False)
+    td.convert(2 * 512, 4 * 512)
+    td.touch(PAGE)
+    did = record(td_accept(td.tdx, 0, PAGE, 1, split=accept_split_root_hpa), td.world)
+    kinds = [type(event).__name__ for event in did.events if type(event).__name__ != "Visit"]
+    once = ["AllocTable", "Lock", "SetSpte", "External", "SetSpte", "Trace", "FreeTable", "Unlock"]
+    assert did.result is None
+    assert kinds[-(TRIES - 1) * len(once) :] == once * (TRIES - 1)
+    assert repr(hunt()).count(f"rounds 3 to {TRIES} are as the second") == 1
+
+
+def test_a_shared_leaf_at_the_same_frame_is_split_for_nothing() -> None:
+    case = hunt(shared_leaf=True)
+    assert "a 2M leaf at 0x800000200" in case.before[1]
+    assert "513 4K leaves from 0x800000200" in case.after[1]  # 512, and the one behind them
+    assert case.before[0] == case.after[0]
+
+
+def test_reading_it_names_no_suspect_and_is_the_same_each_time() -> None:
+    for text in (repr(hunt()), repr(hunt(shared_leaf=True))):
+        assert not any(name in text for name in SUSPECTS)
+        assert "root.hpa" not in text
+    assert repr(hunt()) == repr(hunt())
+    assert all(f"{number:4} {line}" in repr(hunt()) for number, line in enumerate(hunt().log, 1))
+
+
+def test_every_split_function_of_the_module_is_a_suspect() -> None:
+    there = {
+        name: function
+        for module in (mmu, splits)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+        and name.startswith(("kvm_", "weak_kvm_"))
+        and "split" in name
+    }
+    assert there == SUSPECTS
+    assert {*SUSPECTS} == {*ACCEPT_SPLITS}
+
+
+# ---- the hunt: the answer ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [CULPRIT, f" {CULPRIT}()", f"splits.{CULPRIT}", f"tdpkit.engine.splits.{CULPRIT}", SUSPECTS[CULPRIT]],
+)
+@pytest.mark.parametrize("root", ["direct", "direct root", "root.hpa"])
+def test_the_call_and_the_root_are_right_by_any_of_their_names(call: Any, root: str) -> None:
+    assert check_hunt(call, root).right is True
+
+
+@pytest.mark.parametrize("root", ["mirror", "mirror root", "mirror_root_hpa"])
+def test_the_right_call_at_the_wrong_root_is_shown_the_index(root: str) -> None:
+    verdict = check_hunt(CULPRIT, root)
+    assert verdict.right is False
+    assert "“visit: level 4, index 256: table”" in verdict.text
+    assert verdict.text.endswith(
+        "frame 0x205 has index 0 in the table of the mirror root, and 256 in that of the direct root."
+    )
+
+
+MIRROR, DIRECT = "visit: level 4, index 0: table", "visit: level 4, index 256: table"
+FIRST_DIFFERENCE = {
+    "kvm_split_cross_boundary_leafs": (3, MIRROR, DIRECT, True),
+    "kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs": (3, MIRROR, DIRECT, True),
+    "weak_kvm_split_cross_boundary_leafs": (3, "mmu_lock dropped (done)", DIRECT, False),
+    "kvm_tdp_mmu_split_huge_pages_log_dirty": (3, "WARN_ON_ONCE(kvm_has_mirrored_tdp(kvm))", DIRECT, False),
+    "kvm_tdp_mmu_split_huge_pages_cross_boundary": (3, MIRROR, DIRECT, True),
+    "kvm_tdp_mmu_try_split_huge_pages": (6, MIRROR, "mmu_lock dropped (done)", True),
+    "kvm_mmu_slot_try_split_huge_pages": (3, "mmu_lock taken for read", DIRECT, False),
+    "kvm_mmu_try_split_huge_pages": (6, MIRROR, "mmu_lock dropped (done)", True),
+    "kvm_tdp_mmu_mirrors_split_huge_pages": (3, MIRROR, DIRECT, True),
+}
+"""By kernel-facts 5.6, 6.5, 6.6, C10, C43: the mirror root; both, the direct one first; none; a WARN."""
+
+
+@pytest.mark.parametrize("name", FIRST_DIFFERENCE)
+@pytest.mark.parametrize("root", ["direct", "mirror"])
+def test_another_suspect_is_run_and_told_the_line_that_differs(name: str, root: str) -> None:
+    line, here, there, gets_page = FIRST_DIFFERENCE[name]
+    for call in (name, SUSPECTS[name]):
+        verdict = check_hunt(call, root)
+        assert verdict.right is False
+        assert verdict.text.startswith(f"{name} was run on the same TD. Line {line} of its log is “{here}”, ")
+        assert f"where the hunt has “{there}”" in verdict.text
+        assert ("and the guest gets its page." in verdict.text) is gets_page
+    assert hunt().log[line - 1] == there
+
+
+def test_every_suspect_but_one_is_told_apart() -> None:
+    assert {*FIRST_DIFFERENCE} | {CULPRIT} == {*SUSPECTS}
+
+
+def test_who_has_the_page_then_has_it_on_the_engine_too() -> None:
+    td = Td(TD_4LEVEL, 4 * 512, accepted=False)
+    td.touch(PAGE)
+    assert record(td_accept(td.tdx, 0, PAGE, 1, split=accept_split_mirrors), td.world).result == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "root", "rule"),
+    [
+        ("kvm_zap_everything", "direct", "that SUSPECTS lists, not 'kvm_zap_everything'."),
+        ("__kvm_tdp_mmu_split_huge_pages", "direct", "that SUSPECTS lists, not "),
+        (accept_split_root_hpa, "direct", "that SUSPECTS lists, not "),
+        (CULPRIT, "both", 'the root is "direct" or "mirror", not \'both\'.'),
+        (CULPRIT, "Direct", "not 'Direct'."),
+    ],
+)
+def test_what_is_no_suspect_and_no_root_is_refused_in_words(call: Any, root: Any, rule: str) -> None:
+    verdict = check_hunt(call, root)
+    assert verdict.right is False
+    assert rule in verdict.text
+    assert re.search(r"[.?]$", verdict.text)
+
+
+# ---- the mend ------------------------------------------------------------------------------------------
+
+
+def as_coroutine(kvm: Any, gfn: int, level: int) -> Any:
+    return (yield from mirrors(kvm, gfn, level))
+
+
+def boundary(filters: int, shared: bool = False) -> Callable[..., Any]:
+    def split(kvm: Any, gfn: int, level: int) -> Any:
+        page = KvmGfnRange(kvm.slot, gfn, gfn + 1, filters)
+        return kvm_split_cross_boundary_leafs(kvm, page, shared=shared)
+
+    return split
+
+
+def leaf_as_whole(kvm: Any, gfn: int, level: int) -> Any:
+    """The whole 2M block, down to 4K: the same leaf."""
+    first = kvm.geometry.gfn_round_for_level(gfn, level + 1)
+    return kvm_tdp_mmu_mirrors_split_huge_pages(kvm, first, first + kvm.geometry.pages(level + 1), level)
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        as_coroutine,
+        boundary(KVM_FILTER_PRIVATE),
+        leaf_as_whole,
+        accept_split_mirrors,
+        accept_split_v3,
+    ],
+    ids=range(5),
+)
+def test_every_way_to_split_that_leaf_alone_is_right(split: Callable[..., Any]) -> None:
+    verdict = check_mend(split)
+    assert verdict.right is True, verdict
+    assert "(2 refusals)" in verdict.text
+
+
+# ---- wrong ones ----------------------------------------------------------------------------------------
+
+
+def nothing(kvm: Any, gfn: int, level: int) -> Any:
+    yield from ()
+    return 0
+
+
+def errno_lost(kvm: Any, gfn: int, level: int) -> Any:
+    yield from mirrors(kvm, gfn, level)
+    return 0
+
+
+def errno_turned(kvm: Any, gfn: int, level: int) -> Any:
+    return abs((yield from mirrors(kvm, gfn, level)))
+
+
+def whole_slot(kvm: Any, gfn: int, level: int) -> Any:
+    return kvm_tdp_mmu_mirrors_split_huge_pages(kvm, 0, kvm.slot.npages, level)
+
+
+def one_leaf_too_far(kvm: Any, gfn: int, level: int) -> Any:
+    return kvm_tdp_mmu_mirrors_split_huge_pages(kvm, gfn, gfn + 2, level)
+
+
+def from_the_frame_before(kvm: Any, gfn: int, level: int) -> Any:
+    return kvm_tdp_mmu_mirrors_split_huge_pages(kvm, gfn - 1, gfn + 1, level)
+
+
+def all_valid_roots(kvm: Any, gfn: int, level: int) -> Any:
+    return (
+        yield from kvm_tdp_mmu_try_split_huge_pages(kvm, kvm.slot, gfn, gfn + 1, level, shared=False)
+    ) or 0
+
+
+def both_calls(kvm: Any, gfn: int, level: int) -> Any:
+    yield from kvm_tdp_mmu_split_huge_pages(kvm, gfn, gfn + 1, level, shared=False)
+    return (yield from mirrors(kvm, gfn, level))
+
+
+def zap(kvm: Any, gfn: int, level: int) -> Any:
+    yield from kvm_unmap_gfn_range(kvm, KvmGfnRange(kvm.slot, gfn, gfn + 1, KVM_FILTER_PRIVATE))
+    return 0
+
+
+def to_level_2(kvm: Any, gfn: int, level: int) -> Any:
+    return kvm_tdp_mmu_mirrors_split_huge_pages(kvm, gfn, gfn + 1, level + 1)
+
+
+def fixed_page(kvm: Any, gfn: int, level: int) -> Any:
+    return kvm_tdp_mmu_mirrors_split_huge_pages(kvm, 0, 1, level)
+
+
+def locks_again(kvm: Any, gfn: int, level: int) -> Any:
+    yield Lock(False)
+    ret = yield from mirrors(kvm, gfn, level)
+    yield Unlock(False, "done")
+    return ret
+
+
+def lets_go(kvm: Any, gfn: int, level: int) -> Any:
+    ret = yield from mirrors(kvm, gfn, level)
+    yield Unlock(False, "done")
+    return ret
+
+
+def drops_twice(kvm: Any, gfn: int, level: int) -> Any:
+    yield Unlock(False, "done")
+    yield Unlock(False, "done")
+    return 0
+
+
+def for_ever(kvm: Any, gfn: int, level: int) -> Any:
+    while True:
+        yield Flush()
+
+
+def hands_out(what: Any) -> Callable[..., Any]:
+    def split(kvm: Any, gfn: int, level: int) -> Any:
+        yield what
+        return 0
+
+    return split
+
+
+def returns(what: Any) -> Callable[..., Any]:
+    def split(kvm: Any, gfn: int, level: int) -> Any:
+        yield from mirrors(kvm, gfn, level)
+        return what
+
+    return split
+
+
+STAYS = "frame 0x5: the guest accepts it for ever. The leaf is still whole."
+DIRECT = "a shared leaf lies at the same frame; the guest accepts frame 0x5: the direct tree, "
+REFUSED = "no page for the table; the guest accepts frame 0x5: it is refused, and "
+GIVES_UP = "KVM gives up with -12; with memory there again, the guest accepts it for ever."
+WRONG: dict[str, tuple[Callable[..., Any], str]] = {
+    "the wrong root": (accept_split_root_hpa, STAYS),
+    "nothing": (nothing, STAYS),
+    "the shared half": (boundary(KVM_FILTER_SHARED), STAYS),
+    "under the read lock": (boundary(KVM_FILTER_PRIVATE, True), "KVM gives up with -95."),
+    "both halves": (boundary(KVM_FILTER_SHARED | KVM_FILTER_PRIVATE), DIRECT),
+    "all valid roots": (all_valid_roots, f"{DIRECT}which has the shared half, was 1 leaf and is 8 leaves."),
+    "both calls": (both_calls, DIRECT),
+    "errno lost": (errno_lost, f"{REFUSED}split returned 0 instead of -12 (-ENOMEM). Then {GIVES_UP}"),
+    "errno turned": (errno_turned, f"{REFUSED}split returned 12 instead of "),
+    "v3 as posted": (accept_split_v3_as_posted, f"{REFUSED}split returned 1 instead of -12 (-ENOMEM). "),
+    "the whole slot": (whole_slot, "frame 0x8: the leaf that maps frame 0x0 is split too"),
+    "too far": (one_leaf_too_far, "frame 0xf: the leaf that maps frame 0x10 is split too"),
+    "too early": (from_the_frame_before, "frame 0x8: the leaf that maps frame 0x0 is split too"),
+    "a zap": (zap, "gets its page, but 7 frames of the leaf, the first of them 0x0, are not mapped any more"),
+    "too high": (to_level_2, "raised InvalidValueError: a target level lies below the root's 2; 2 does not."),
+    "always frame 0": (fixed_page, "beside another one; the guest accepts frame 0x8: the guest accepts it"),
+    "locks again": (locks_again, "it takes mmu_lock, which KVM holds already."),
+    "lets go": (lets_go, "it returned with mmu_lock dropped."),
+    "for ever": (for_ever, "it goes on and on: 20 000 events and no end."),
+    "a number handed out": (hands_out(3), "it handed out 3, which is no event of the engine."),
+    "the read lock": (hands_out(Lock(True)), "it works under the read lock"),
+    "no value": (returns(None), "the coroutine returned None; KVM wants 0 or a negative errno."),
+    "true": (returns(True), "the coroutine returned True; KVM wants"),
+    "minus five": (returns(-5), "KVM gives up with -5."),
+    "drops it twice": (drops_twice, "it drops mmu_lock, which it has dropped already."),
+    "a list with junk": (hands_out([3]), "it handed out [3], which is no event of the engine."),
+    "no coroutine": (lambda kvm, gfn, level: 0, "split returned 0; it has to return a coroutine"),
+    "void": (lambda kvm, gfn, level: None, "split returned None; it has to return a coroutine"),
+    "a list": (lambda kvm, gfn, level: [1], "split returned [1]; it has to return a coroutine"),
+    "two arguments": (lambda kvm, gfn: mirrors(kvm, gfn, 1), "it raised TypeError: "),
+    "endless": (lambda kvm, gfn, level: endless(3), "it handed out 3, which is no event"),
+    "breaking": (lambda kvm, gfn, level: breaking(Flush()), "it raised HostileError."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_split_meets_a_td_that_shows_it(name: str) -> None:
+    split, words = WRONG[name]
+    verdict = check_mend(split)
+    assert verdict.right is False
+    assert verdict.text.startswith("a TD with leaves of ")
+    assert words in verdict.text
+    assert answered_in_words(verdict)
+
+
+def test_a_split_that_knows_the_toy_only_fails_on_leaves_of_512_frames() -> None:
+    def toy(kvm: Any, gfn: int, level: int) -> Any:
+        if kvm.geometry.entries == 8:
+            return mirrors(kvm, gfn, level)
+        return nothing(kvm, gfn, level)
+
+    assert "a TD with leaves of 512 frames" in check_mend(toy).text
+
+
+def test_each_kind_of_refusal_is_tried() -> None:
+    assert [case.refused for case in MEND_CASES if case.refused] == ["page table", "S-EPT page"]
+
+    def second_is_lost(kvm: Any, gfn: int, level: int) -> Any:
+        ret = yield from mirrors(kvm, gfn, level)
+        refusals.extend([ret] * (ret != 0))
+        return 0 if len(refusals) == 2 else ret
+
+    refusals: list[int] = []
+    assert "no page for the S-EPT; " in check_mend(second_is_lost).text
+
+
+def test_a_split_that_breaks_the_vm_is_answered_all_the_same() -> None:
+    def vandal(kvm: Any, gfn: int, level: int) -> Any:
+        kvm.direct_root = kvm.mirror_root = None
+        return nothing(kvm, gfn, level)
+
+    assert answered_in_words(check_mend(vandal))
+    assert check_mend(mirrors).right is True, "each check has TDs of its own"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +15,8 @@ from tdpkit.lab.cost import price_plain_split, visits_again, visits_in_new_table
 from tdpkit.lab.layouts import LAYOUTS, layout_of
 from tdpkit.lab.split_call import SplitCall
 from tests.oracles import brute
+from tests.oracles.vectors import cases_of
 
-VECTORS = Path(__file__).parents[1] / "vectors"
 TOYS = [Geometry(1, 1, 1), Geometry(2, 1, 1), Geometry(1, 3, 2), Geometry(1, 4, 3), Geometry(2, 2, 2)]
 TOYS += [Geometry(2, 3, 3), Geometry(3, 2, 1)]
 
@@ -117,10 +115,9 @@ def walk_of(case: dict[str, Any], runs: list[list[int]]) -> int:
 @pytest.mark.parametrize("kind", ["split_all", "split_cross"])
 def test_the_kernels_visits_are_a_walk_of_the_final_tree_and_what_is_visited_again(kind):
     """Findings 1, on every recorded case without interference."""
-    lines = (VECTORS / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(lines) > 200
+    assert len(cases_of(kind)) > 200
     again = 0
-    for case in map(json.loads, lines):
+    for case in cases_of(kind):
         geometry = {4: X86_4LEVEL, 5: X86_5LEVEL}[case["root_level"]]
         levels = [level for _, level, count in case["splits"] for _ in range(count)]
         assert case["iterations"] == walk_of(case, case["final"]) + visits_again(geometry, levels), case["id"]

@@ -592,6 +592,37 @@ def test_what_a_td_shares_is_left_alone():
     assert translate(guest.kvm.direct_root, 3) is not None
 
 
+SIZES_AND_LEAVES = {
+    "eight": ("32K", "1 x 32K at 0"),
+    "toy": ("128K", "2 x 32K at 0, 8 x 4K at 64K, 1 x 32K at 96K"),
+    "steps": ("256K", "2 x 16K at 0, 2 x 4K at 32K, 1 x 4K at 44K, 2 x 64K at 64K"),
+    "large": ("256K", "4 x 64K at 0"),
+    "one-1G": ("3G", "1 x 1G at 1G"),
+    "two-1G": ("4G", "2 x 1G at 1G"),
+    "mixed": (
+        "4G",
+        "1024 x 4K at 0, 254 x 2M at 4M, 1 x 1G at 1G, 192 x 2M at 2G, 512 x 4K at 2G+512M, 1 x 1G at 3G",
+    ),
+    "4G-4K": ("4G", "1048576 x 4K at 0"),
+    "16T": ("16T", "8388608 x 2M at 0"),
+    "16T-1G": ("16T", "16384 x 1G at 0"),
+    "16T-empty": ("16T", ""),
+}
+
+
+def test_the_named_layouts_are_these():
+    """By hand: menus, notebooks and expectations elsewhere say in words what they hold."""
+    told = {
+        name: ", ".join(
+            f"{run.count} x {layout.geometry.level(run.level).label} at {format_gfn(run.gfn)}"
+            for run in layout.leaves
+        )
+        for name, layout in LAYOUTS.items()
+    }
+    sizes = {name: format_gfn(layout.frames) for name, layout in LAYOUTS.items()}
+    assert {name: (sizes[name], told[name]) for name in LAYOUTS} == SIZES_AND_LEAVES
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_named_layout_maps_each_frame_it_backs_and_no_other(presets, name):
     guest = presets.get((name, "plain")) or Guest(name, "plain")

@@ -1,7 +1,5 @@
 """Strategies on the engine: the thread's numbers, the kernel's recorded trees, long calls against short."""
 
-import json
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -27,10 +25,10 @@ from tdpkit.lab.strategies import CONTENDERS, STRATEGIES, Call, edge_blocks, pla
 from tdpkit.lab.worlds import CountingWorld, Faults, FaultWorld, JournalWorld
 from tests.lab.test_search import EXACT, by_model
 from tests.oracles import brute
+from tests.oracles.vectors import cases_of
 
 from .test_shapes import as_brute
 
-VECTORS = Path(__file__).parents[1] / "vectors"
 HOLE = GfnRange.parse("2T+4K", "14T+4K")
 SMALL, FOUR = Geometry(1, 3, 3), Geometry(2, 3, 3)
 
@@ -222,9 +220,7 @@ def test_every_strategy_says_where_it_comes_from():
 
 
 def recorded():
-    lines = (VECTORS / "split_cross.jsonl").read_text(encoding="utf-8").splitlines()
-    cases = map(json.loads, lines)
-    return [case for case in cases if case["target_level"] == 1 and case["ret"] == 0]
+    return [case for case in cases_of("split_cross") if case["target_level"] == 1 and case["ret"] == 0]
 
 
 def test_every_exact_strategy_leaves_the_trees_that_the_kernel_left():

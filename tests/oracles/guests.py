@@ -30,7 +30,8 @@ PRIVATE = 1 << 3  # KVM_MEMORY_ATTRIBUTE_PRIVATE, kernel-facts 9.7
 class Watch(World):
     """Answers as `inner` does. Asks of each store whether the table it links is filled (1) and only a huge
     leaf is split (3), of each walk that it restarts at the root with its goal and gets on (6), and whenever
-    mmu_lock is let go whether mirror and S-EPT agree (7).
+    mmu_lock is let go whether mirror and S-EPT agree (7). Keeps account of flushes: one is owed from a zap
+    on until it comes.
     """
 
     def __init__(self, guest: "Guest", inner: World) -> None:
@@ -50,12 +51,17 @@ class Watch(World):
         """Nobody looks at the trees when the lock is let go: a large guest is being laid out."""
         self.visits = 0
         self.left = 200_000
+        self.owed = False
+        """A leaf was zapped and not flushed since."""
+        self.needless = 0
+        """Flushes in this call when none was owed."""
         self._walk: object = None
         self._goal = -1
         self._restarts = False
 
     def begin(self) -> None:
         self.said.clear()
+        self.owed, self.needless = False, 0
         self._walk = None
 
     def of(self, kind: type[Event]) -> list:
@@ -79,6 +85,10 @@ class Watch(World):
         self.each(event)
         if kind is SetSpte:
             self._store(event)
+            self.owed |= event.new_spte == brute.HOLE and event.old_spte != brute.FROZEN
+        elif kind is Flush:
+            self.needless += not self.owed
+            self.owed = False
         elif kind is Unlock and self.guest.tdx and not self.quiet:
             invariants.mirror_and_sept_agree(self.guest)
         answer = self.inner.answer(event)

@@ -5,7 +5,6 @@ from typing import Any
 
 from tdpkit.engine import events
 from tdpkit.engine.events import (
-    EBUSY,
     AllocTable,
     Coroutine,
     Event,
@@ -86,9 +85,9 @@ class Interfering(Finite):
 
 
 class Stubborn(Finite):
-    """The TDX side fails the first `times` times."""
+    """The TDX side fails the first `times` times, by default with -EBUSY."""
 
-    def __init__(self, times: int, errno: int = -EBUSY) -> None:
+    def __init__(self, times: int, errno: int = -16) -> None:
         super().__init__()
         self.left = times
         self.errno = errno

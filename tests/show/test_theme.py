@@ -8,7 +8,7 @@ import pytest
 from tdpkit.lab.guest import ACTIONS, VM_KINDS, Guest
 from tdpkit.show.boundary.picture import boundary_svg
 from tdpkit.show.boundary.state import boundary_state
-from tdpkit.show.drawing import HATCHED, Drawing
+from tdpkit.show.drawing import HATCHED, Drawing, Key
 from tdpkit.show.theme import DARK, LIGHT, LIVE, LIVE_STYLE, contrast
 
 THEMES = [pytest.param(LIGHT, id="light"), pytest.param(DARK, id="dark")]
@@ -172,6 +172,28 @@ def test_words_on_another_ground_than_paper_can_be_read(palette, text, ground):
 @pytest.mark.parametrize("mark", ["ink", "muted", "crossing-mark", "split-mark", "bad", "range"])
 def test_the_marks_of_the_rail_stand_out_from_the_paper(palette, mark):
     assert contrast(palette[mark], palette["paper"]) >= 3
+
+
+# ---- what pictures have in common ----------------------------------------------------------------------
+
+
+def test_a_legend_that_is_too_long_goes_on_below_with_room_between_its_lines():
+    drawing = Drawing(1000, 100, LIGHT, "x")
+    keys = [Key(lambda x, y: drawing.rect(x, y - 11, 16, 14, "none"), 16, "a name of some length")] * 8
+    assert drawing.keys(30, keys) == 52
+    names = re.findall(r'<text x="(\d+)" y="(\d+)"', drawing.svg("title", "description"))
+    swatches = re.findall(r'<rect x="(\d+)" y="(\d+)"', drawing.svg("title", "description"))
+    assert {y for _, y in names} == {"30", "52"}
+    assert [(int(x) - 22, int(y) - 11) for x, y in names] == [(int(x), int(y)) for x, y in swatches]
+
+
+def test_ids_follow_from_size_title_and_description_too():
+    def ids(width=10, height=10, title="title", description="description"):
+        return re.findall(r'<title id="([^"]*)"', Drawing(width, height, LIGHT).svg(title, description))[0]
+
+    different = {ids(), ids(width=11), ids(height=11), ids(title="other"), ids(description="other")}
+    assert len(different) == 5
+    assert ids() == ids()
 
 
 # ---- in a page -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from tdpkit.engine.events import EFAULT, EIO, ENOMEM
 from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
 from tdpkit.engine.splits import accept_split_root_hpa
 from tdpkit.tdx.abi import Access, EptViolation
-from tdpkit.tdx.guest import TRIES, td_accept, td_access
+from tdpkit.tdx.guest import td_accept, td_access
 from tests.oracles import brute
 from tests.oracles.tds import ACCEPTED, INVALID, PENDING, PRESENT, TOY, state_of, status
 from tests.oracles.whole_td import PRIVATE_PFN, WholeTd, check_pages
@@ -86,16 +86,16 @@ def test_a_dead_vm_runs_no_vcpu():
     assert td.module.vcpus_inside == frozenset()
 
 
-@pytest.mark.parametrize("tries", [1, 3, TRIES])
-def test_a_guest_that_gets_nowhere_is_given_up_after_so_many_tries(tries):
+@pytest.mark.parametrize(("how", "tries"), [({"tries": 1}, 1), ({"tries": 3}, 3), ({}, 8)])
+def test_a_guest_that_gets_nowhere_is_given_up_after_so_many_tries(how, tries):
     td = WholeTd(TOY, vcpus=2)
     td.touch(4)
     td.forget()
-    assert td.accept(5, 1, split=accept_split_root_hpa, tries=tries) is None
+    assert td.accept(5, 1, split=accept_split_root_hpa, **how) is None
     assert exits(td) == tries
     td.module.hold_sept_lock(1)
     td.forget()
-    got = td.run(td_access(td.tdx, 0, 17, tries=tries))
+    got = td.run(td_access(td.tdx, 0, 17, **how))
     assert got == Access("violation", None, EptViolation(17, "access"))
     assert exits(td) == tries
     assert td.module.vcpus_inside == {0, 1}

@@ -15,7 +15,7 @@ from tdpkit.engine.events import EINVAL, EIO, ENOMEM, EOPNOTSUPP, External, Lock
 from tdpkit.engine.gfn import Geometry, InvalidValueError
 from tdpkit.engine.kvm import KVM_VALID_ROOTS, KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
 from tdpkit.engine.mmu import kvm_split_cross_boundary_leafs
-from tdpkit.engine.page_fault import RetPf, kvm_tdp_mmu_page_fault
+from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.roots import (
     kvm_mmu_unload,
     kvm_tdp_mmu_invalidate_roots,
@@ -54,6 +54,8 @@ from tests.oracles.whole_td import (
     rows,
 )
 from tests.oracles.worlds import run
+
+RETRY, FIXED = 1, 5
 
 
 def a_split(td: WholeTd, gfn: int = 0):
@@ -302,7 +304,7 @@ def test_under_the_write_lock_a_call_that_fails_is_a_kvm_bug_with_the_mirror_cha
 
 @pytest.mark.parametrize("dynamic_pamt", [False, True])
 @pytest.mark.parametrize(("name", "frozen"), [("mem_sept_add", 0), ("mem_page_aug", 1)])
-@pytest.mark.parametrize(("answer", "result"), [(BUSY, RetPf.RET_PF_RETRY), (METADATA, -EIO)])
+@pytest.mark.parametrize(("answer", "result"), [(BUSY, RETRY), (METADATA, -EIO)])
 def test_under_the_read_lock_the_entry_is_put_back_and_only_busy_is_tried_again(
     name, frozen, answer, result, dynamic_pamt
 ):
@@ -314,7 +316,7 @@ def test_under_the_read_lock_the_entry_is_put_back_and_only_busy_is_tried_again(
     td.module.script = {name: [answer]}
     td.tdx.topup_pamt_cache(6)
     errno = td.run(kvm_tdp_mmu_page_fault(td.kvm, gfn, is_private=True))
-    assert errno == RetPf.RET_PF_RETRY
+    assert errno == RETRY
     assert (td.leaves, td.mirror) == (before, tree)
     assert [line.split(" = ")[1] for line in td.calls if "PAMT" not in line] == [answer]
     stores = [event for event in td.world.events if type(event) is SetSpte]
@@ -550,7 +552,7 @@ def lived_in(dynamic_pamt: bool) -> WholeTd:
     td.touch(20)
     assert td.run(kvm_vm_set_mem_attributes(td.kvm, 2, 6, 0)) == 0
     for gfn in (2, 5):
-        assert td.run(kvm_tdp_mmu_page_fault(td.kvm, gfn, is_private=False)) == RetPf.RET_PF_FIXED
+        assert td.run(kvm_tdp_mmu_page_fault(td.kvm, gfn, is_private=False)) == FIXED
     assert leaves(td.kvm.direct_root).keys() == {(32 + 2, 1), (32 + 5, 1)}
     assert Counter(level for _, level in td.leaves) == {1: 5, 2: 2}
     assert all(td.kvm.page_caches.values())

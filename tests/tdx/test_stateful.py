@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tdpkit.engine import mmu, splits
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
-from tdpkit.engine.events import External, Flush
+from tdpkit.engine.events import External
 from tdpkit.engine.gfn import PAGE_SHIFT, Geometry
 from tdpkit.engine.guest_memfd import kvm_gmem_error_folio, kvm_gmem_fallocate
 from tdpkit.engine.kvm import KvmGfnRange
@@ -123,8 +123,9 @@ class Machine(RuleBasedStateMachine):
         return result, self.guest.refused > before
 
     def done(self) -> None:
-        """The end of each rule."""
+        """The end of each rule. Nobody flushes where nothing was zapped since the last flush."""
         type(self).steps += 1
+        assert not self.guest.watch.needless
         self.guest.watch.meddler = None
         self.guest.refuse(-1)
 
@@ -496,6 +497,7 @@ class Td(Machine):
             assert ret == 0
             gone = self.sharing(direct, span & set(self.in_slots))
             assert not invariants.frames(self.guest.direct).keys() & gone
+            assert not self.guest.watch.owed
             self.private |= span
             return self.agree(mirror_was=mirror)
         parts = [span & set(range(s.base_gfn, s.base_gfn + s.npages)) for s in self.guest.slots]
@@ -507,6 +509,7 @@ class Td(Machine):
             self.only_the_edges_were_split(mirror, split, parts)
             self.lose(self.sharing(mirror, set().union(*parts)) if split == "none" else span)
             assert not invariants.frames(self.guest.mirror).keys() & span
+        assert not self.guest.watch.owed
         if ret == 0:
             self.private -= span
         return self.agree(direct_was=direct)
@@ -525,6 +528,7 @@ class Td(Machine):
         assert ways, "a slot is zapped to its edges or not at all"
         if as_posted:
             self.guest.stale |= set().union(*ways)
+            self.guest.watch.needless = 0  # 1 is taken for "flush", whatever was zapped
         return self.lose(self.accepted - now)
 
     @rule(seed=SEEDS)
@@ -566,6 +570,7 @@ class Td(Machine):
             blocks = [set(range(at, at + size)) for at in range(0, self.gmem.npages, size)]
             self.split_pages -= set().union(*(block for block in blocks if block <= pages))
             assert not invariants.frames(self.guest.mirror).keys() & frames
+        assert not self.guest.watch.owed
         return self.agree(direct_was=direct)
 
     @rule(seed=SEEDS)
@@ -660,8 +665,8 @@ class Td(Machine):
             assert invariants.frames(now) == left
             assert now.rows == was.rows
             hit = hit or len(left) < len(invariants.frames(was))
-        # What was zapped before the walk let go of the lock was flushed then.
-        assert flush == hit or (hit and self.guest.watch.of(Flush))
+        assert flush == self.guest.watch.owed, "what was zapped before the lock was let go was flushed then"
+        assert hit == bool(flush or self.guest.flushes())
         self.lose(self.sharing(mirror, span) if attr_filter & 2 else set())
         self.agree(None if attr_filter & 2 else mirror, None if attr_filter & 1 else direct)
 
@@ -801,7 +806,8 @@ class Plain(Machine):
             gfn_range = self.gfn_range(start, end, attr_filter)
             flush, _ = self.run(mmu.kvm_unmap_gfn_range(self.kvm, gfn_range), held="write")
         gone = self.sharing(was, set(range(start, end)))
-        assert flush == bool(gone & self.mapped) or self.guest.flushes()
+        assert flush == self.guest.watch.owed
+        assert bool(gone & self.mapped) == bool(flush or self.guest.flushes())
         self.mapped -= gone
         self.agree()
 

@@ -1,60 +1,264 @@
-"""How a story is told: a step for each thing, and one step for work that goes page after page as before."""
+"""From what happened to what is told: :func:`fold` makes steps of facts.
+
+Each thing becomes a step, told in words, with a view of how all stood after it; work that goes page after
+page as before becomes one step. The function is pure: it looks at the facts and at nothing else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from operator import or_
+from typing import NamedTuple
 
-from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K
+from tdpkit.engine.events import Event, External, Flush, Lock, SetSpte, Trace, Unlock
+from tdpkit.engine.gfn import Geometry, GfnRange
+from tdpkit.engine.spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte
+from tdpkit.tdx.abi import TDX_SUCCESS, Call
 
-from ..words import count_of
-from .view import View, Watch
-from .words import GUEST, KVM, Names, Said
+from . import words
+from .record import Act, Deed, Fact, Standing, Work, Write, level_and_state
+from .words import AGAIN, GUESTS_DEEDS, IN_HAND, JOINED, Names, Said
 
-_SINGLE = 3
-"""On the toy so many pages in a row that go as the one before have a step each; more are folded."""
-AGAIN = "again"
-"""Begins the title of a step that tells of work as before."""
-IN_HAND = "pages in hand"
-"""A vCPU has some left from the fault before, or has not: no difference worth another telling."""
+# ---- how things stand ------------------------------------------------------------------------------------
 
 
-class Step(NamedTuple):
+class MappedRun(NamedTuple):
+    """`pages` frames from `gfn` on, under leaves of one level and state (of STATES) side by side."""
+
+    gfn: int
+    pages: int
+    level: int
+    state: str
+
+    @property
+    def end(self) -> int:
+        """The first frame behind it."""
+        return self.gfn + self.pages
+
+
+class Finding(NamedTuple):
+    """Frames [gfn, end) in which the guest finds one thing, in the half that the attributes name.
+
+    kind: "own" (its bytes), "zeros" (accepted anew), "lost" (its bytes are gone, though it never gave the
+    frame away; `state` says how far it has it back), "pending", "shared" (userspace's bytes), "none".
+    """
+
+    gfn: int
+    end: int
+    kind: str
+    state: str
+
+
+class LifeView(NamedTuple):
+    """How things stood after one step."""
+
+    private: tuple[tuple[int, int], ...]
+    """The private frames, as the attributes have them: ranges [start, end)."""
+    direct: tuple[MappedRun, ...]
+    mirror: tuple[MappedRun, ...]
+    sept: tuple[MappedRun, ...]
+    finds: tuple[Finding, ...]
+    bytes: tuple[str, ...]
+    """Of a small TD: what the guest reads in each frame, in hex; ``··`` where it must ACCEPT first, ``--``
+    where nothing is mapped."""
+    td_epoch: int
+    entered: tuple[tuple[int, int | None], ...]
+    """vCPU and the epoch it entered in, None if it is outside."""
+    lock: str
+    """mmu_lock: "write", "read", or "" if it is not held by the one this story follows."""
+    invalidating: tuple[int, int] | None
+    """The range on which faults are retried."""
+    seamcalls: int
+    tables: int
+    """Page-table pages under the mirror root, and the direct root, without the roots."""
+    sept_pages: int
+    """Pages that the TDX module was given for the S-EPT."""
+    lost: int
+    """Frames outside the range whose bytes are gone."""
+    saved: int
+    """Frames outside the range in leaves that were split."""
+
+
+class LifeStep(NamedTuple):
     """One step, and how things stood after it."""
 
     act: str
     said: Said
     focus: tuple[int, int] | None
     """The frames of the entry that changes, or that it is about."""
-    view: View
+    view: LifeView
     calls: int
     """Length of the module's log."""
     pages: int = 1
     """Pieces of work that this step stands for."""
 
 
-class Kind(NamedTuple):
-    """A kind of work that comes page after page: who does it, the kernel's function, what is done to each,
-    and the part of the picture that changes.
+_ALIKE = re.compile(rb"(.)\1*", re.DOTALL)
+_MOVES_BYTES = ("TDH.MEM.PAGE.REMOVE", "TDG.MEM.PAGE.ACCEPT", "TDH.MEM.PAGE.DEMOTE")
+
+
+class _Scene:
+    """The TD, as far as the facts have led: each tree, and what is known of the guest's bytes, by the frame.
+
+    span: the range that is converted, or punched out; whatever goes outside it is lost.
     """
 
-    actor: str
-    function: str
-    how: str
-    part: str
+    def __init__(self, geometry: Geometry, frames: int, span: GfnRange, standing: Standing) -> None:
+        self.geometry = geometry
+        self.span = span
+        self.frames = frames
+        self.standing = standing
+        self.vcpus = sorted(standing.entered)
+        self.held = {tree: bytearray(frames) for tree in ("direct", "mirror", "sept")}
+        self.own, self.lost = bytearray(frames), bytearray(frames)
+        """1 for each frame that holds the guest's bytes, and whose bytes are gone."""
+        self.lock = ""
+        self.tables = dict.fromkeys(self.held, 0)
+        """So many page-table pages under the root of a tree."""
+        self.calls = self.seamcalls = self.saved = 0
+        self._runs: dict[str, tuple[MappedRun, ...]] = {}
+        self._found: tuple[tuple[Finding, ...], tuple[str, ...]] | None = None
+
+    def stand(self, standing: Standing) -> None:
+        """How things stand from now on."""
+        if standing.private != self.standing.private:
+            self._found = None
+        self.standing = standing
+
+    def put(self, write: Write) -> None:
+        """A write takes effect."""
+        if write.place not in self.held:
+            self.held[write.place] = bytearray(self.frames)
+        self.held[write.place][write.start : write.start + len(write.content)] = write.content
+        if write.tables:
+            self.tables[write.place] += write.tables
+        self._runs.pop(write.place, None)
+        self._found = None
+
+    def owns(self, gfn: int, pages: int, yes: bool) -> None:
+        """From now on these frames hold the guest's bytes, or do not."""
+        self.own[gfn : gfn + pages] = bytes([yes]) * pages
+        self._found = None
+
+    def count(self, call: Call, pages: int) -> int:
+        """A call of the module was made; frames outside the range that are lost with it."""
+        self.calls += 1
+        self.seamcalls += call.name.startswith("TDH.")
+        if call.gfn is None or call.status != TDX_SUCCESS or call.name not in _MOVES_BYTES:
+            return 0
+        outside = [slice(part.start, part.end) for part in self.span.outside(call.gfn, pages)]
+        own = sum(self.own[part].count(1) for part in outside)
+        if call.name == "TDH.MEM.PAGE.DEMOTE":
+            # What lies outside the range will not go with it.
+            self.saved += own if self.span.overlap(call.gfn, pages) else 0
+            return 0
+        lost = own if call.name == "TDH.MEM.PAGE.REMOVE" else 0
+        for part in outside if lost else ():
+            self.lost[part] = bytes(map(or_, self.lost[part], self.own[part]))
+        self.owns(call.gfn, pages, False)
+        return lost
+
+    def is_private(self, gfn: int) -> bool:
+        """The attributes say so."""
+        return bool(bisect_right(self.standing.private, gfn) % 2)
+
+    def state(self, gfn: int) -> str:
+        """Of the S-EPT's leaf over a frame."""
+        return level_and_state(self.held["sept"][gfn])[1]
+
+    # ---- looking ---------------------------------------------------------------------------------------
+
+    def view(self) -> LifeView:
+        """All of it, as it is now."""
+        now = self.standing
+        if self._found is None:
+            self._found = self._finds(), self._bytes() if "bytes" in self.held else ()
+        return LifeView(
+            private=tuple(zip(now.private[::2], now.private[1::2], strict=True)),
+            direct=self.runs("direct"),
+            mirror=self.runs("mirror"),
+            sept=self.runs("sept"),
+            finds=self._found[0],
+            bytes=self._found[1],
+            td_epoch=now.td_epoch,
+            entered=tuple((vcpu, now.entered.get(vcpu)) for vcpu in self.vcpus),
+            lock=self.lock,
+            invalidating=now.invalidating,
+            seamcalls=self.seamcalls,
+            tables=self.tables["direct"] + self.tables["mirror"],
+            sept_pages=self.tables["sept"],
+            lost=self.lost.count(1),
+            saved=self.saved,
+        )
+
+    def runs(self, tree: str) -> tuple[MappedRun, ...]:
+        """The leaves of a tree."""
+        if tree not in self._runs:
+            self._runs[tree] = tuple(self._read(self.held[tree]))
+        return self._runs[tree]
+
+    def _read(self, frames: bytearray) -> Iterator[MappedRun]:
+        for alike in _ALIKE.finditer(frames):
+            level, state = level_and_state(alike[0][0])
+            if level:
+                leaf = self.geometry.pages(level)  # the last one may reach beyond the TD
+                yield MappedRun(alike.start(), -(-len(alike[0]) // leaf) * leaf, level, state)
+
+    def _finds(self) -> tuple[Finding, ...]:
+        edges = {0, self.frames, *self.standing.private}
+        for frames in (self.held["sept"], self.held["direct"], self.own, self.lost):
+            edges.update(alike.start() for alike in _ALIKE.finditer(frames))
+        finds: list[Finding] = []
+        for gfn, end in pairwise(sorted(edges)):
+            kind, state = self._kind(gfn), self.state(gfn)
+            if finds and finds[-1][2:] == (kind, state):
+                finds[-1] = finds[-1]._replace(end=end)
+            else:
+                finds.append(Finding(gfn, end, kind, state))
+        return tuple(finds)
+
+    def _kind(self, gfn: int) -> str:
+        """Of the finding in a frame."""
+        if not self.is_private(gfn):
+            return "shared" if self.held["direct"][gfn] else "none"
+        if self.lost[gfn]:
+            return "lost"
+        mapped = {"PRESENT": "own" if self.own[gfn] else "zeros", "PENDING": "pending"}
+        return mapped.get(self.state(gfn), "none")
+
+    def _bytes(self) -> tuple[str, ...]:
+        told = []
+        for gfn in range(self.frames):
+            tree, memory = ("sept", "bytes") if self.is_private(gfn) else ("direct", "shared bytes")
+            state = level_and_state(self.held[tree][gfn])[1]
+            byte = f"{self.held[memory][gfn]:02x}"
+            told.append({"PRESENT": byte, "PENDING": "··"}.get(state, "--"))
+        return tuple(told)
 
 
-KINDS = {
-    "zap": Kind(KVM, "tdp_mmu_zap_leafs", "zapped in the mirror, BLOCK, TRACK, kick, REMOVE, WBINVD", "sept"),
-    "zap shared": Kind(KVM, "tdp_mmu_zap_leafs", "zapped in the direct tree", "direct"),
-    "accept": Kind(GUEST, "", "touched, PENDING, accepted", "sept"),
-    "read": Kind(GUEST, "", "the guest reads it", "finds"),
-    "read shared": Kind(GUEST, "", "the guest reads userspace’s bytes", "finds"),
-}
+# ---- steps -----------------------------------------------------------------------------------------------
+
+_SINGLE = 3
+"""On the toy so many pages in a row that go as the one before have a step each; more are folded."""
 
 
-class _Run(NamedTuple):
+def fold(facts: Sequence[Fact], names: Names, span: GfnRange, frames: int) -> list[LifeStep]:
+    """The steps of the story that `facts` make, of a TD of `frames` frames.
+
+    span: what is converted, or punched out. Where pages are many (not the toy, say `names`), known work is
+    not told at all but for one step at its end.
+    """
+    telling = _Telling(_Scene(names.geometry, frames, span, facts[0].standing), names)
+    for fact in facts:
+        telling.hear(fact)
+    telling.close()
+    return telling.steps
+
+
+class _Pieces(NamedTuple):
     """Pieces of work in a row, from frame `start` to `end`, that are not told one by one."""
 
     key: tuple[object, ...]
@@ -63,110 +267,229 @@ class _Run(NamedTuple):
     pages: int
 
 
-class Teller:
-    """Keeps the steps. Where pages are many (not the toy), known work is not even looked at: one view of it,
-    at its end.
-    """
+class _Telling:
+    """The steps of a story that is being folded."""
 
-    def __init__(self, watch: Watch, names: Names) -> None:
-        self.watch, self.names = watch, names
-        self.steps: list[Step] = []
-        self.act = ""
+    def __init__(self, scene: _Scene, names: Names) -> None:
+        self.scene, self.names = scene, names
+        self.steps: list[LifeStep] = []
+        self._act = ""
+        self._known = scene.standing
+        """How things stood when something was told last."""
+        self._at = 0
+        """The frame that the guest is busy with, and what it does there."""
+        self._work = ""
+        self._hook = self._tree = ""
+        """Of the last hook of the TDX side, and the tree of the last store."""
+        self._locker = words.ACCEPT_LEVEL
+        """The kernel's function that takes mmu_lock for write."""
+        self._splitting = False
+        """mmu_lock was let go for a page that a split needs."""
+        self._kicked = False
+        """vCPUs that enter were kicked out; else they had an EPT violation."""
+        self._accepting = False
+        """The last call was an ACCEPT that ended in an exit."""
+        self._zapping = False
+
         self._single = _SINGLE if names.toy else 0
-        self._unit: tuple[int, _Run] | None = None
+        self._piece: tuple[int, _Pieces] | None = None
+        """The piece of work that is being told, and the first of its steps."""
         self._told: dict[tuple[object, ...], set[tuple[str, ...]]] = {}
-        self._run: _Run | None = None
+        self._run: _Pieces | None = None
+        """Pieces that are not even told, since they go as before."""
 
-    @property
-    def silent(self) -> bool:
-        """What happens now is not told: it goes as before."""
-        return self._run is not None
+    def say(self, said: Said, focus: tuple[int, int] | None = None) -> None:
+        """A step, unless it is among those that are not told; some go on with what the last one told of."""
+        if self._run:
+            return
+        if said.title in JOINED and self.steps and self.steps[-1].said.title == said.title:
+            focus = self.steps.pop().focus
+        self._known = self.scene.standing
+        self.steps.append(LifeStep(self._act, said, focus, self.scene.view(), self.scene.calls))
 
-    def say(self, said: Said, focus: tuple[int, int] | None = None, **view: Any) -> None:
-        """A step, unless it is among those that are not told. view: what to show otherwise than it is now."""
-        if not self.silent:
-            shown = self.watch.view()._replace(**view)
-            self.steps.append(Step(self.act, said, focus, shown, len(self.watch.td.module.log)))
+    # ---- facts, one after the other --------------------------------------------------------------------
 
-    def amend(self, said: Said) -> None:
-        """What the last step told of goes on: one step for both."""
-        if not self.silent:
-            last = self.steps.pop()
-            self.say(said, last.focus)
+    def hear(self, fact: Fact) -> None:
+        """What comes next."""
+        what = fact.what
+        if isinstance(what, Call):
+            self._called(what, fact)
+        elif isinstance(what, Act | Work):
+            self._begins(what, fact)
+        elif isinstance(what, Deed):
+            if what.what not in GUESTS_DEEDS:
+                self.close()
+            self._stand(fact)
+            self._put(fact)
+            self._done(what)
+        elif isinstance(what, SetSpte):
+            self._stand(fact)
+            self._stores(what, fact.writes)
+            self._put(fact)
+        else:
+            if self._zapping and isinstance(what, Flush | Unlock | Lock):
+                self._zapping = False
+                self.close()
+            self._stand(fact)
+            self._heard(what, fact)
 
-    @contextmanager
-    def unit(self, key: tuple[object, ...], start: int, end: int) -> Iterator[None]:
-        """What happens inside is one piece of work, on frames [start, end)."""
-        self.begin(key, start, end)
-        yield
-        if self._unit:
-            self._end_unit()
+    def _stand(self, fact: Fact) -> None:
+        """Steps for what changed without an event since something was told last."""
+        was, now = self._known, fact.standing
+        self.scene.stand(now)
+        if self._run or now is was:
+            return
+        span = self.scene.span
+        if now.entered.keys() != was.entered.keys():
+            shared = self._work == "read shared"
+            said = words.violation_said(self.names, self._at, shared=shared, accepting=self._accepting)
+            self.say(said, (self._at, self._at + 1))
+        if now.private != was.private:
+            private = self.scene.is_private(span.start)
+            self.say(words.attributes_said(self.names, span, private), (span.start, span.end))
+        if now.flags != was.flags:
+            # The flags come before the end of the invalidation, in the same breath.
+            self.scene.stand(now._replace(invalidating=was.invalidating))
+            self.say(words.flags_said(self.names, was.flags, now.flags))
+            self.scene.stand(now)
+        if now.invalidating != was.invalidating:
+            self.say(words.invalidation_said(begins=now.invalidating is not None))
 
-    def begin(self, key: tuple[object, ...], start: int, end: int) -> None:
-        """A piece of work begins. key: its kind (of KINDS), then what else makes pieces of work alike."""
-        full = (self.act, *key)
+    def _put(self, fact: Fact) -> None:
+        for write in fact.writes:
+            self.scene.put(write)
+
+    def _begins(self, what: Act | Work, fact: Fact) -> None:
+        if isinstance(what, Act):
+            self.close()
+            self._act = what.title
+        else:
+            self._at, self._work = what.start, what.what
+            like = (self.scene.own[what.start],) if what.what == "read" else what.like
+            self._begin((what.what, *like), what.start, what.end)
+        self.scene.stand(fact.standing)
+        self._put(fact)
+
+    def _called(self, call: Call, fact: Fact) -> None:
+        """A line of the module's log. Calls come in the midst of KVM's work: no vCPU that left is told of."""
+        scene, pages = self.scene, self.names.geometry.pages(call.level) if call.level else 0
+        scene.stand(fact.standing)
+        self._put(fact)
+        lost = scene.count(call, pages)
+        if not self._run:
+            said = words.call_said(
+                call,
+                self.names,
+                hook=self._hook,
+                state="" if call.gfn is None else scene.state(call.gfn),
+                epoch=fact.standing.td_epoch,
+                pages=pages,
+                lost=lost,
+                kicked=self._kicked,
+            )
+            before = self.steps[-1].focus if self.steps else None
+            self.say(said, before if call.gfn is None else (call.gfn, call.gfn + pages))
+        self._kicked = call.name == "TDH.MEM.TRACK" or (self._kicked and call.name == "TDH.VP.ENTER")
+        self._accepting = call.name.startswith("TDG.") and call.status is None
+
+    def _done(self, deed: Deed) -> None:
+        """A deed of the guest, or of userspace, or what came of it."""
+        scene, span = self.scene, self.scene.span
+        own = bool(scene.own[deed.start])
+        if deed.what == "write":
+            scene.owns(deed.start, deed.end - deed.start, True)
+        mapped = any(scene.held["sept"][span.start : span.end])
+        said = words.deed_said(deed, self.names, own=own, mapped=mapped)
+        if deed.what in GUESTS_DEEDS:
+            self.say(said, (deed.start, deed.end))
+        else:
+            self._locker = words.LOCKERS.get(deed.what, words.ACCEPT_LEVEL)
+            self.say(said)
+
+    def _stores(self, event: SetSpte, writes: tuple[Write, ...]) -> None:
+        """An entry is about to be written; a leaf that goes begins a piece of work."""
+        self._tree = writes[0].place
+        gone = not is_shadow_present_pte(event.new_spte) and event.new_spte != FROZEN_SPTE
+        if gone and is_shadow_present_pte(event.old_spte) and is_last_spte(event.old_spte, event.level):
+            kind = "zap" if self._tree == "mirror" else "zap shared"
+            self._begin((kind, event.level), event.gfn, event.gfn + self.names.geometry.pages(event.level))
+            self._zapping = True
+
+    def _heard(self, event: Event, fact: Fact) -> None:
+        """Another event of KVM's functions."""
+        if isinstance(event, Lock):
+            self.scene.lock = "read" if event.shared else "write"
+        elif isinstance(event, Unlock):
+            self.scene.lock = ""
+            self._splitting = event.reason == "alloc"
+        elif isinstance(event, External):
+            self._hook = event.op
+        if not self._run:
+            said = words.event_said(
+                event,
+                self.names,
+                granted=fact.answer is not None,
+                splitting=self._splitting,
+                tree=self._tree,
+                locker=self._locker,
+            )
+            if said and isinstance(event, External | Trace) and event.level:
+                self.say(said, (event.gfn, event.gfn + self.names.geometry.pages(event.level)))
+            elif said:
+                self.say(said)
+        if isinstance(event, Lock):
+            self._splitting = False
+
+    # ---- work that goes page after page ----------------------------------------------------------------
+
+    def _begin(self, key: tuple[object, ...], start: int, end: int) -> None:
+        """A piece of work begins. key: its kind (of WORK), then what else makes pieces of work alike."""
+        full = (self._act, *key)
         if self._run and self._run.key == full and self._run.end == start:
             self._run = self._run._replace(end=end, pages=self._run.pages + 1)
             return
         self.close()
-        run = _Run(full, start, end, 1)
+        piece = _Pieces(full, start, end, 1)
         if full in self._told and not self._single:
-            self._run = run
+            self._run = piece
         else:
-            self._unit = len(self.steps), run
+            self._piece = len(self.steps), piece
 
     def close(self) -> None:
         """The piece of work, or the run of pieces that are not told, is over."""
-        if self._unit:
-            self._end_unit()
+        if self._piece:
+            self._end_piece(*self._piece)
+            self._piece = None
         if self._run:
             run, self._run = self._run, None
-            self._fold(run)
+            self._tell_again(run)
 
-    def _end_unit(self) -> None:
-        assert self._unit is not None
-        (first, run), self._unit = self._unit, None
+    def _end_piece(self, first: int, piece: _Pieces) -> None:
         titles = tuple(step.said.title for step in self.steps[first:] if step.said.title != IN_HAND)
         # On the toy what was told is compared step by step, so the kind alone is enough.
-        told = self._told.setdefault(run.key[:2] if self._single else run.key, set())
+        told = self._told.setdefault(piece.key[:2] if self._single else piece.key, set())
         if self._single and any(_is_part(titles, before) for before in told):
             del self.steps[first:]
             before = self.steps[-1].focus
-            if before and before[1] == run.start and self._had_enough(run):
+            if before and before[1] == piece.start and self._had_enough(piece):
                 last = self.steps.pop()
-                run = run._replace(start=before[0], pages=last.pages + 1)
-            self._fold(run)
+                piece = piece._replace(start=before[0], pages=last.pages + 1)
+            self._tell_again(piece)
         else:
             told.add(titles)
 
-    def _had_enough(self, run: _Run) -> bool:
+    def _had_enough(self, piece: _Pieces) -> bool:
         """So many single steps of this kind came just before that this piece joins the last of them."""
-        title = _again(run)
+        title = f"{AGAIN}: {piece.key[1]}"
         before = self.steps[-self._single :]
-        return all(step.act == self.act and step.said.title == title for step in before)
+        return all(step.act == self._act and step.said.title == title for step in before)
 
-    def _fold(self, run: _Run) -> None:
-        kind, names = KINDS[str(run.key[1])], self.names
-        if run.pages == 1:
-            level = PG_LEVEL_4K if run.end - run.start == 1 else PG_LEVEL_2M
-            which = names.leaf(run.start, level)
-            sentence = f"{which[0].upper()}{which[1:]} goes the same way: {kind.how}."
-        else:
-            where = names.span(run.start, run.end)
-            sentence = f"{count_of(run.pages, 'more page')} in {where} go the same way: {kind.how}."
-        if lost := self._lost_since():
-            sentence += f" {count_of(lost, 'frame')} outside the range: lost."
-        said = Said(kind.actor, _again(run), sentence, kind.function, kind.part)
-        self.say(said, (run.start, run.end))
-        self.steps[-1] = self.steps[-1]._replace(pages=run.pages)
-
-    def _lost_since(self) -> int:
-        """Frames lost since the last step that is told."""
-        return self.watch.view().lost - (self.steps[-1].view.lost if self.steps else 0)
-
-
-def _again(run: _Run) -> str:
-    return f"{AGAIN}: {run.key[1]}"
+    def _tell_again(self, piece: _Pieces) -> None:
+        before = self.steps[-1].view.lost if self.steps else 0
+        lost = self.scene.view().lost - before
+        said = words.again_said(str(piece.key[1]), self.names, piece.start, piece.end, piece.pages, lost)
+        self.say(said, (piece.start, piece.end))
+        self.steps[-1] = self.steps[-1]._replace(pages=piece.pages)
 
 
 def _is_part(titles: tuple[str, ...], told: tuple[str, ...]) -> bool:

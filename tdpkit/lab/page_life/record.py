@@ -1,250 +1,225 @@
-"""The recorder of a page's life: what really happens, and a step for it.
+"""What happens in a page's life, written down as it happens: a list of facts, to be told afterwards.
 
-It listens in two places: to the events of KVM's functions, on their way to the world, and to the TDX
-module's log, line by line. What changes without a word (attributes, huge-page flags, an invalidation, a vCPU
-that leaves) is noticed at the next event.
+A :class:`Recorder` is the world in which a TD's calls run. It keeps a :class:`Fact` for each event of KVM's
+functions (but the visits of a walk), for each line of the TDX module's log, and for each deed of the guest
+and of userspace. A fact carries what it wrote, frame by frame, and how things stand that change without an
+event. Facts are values: whoever folds them into steps (`fold`) needs nothing of the TD they were taken from.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from itertools import groupby
+from typing import Any, NamedTuple
 
-from tdpkit.engine.events import (
-    AllocTable,
-    Coroutine,
-    Event,
-    External,
-    Flush,
-    Lock,
-    SetSpte,
-    Trace,
-    Unlock,
-    Visit,
+from tdpkit.engine.events import Coroutine, Event, External, SetSpte, Visit, run
+from tdpkit.engine.pool import ROLE_IS_MIRROR, PageTablePool
+from tdpkit.engine.spte import (
+    FROZEN_SPTE,
+    SPTE_BASE_ADDR_MASK,
+    is_last_spte,
+    is_shadow_present_pte,
+    spte_to_pfn,
 )
-from tdpkit.engine.gfn import GfnRange
-from tdpkit.engine.pool import ROLE_IS_MIRROR
-from tdpkit.engine.spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte
-from tdpkit.engine.tree import way_down
 from tdpkit.tdx.abi import TDX_SUCCESS, Call
-from tdpkit.tdx.module import sept_state
+from tdpkit.tdx.kvm_tdx import TdxWorld
+from tdpkit.tdx.module import SeptState, sept_state
 
 from ..td import Td
-from . import events
-from .fold import IN_HAND, Teller
-from .view import Watch
-from .words import Names, Said, call_said
 
-T = TypeVar("T")
+STATES = (*(state.name for state in SeptState), "FROZEN")
+"""Of a leaf; FROZEN is KVM's, while the TDX side is asked. The leaves of KVM's trees are PRESENT else."""
+_STATE_BITS = 3
+_NOT_THE_FRAME = ~SPTE_BASE_ADDR_MASK & (1 << 64) - 1
 
 
-class ToldTd(Td):
-    """A TD whose events a recorder hears before the world answers them, and after."""
+def leaf_code(level: int, state: str) -> int:
+    """One number for the leaf over a frame; 0 is for no leaf."""
+    return level << _STATE_BITS | STATES.index(state) if state != "FREE" else 0
+
+
+def level_and_state(code: int) -> tuple[int, str]:
+    """What :func:`leaf_code` put into a number."""
+    return code >> _STATE_BITS, STATES[code & (1 << _STATE_BITS) - 1]
+
+
+class Write(NamedTuple):
+    """`place` holds `content` from frame `start` on: a number for each frame.
+
+    place: a tree ("direct", "mirror", "sept") with a leaf_code; or memory with a byte, as the guest reads it
+    privately ("bytes") or with the S-bit ("shared bytes"). tables: so many page-table pages were linked.
+    """
+
+    place: str
+    start: int
+    content: bytes
+    tables: int = 0
+
+
+class Standing(NamedTuple):
+    """How things stand that change without an event."""
+
+    private: tuple[int, ...]
+    """The edges of the private ranges, as the attributes have them."""
+    flags: Mapping[tuple[int, int], int]
+    """Where no huge page may be: (level, first frame of the block) -> flags."""
+    invalidating: tuple[int, int] | None
+    """The range on which faults are retried."""
+    entered: Mapping[int, int]
+    """vCPU inside the TD -> the epoch it entered in."""
+    td_epoch: int
+
+
+class Act(NamedTuple):
+    """A new act of the story begins."""
+
+    title: str
+
+
+class Work(NamedTuple):
+    """The guest begins to work on frames [start, end); `what` is a key of WORK (`words`).
+
+    like: what else makes pieces of work alike: the state it finds, and how deep its tables reach.
+    """
+
+    what: str
+    start: int
+    end: int
+    like: tuple[object, ...] = ()
+
+
+class Deed(NamedTuple):
+    """Something that the guest or userspace does with frames [start, end), or gets from KVM.
+
+    what: known to deed_said (`words`); ret: what a call returned.
+    """
+
+    what: str
+    start: int
+    end: int
+    ret: int = 0
+
+
+class Fact(NamedTuple):
+    """One thing that happened. answer: the world's, to an event."""
+
+    what: Event | Call | Act | Work | Deed
+    standing: Standing
+    writes: tuple[Write, ...] = ()
+    answer: Any = None
+
+
+class RecordedTd(Td):
+    """A TD whose calls run in a recorder's world, once it has one."""
 
     recorder: Recorder | None = None
 
     def run(self, coroutine: Coroutine[Any]) -> Any:
         """As every TD's."""
-        return super().run(_told(coroutine, self.recorder) if self.recorder else coroutine)
-
-
-def _told(coroutine: Coroutine[T], recorder: Recorder) -> Coroutine[T]:
-    answer = None
-    try:
-        while True:
-            event = coroutine.send(answer)
-            if type(event) is Visit:
-                answer = yield event
-                continue
-            recorder.before(event)
-            answer = yield event
-            recorder.after(event, answer)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
+        return run(coroutine, self.recorder or self.world)
 
 
 class _Log(list[Call]):
     """The module's log, heard line by line."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, hear: Callable[[Call], None]) -> None:
         super().__init__()
-        self.recorder = recorder
+        self.hear = hear
 
     def append(self, call: Call) -> None:
         super().append(call)
-        self.recorder.called(call)
+        self.hear(call)
 
 
-class Recorder(Teller):
-    """Makes the steps of one story on `td`."""
+class Recorder(TdxWorld):
+    """The world of `td` from now on, which keeps all that happens in `facts`."""
 
-    def __init__(self, td: ToldTd, watch: Watch, names: Names) -> None:
-        super().__init__(watch, names)
+    def __init__(self, td: RecordedTd) -> None:
+        super().__init__(td.tdx)
         self.td = td
-        self.at = 0
-        """The frame that the guest is busy with."""
-        self.lock_function = ""
-        """The kernel's function that takes mmu_lock for write."""
-        self._hook = ""
-        self._tree = ""
-        """The tree of the last store."""
-        self._kicked = False
-        """vCPUs that enter were kicked out; else they had an EPT violation."""
-        self._accepting = False
-        """The last call was an ACCEPT that ended in an exit."""
-        self._zapping = False
-        self._splitting = False
-        self._known = self._quiet_facts()
+        self.facts: list[Fact] = []
+        self._standing = Standing((), {}, None, {}, 0)
         td.recorder = self
-        td.module.log = _Log(self)
+        td.module.log = _Log(self._called)
 
-    def say(self, said: Said, focus: tuple[int, int] | None = None, **view: Any) -> None:
-        """As every teller's; what is told is known."""
-        if not self.silent:
-            self._known = self._quiet_facts()
-        super().say(said, focus, **view)
+    def note(self, what: Event | Call | Act | Work | Deed, *writes: Write, answer: Any = None) -> None:
+        """One more fact."""
+        self.facts.append(Fact(what, self._stand(), writes, answer))
 
-    # ---- what nobody says ------------------------------------------------------------------------------
+    def memory(self, start: int, end: int, *, shared: bool = False) -> list[Write]:
+        """The bytes of frames [start, end) as they are now, where the TD is small enough to keep them."""
+        td = self.td
+        if not td.memory:
+            return []
+        first = td.kvm.slot.host_pfn or 0 if shared else td.gmem.first_pfn
+        content = bytes(td.memory[first + gfn] for gfn in range(start, end))
+        return [Write("shared bytes" if shared else "bytes", start, content)]
 
-    def _quiet_facts(self) -> tuple[Any, ...]:
-        """What changes without an event: attributes, huge-page flags, invalidations, vCPUs inside."""
-        kvm = self.td.kvm
-        return (
-            kvm.mem_attributes.edges,
-            tuple(sorted(kvm.disallow_lpage.items())),
-            kvm.mmu_invalidate_in_progress,
-            self.td.module.vcpus_inside,
-        )
-
-    def notice(self) -> None:
-        """Steps for what changed without an event since the last one."""
-        if self.silent:
-            return
-        now, was, span = self._quiet_facts(), self._known, self.watch.span
-        if now == was:
-            return
-        if now[3] != was[3]:
-            accepting = self._accepting
-            self.say(events.violation(self.names, self.at, accepting), (self.at, self.at + 1))
-        if now[0] != was[0]:
-            private = span.start in self.td.kvm.mem_attributes
-            self.say(events.attributes(self.names, span, private), (span.start, span.end))
-        if now[1] != was[1]:
-            # The flags come before the end of the invalidation, in the same breath.
-            still = {"invalidating": self.steps[-1].view.invalidating} if now[2] < was[2] else {}
-            self.say(events.flags(self.names, dict(was[1]), dict(now[1])), **still)
-        if now[2] != was[2]:
-            self.say(events.invalidation(begins=now[2] > was[2]))
-
-    # ---- what the module says --------------------------------------------------------------------------
-
-    def called(self, call: Call) -> None:
-        """A line of the module's log; its effect is there already."""
-        watch, lost = self.watch, 0
-        watch.stale.add("sept")
-        watch.seamcalls += call.name.startswith("TDH.")
-        pages = self.names.geometry.pages(call.level) if call.level else 0
-        if call.status == TDX_SUCCESS and call.gfn is not None:
-            if call.name == "TDH.MEM.PAGE.REMOVE":
-                lost = watch.gone(call.gfn, pages)
-            elif call.name == "TDG.MEM.PAGE.ACCEPT":
-                watch.written.store(GfnRange(call.gfn, call.gfn + pages), False)
-            elif call.name == "TDH.MEM.PAGE.DEMOTE":
-                watch.kept(call.gfn, pages)
-        if self.silent:
-            return
-        said = call_said(
-            call,
-            self.names,
-            hook=self._hook,
-            state=self._state(call),
-            epoch=self.td.module.td_epoch,
-            pages=pages,
-            lost=lost,
-            kicked=self._kicked,
-        )
-        if call.name == "TDH.VP.ENTER" and self.steps and self.steps[-1].said.title == said.title:
-            self.amend(said)
-        elif call.gfn is not None:
-            self.say(said, (call.gfn, call.gfn + pages))
+    def answer(self, event: Event) -> Any:
+        """As a TD's world, and the event is kept."""
+        if type(event) is Visit:
+            return False
+        if type(event) is External:  # before the lines of the module's log
+            self.note(event)
+            return super().answer(event)
+        answer = super().answer(event)
+        if type(event) is SetSpte:  # the store follows: nobody else is here to prevent it
+            pool = self.td.kvm.pool
+            tree = "mirror" if pool.role[event.row] & ROLE_IS_MIRROR else "direct"
+            self.note(event, self._entry(tree, pool, event.new_spte, event.gfn, event.level))
         else:
-            self.say(said, self.steps[-1].focus if self.steps else None)
-        self._kicked = call.name == "TDH.MEM.TRACK" or (self._kicked and call.name == "TDH.VP.ENTER")
-        self._accepting = call.name.startswith("TDG.") and call.status is None
+            self.note(event, answer=answer)
+        return answer
 
-    def _state(self, call: Call) -> str:
-        """Of the S-EPT's leaf at the call's frame."""
-        if call.gfn is None:
-            return ""
-        return sept_state(way_down(self.td.module.sept, call.gfn)[-1].spte).name
+    def _called(self, call: Call) -> None:
+        """A line of the module's log; its effect is there already."""
+        writes: list[Write] = []
+        if call.status == TDX_SUCCESS and call.gfn is not None and call.level is not None:
+            sept = self.td.module.sept
+            row = sept.row
+            for level in range(sept.geometry.root_level, call.level, -1):
+                row = spte_to_pfn(sept.pool.table(row)[sept.geometry.index(call.gfn, level)])
+            entry = sept.pool.table(row)[sept.geometry.index(call.gfn, call.level)]
+            writes.append(self._entry("sept", sept.pool, entry, call.gfn, call.level))
+            if call.name == "TDG.MEM.PAGE.ACCEPT":
+                writes += self.memory(call.gfn, call.gfn + sept.geometry.pages(call.level))
+        self.note(call, *writes)
 
-    # ---- what KVM says ---------------------------------------------------------------------------------
+    def _entry(self, place: str, pool: PageTablePool, entry: int, gfn: int, level: int) -> Write:
+        room = min(pool.geometry.pages(level), self.td.frames - gfn)
+        return Write(place, gfn, *_frames_under(pool, entry, level, room))
 
-    def before(self, event: Event) -> None:
-        """An event on its way to the world."""
-        if isinstance(event, SetSpte):
-            self._stores(event)
-            return
-        if self._zapping and isinstance(event, Flush | Unlock | Lock):
-            self._zapping = False
-            self.close()
-        self.notice()
-        if isinstance(event, External):
-            self._hook = event.op
-            if not event.shared and not self.silent:
-                pages = self.names.geometry.pages(event.level)
-                said = events.mirror_changed(self.names, event)
-                self.say(said, (event.gfn, event.gfn + pages))
+    def _stand(self) -> Standing:
+        kvm, module = self.td.kvm, self.td.module
+        invalid = kvm.mmu_invalidate_range if kvm.mmu_invalidate_in_progress else None
+        now = Standing(
+            kvm.mem_attributes.edges,
+            kvm.disallow_lpage,
+            (invalid.start, invalid.end) if invalid else None,
+            module.entered,
+            module.td_epoch,
+        )
+        if now != self._standing:
+            self._standing = now._replace(flags=dict(now.flags), entered=dict(now.entered))
+        return self._standing
 
-    def _stores(self, event: SetSpte) -> None:
-        """An entry is about to be written; a leaf that goes begins a piece of work."""
-        mirror = bool(self.td.kvm.pool.role[event.row] & ROLE_IS_MIRROR)
-        self._tree = "mirror" if mirror else "direct"
-        gone = not is_shadow_present_pte(event.new_spte) and event.new_spte != FROZEN_SPTE
-        if gone and is_shadow_present_pte(event.old_spte) and is_last_spte(event.old_spte, event.level):
-            self.notice()
-            pages = self.names.geometry.pages(event.level)
-            kind = "zap" if mirror else "zap shared"
-            self.begin((kind, event.level), event.gfn, event.gfn + pages)
-            self._zapping = True
 
-    def after(self, event: Event, answer: Any) -> None:
-        """An event and its answer."""
-        if isinstance(event, SetSpte):
-            self.watch.stale.add(self._tree)  # now, for the store follows; a view before it saw the old entry
-        elif isinstance(event, Lock):
-            self.watch.lock = "read" if event.shared else "write"
-            function = "tdp_mmu_split_huge_pages_root" if self._splitting else self.lock_function
-            self.say(events.lock(event.shared, function))
-            self._splitting = False
-        elif isinstance(event, Unlock):
-            self.watch.lock = ""
-            self._splitting = event.reason == "alloc"
-            if self._splitting:
-                self.say(events.unlock())
-        elif self.silent:
-            return
-        elif isinstance(event, AllocTable):
-            said = events.page(event, answer is not None, splitting=self._splitting)
-            if said.title == IN_HAND and self.steps and self.steps[-1].said.title == IN_HAND:
-                self.amend(said)
-            else:
-                self.say(said)
-        elif isinstance(event, Flush):
-            self.say(events.flush())
-        elif isinstance(event, Trace):
-            self._traced(event)
-
-    def _traced(self, event: Trace) -> None:
-        pages = self.names.geometry.pages(event.level) if event.level else 0
-        focus = (event.gfn, event.gfn + pages)
-        if event.name.startswith("WARN"):
-            self.say(events.warn(event))
-        elif event.errno:
-            self.say(events.no_page(), focus)
-        elif event.name == "kvm_tdp_mmu_spte_changed":
-            gone = not is_shadow_present_pte(event.new_spte)
-            if gone or is_last_spte(event.new_spte, event.level):
-                said = events.leaf_changed(self.names, event, self._tree, self.watch.lock)
-                if said:
-                    self.say(said, focus)
+def _frames_under(pool: PageTablePool, entry: int, level: int, room: int) -> tuple[bytes, int]:
+    """The leaf_code of each of the first `room` frames under an entry, and how many tables that takes."""
+    if entry == FROZEN_SPTE:
+        return bytes([leaf_code(level, "FROZEN")]) * room, 0
+    if not is_shadow_present_pte(entry):
+        return bytes(room), 0
+    if is_last_spte(entry, level):
+        return bytes([leaf_code(level, sept_state(entry).name)]) * room, 0
+    pages, found, tables = min(pool.geometry.pages(level - 1), room), b"", 1
+    children = pool.table(spte_to_pfn(entry))[: -(-room // pages)]
+    for _, alike in groupby(children, _NOT_THE_FRAME.__and__):
+        first, *others = alike
+        if is_shadow_present_pte(first) and not is_last_spte(first, level - 1):
+            for child in (first, *others):
+                below, more = _frames_under(pool, child, level - 1, pages)
+                found, tables = found + below, tables + more
+        else:
+            found += _frames_under(pool, first, level - 1, pages)[0] * (1 + len(others))
+    return found[:room], tables

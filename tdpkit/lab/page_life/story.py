@@ -1,7 +1,8 @@
 """The life of a range of private pages, step by step: accepted, converted, used, converted back.
 
-:class:`PageLife` tells one story on a :class:`~.td.Td` from beginning to end and keeps a step for each thing
-that happened. What the guest and its VMM do is the story's; what follows from it is the engine's.
+:class:`PageLife` plays one story on a :class:`~.td.Td` from beginning to end, records it, and folds the
+record into a step for each thing that happened. What the guest and its VMM do is the story's; what follows
+from it is the engine's.
 
 Left out: the shared half's TLB, and on x86 what the guest does with all pages but the first in each 2M.
 """
@@ -20,18 +21,21 @@ from tdpkit.engine.gfn import (
     check_gfn,
     name_gfn,
 )
+from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.splits import SPLITS
+from tdpkit.engine.tree import translate, way_down
+from tdpkit.tdx.abi import TDX_PAGE_SIZE_MISMATCH, TDX_SUCCESS, Access
+from tdpkit.tdx.module import SeptState
 
 from ..layouts import LIFE_TOY, TD_4LEVEL
-from ..words import count_of
-from .fold import Step
-from .guest import LifeGuest, name_errno
-from .record import Recorder, ToldTd
-from .view import Run, Watch
-from .words import GUEST, KVM, Names, Said
+from ..td import FIRST_BYTE
+from ..words import count_of, known_name
+from .fold import LifeStep, fold
+from .record import Act, Deed, RecordedTd, Recorder, Work
+from .words import Names
 
 
-class Machine(NamedTuple):
+class LifeMachine(NamedTuple):
     """A TD to tell of."""
 
     geometry: Geometry
@@ -40,8 +44,8 @@ class Machine(NamedTuple):
 
 
 MACHINES = {
-    "toy": Machine(LIFE_TOY, 32, "toy of 32 frames, leaves of eight"),
-    "x86": Machine(TD_4LEVEL, 4 * TD_4LEVEL.pages(PG_LEVEL_2M), "x86, four leaves of 2M"),
+    "toy": LifeMachine(LIFE_TOY, 32, "toy of 32 frames, leaves of eight"),
+    "x86": LifeMachine(TD_4LEVEL, 4 * TD_4LEVEL.pages(PG_LEVEL_2M), "x86, four leaves of 2M"),
 }
 THEN = ("convert", "punch hole")
 """What becomes of the range: it is converted to shared and back; or its pages are punched out of the file."""
@@ -58,13 +62,12 @@ class Folios(NamedTuple):
 FOLIOS = {
     "2M": Folios(PG_LEVEL_2M, False, "2M folios"),
     "4K": Folios(PG_LEVEL_4K, False, "4K folios"),
-    "4K, spanned": Folios(PG_LEVEL_4K, True, "4K folios that a mapping spans"),
+    "4K, spanned": Folios(PG_LEVEL_4K, True, "spanned 4K folios"),
 }
 """As x86 has it; on the toy a "2M" folio is eight frames. The last breaks the rule that no mapping is larger
 than its folio (kernel-facts 9.6, C17)."""
 
 _VCPUS = (0, 1)
-_IOCTL, _FALLOCATE = "KVM_SET_MEMORY_ATTRIBUTES", "fallocate(PUNCH_HOLE)"
 
 
 class PageLife:
@@ -72,9 +75,10 @@ class PageLife:
 
     split: a name of SPLITS, what is done before private pages are zapped; machine: of MACHINES; then: of
     THEN; refuse: the so-manyth page that the conversion, or the punch, asks the host for is refused (0:
-    none); folios: of FOLIOS. `result` is what that call returned, `requests` how many pages it asked for.
-    Raises InvalidValueError or InvalidTypeError for an unknown name, an empty range or one beyond the TD, and
-    for folios of 4K on x86, which the guest would take one by one.
+    none); folios: of FOLIOS. `result` is what that call returned, `requests` how many pages it asked for;
+    `facts` is the record that `steps` are folded from. Raises InvalidValueError or InvalidTypeError for an
+    unknown name, an empty range or one beyond the TD, and for folios of 4K on x86, which the guest would take
+    one by one.
     """
 
     def __init__(
@@ -88,9 +92,10 @@ class PageLife:
         refuse: SupportsIndex = 0,
         folios: str = "2M",
     ) -> None:
-        for name, known in ((machine, MACHINES), (split, SPLITS), (then, THEN), (folios, FOLIOS)):
-            if name not in list(known):
-                raise InvalidValueError(f"one of {', '.join(known)} is meant here; {name!r} is none of them")
+        self.machine = known_name(machine, MACHINES, "a machine")
+        self.split = known_name(split, SPLITS, "a way to split")
+        self.then = known_name(then, THEN, "what becomes of the range")
+        self.folios = known_name(folios, FOLIOS, "a size of folios")
         geometry, frames, _ = MACHINES[machine]
         self.span = GfnRange(check_gfn(start, "the start"), check_gfn(end, "the end"))
         if not self.span.pages or self.span.end > frames:
@@ -103,25 +108,19 @@ class PageLife:
                 f"with folios of 4K the guest would take {name_gfn(frames)} page by page; "
                 "that is shown on the toy, not on x86"
             )
-        self.machine, self.split, self.then, self.folios = machine, split, then, folios
         self.refuse = check_gfn(refuse, "the number of a page")
         level, spans, _ = FOLIOS[folios]
-        self.td = ToldTd(geometry, frames, accepted=False, folio_level=level, spans_folios=spans)
+        self.td = RecordedTd(geometry, frames, accepted=False, folio_level=level, spans_folios=spans)
         for vcpu in _VCPUS[1:]:
             self.td.module.vp_enter(vcpu)
         self.names = Names(geometry, machine == "toy")
-        watch = Watch(self.td, self.span, _VCPUS)
-        self._recorder = Recorder(self.td, watch, self.names)
-        self._guest = LifeGuest(
-            self.td,
-            watch,
-            self._recorder,
-            self.names,
-            by_block=level > PG_LEVEL_4K or spans,
-            every=machine == "toy",
-        )
+        self._recorder = Recorder(self.td)
+        by_block = level > PG_LEVEL_4K or spans
+        self._guest = _Guest(self.td, self._recorder, by_block=by_block, every=machine == "toy")
         self.requests = 0
-        self.result = self._tell()
+        self.result = self._play()
+        self.facts = self._recorder.facts
+        self.steps: list[LifeStep] = fold(self.facts, self.names, self.span, frames)
 
     def __repr__(self) -> str:
         return (
@@ -137,11 +136,6 @@ class PageLife:
     def frames(self) -> int:
         """The TD's."""
         return self.td.frames
-
-    @property
-    def steps(self) -> list[Step]:
-        """In order."""
-        return self._recorder.steps
 
     @property
     def acts(self) -> dict[str, range]:
@@ -163,87 +157,67 @@ class PageLife:
 
     # ---- the story -------------------------------------------------------------------------------------
 
-    def _tell(self) -> int:
+    def _play(self) -> int:
         recorder, guest, span = self._recorder, self._guest, range(self.span.start, self.span.end)
-        where = self.names.span(*self._edges)
-        recorder.act = "touch and accept"
-        guest.take(range(self.frames), write=True)
-        if self.then == "punch hole":
-            recorder.act = "punch a hole"
-            self._say(KVM, _FALLOCATE, f"Userspace punches pages {where} out of the guest_memfd.")
-            result = self._refusing(self._punch)
-            recorder.act = "use"
-            self._say(GUEST, "goes on", "The guest goes on with its frames around the hole.")
-            self._use_private()
-            recorder.act = "touch the hole"
-            guest.take(span)
-            return result
-        recorder.act = "convert"
-        self._say(GUEST, "map_gpa", f"The guest asks for {where} to be shared; userspace calls {_IOCTL}.")
-        result = self._refusing(self._convert)
-        recorder.act = "use"
-        what = (
-            f"uses {where} with the S-bit, and its own frames around it"
-            if result == 0
-            else "finds its frames"
+        everything = 0, self.frames
+        recorder.note(
+            Act("touch and accept"),
+            *recorder.memory(*everything),
+            *recorder.memory(*everything, shared=True),
         )
-        self._say(GUEST, "goes on", f"The guest goes on: it {what}.")
+        guest.take(range(self.frames), write=True)
+        return self._hole(guest, span) if self.then == "punch hole" else self._conversion(guest, span)
+
+    def _hole(self, guest: _Guest, span: range) -> int:
+        self._begin("punch a hole", "punches")
+        result = self._refusing(
+            lambda: self.td.punch_hole(span.start, len(span), split=self.split), "returns: punch"
+        )
+        self._begin("use", "goes on around")
+        self._use_private()
+        self._recorder.note(Act("touch the hole"))
+        guest.take(span)
+        return result
+
+    def _conversion(self, guest: _Guest, span: range) -> int:
+        self._begin("convert", "asks shared")
+        result = self._refusing(self._convert, "returns: shared")
+        self._begin("use", "goes on as before" if result else "goes on shared")
         if result == 0:
             guest.use_shared(span)
         self._use_private()
         if result == 0:
-            recorder.act = "convert back"
-            self._say(
-                GUEST, "map_gpa", f"The guest asks for {where} to be private again; userspace calls {_IOCTL}."
-            )
-            self._convert("private")
+            self._begin("convert back", "asks private")
+            self._deed("returns: private", self._convert("private"))
             guest.take(span)
         else:
-            recorder.act = "call again"
-            self._say(KVM, _IOCTL, f"Userspace calls again for {where}; this time no page is refused.")
-            if self._convert() == 0:
+            self._begin("call again", "calls again")
+            again = self._convert()
+            self._deed("returns: shared", again)
+            if again == 0:
                 guest.use_shared(span)
         return result
 
-    @property
-    def _edges(self) -> tuple[int, int]:
-        return self.span.start, self.span.end
+    def _begin(self, act: str, deed: str) -> None:
+        self._recorder.note(Act(act))
+        self._deed(deed)
 
-    def _refusing(self, call: Callable[[], int]) -> int:
-        """`call`, while the host refuses the page it is told to."""
+    def _deed(self, what: str, ret: int = 0) -> None:
+        self._recorder.note(Deed(what, self.span.start, self.span.end, ret))
+
+    def _convert(self, to: str = "shared") -> int:
+        return self.td.convert(self.span.start, self.span.end, to, self.split)
+
+    def _refusing(self, call: Callable[[], int], deed: str) -> int:
+        """`call`, while the host refuses the page it is told to; and what it returns is told."""
         pages = self.td.tdx.pages
         before = len(pages.requests)
         self.td.refuse(self.refuse)
         result = call()
         self.requests = len(pages.requests) - before
         self.td.refuse(0)
+        self._deed(deed, result)
         return result
-
-    def _convert(self, to: str = "shared") -> int:
-        self._recorder.lock_function = "kvm_handle_gfn_range"
-        result = self.td.convert(*self._edges, to, self.split)
-        self._returned(_IOCTL, result, still_private=to == "shared")
-        return result
-
-    def _punch(self) -> int:
-        self._recorder.lock_function = "kvm_gmem_punch_hole"
-        result = self.td.punch_hole(self.span.start, self.span.pages, split=self.split)
-        self._returned(_FALLOCATE, result, still_private=False)
-        return result
-
-    def _returned(self, call: str, ret: int, *, still_private: bool) -> None:
-        self._recorder.close()
-        self._recorder.lock_function = "tdx_honor_guest_accept_level"
-        said = f"{call} returns {name_errno(ret)}."
-        if ret:
-            said += " Nothing was zapped, and no attribute changed."
-            if self.then == "punch hole" and not self.requests:
-                said = f"{said[:-1]}: a hole has to be of whole folios."
-        elif still_private and any(self.span.overlap(run.gfn, run.pages) for run in self._sept):
-            said += (
-                " But nothing was zapped: the errno of the split was lost, and the private pages stay mapped."
-            )
-        self._say(KVM, f"returns {ret}", said)
 
     def _use_private(self) -> None:
         """The guest goes back to what is private in the blocks that hold some of the range."""
@@ -257,10 +231,84 @@ class PageLife:
                 if frames:
                     self._guest.take(frames)
 
-    @property
-    def _sept(self) -> tuple[Run, ...]:
-        return self.steps[-1].view.sept
 
-    def _say(self, actor: str, title: str, sentence: str) -> None:
-        self._recorder.notice()
-        self._recorder.say(Said(actor, title, sentence))
+class _Guest:
+    """Works on frames of `td`, one piece after the other: a page, or a block where it takes 2M at once.
+
+    by_block: KVM may map 2M, so the guest accepts 2M where it means all of it. every: it works on each page;
+    else on the first one in each block of 2M, and on others when it needs them.
+    """
+
+    def __init__(self, td: RecordedTd, recorder: Recorder, *, by_block: bool, every: bool) -> None:
+        self.td, self.recorder = td, recorder
+        self.by_block, self.every = by_block, every
+        self.block = td.geometry.pages(PG_LEVEL_2M)
+
+    def take(self, frames: range, *, write: bool = False) -> None:
+        """Take these frames as private memory: touch, ACCEPT where need be, and perhaps write."""
+        gfn = frames.start
+        while gfn < frames.stop:
+            state, pages = self.td.state(gfn), self._size(gfn, frames.stop)
+            if state[0] == SeptState.PRESENT:
+                work = Work("read", gfn, gfn + 1)
+            else:
+                assert self.td.kvm.mirror_root is not None
+                like = state, len(way_down(self.td.kvm.mirror_root, gfn))
+                work = Work("accept", gfn, gfn + pages, like)
+            self.recorder.note(work)
+            gfn = self._next(gfn + self._take(gfn, frames.stop, write))
+
+    def use_shared(self, frames: range) -> None:
+        """Read these frames with the S-bit."""
+        gfn, root = frames.start, self.td.kvm.direct_root
+        while gfn < frames.stop:
+            mapped = translate(root, gfn) is not None
+            self.recorder.note(Work("read shared", gfn, gfn + 1, (mapped, len(way_down(root, gfn)))))
+            if not mapped:
+                self.td.module.vp_exit(self.td.vcpu)
+                self.td.run(kvm_tdp_mmu_page_fault(self.td.kvm, gfn, is_private=False))
+                self.td.module.vp_enter(self.td.vcpu)
+            self._deed("read shared", gfn)
+            gfn = self._next(gfn + 1)
+
+    def _next(self, gfn: int) -> int:
+        """The first frame from `gfn` on that it works on."""
+        return gfn if self.every else -(-gfn // self.block) * self.block
+
+    def _size(self, gfn: int, end: int) -> int:
+        """Frames that it accepts at once."""
+        whole = self.by_block and gfn % self.block == 0 and gfn + self.block <= end
+        return self.block if whole else 1
+
+    def _take(self, gfn: int, end: int, write: bool) -> int:
+        """Touch one piece, accept it if it must be; how many frames that was."""
+        if not self._must_accept(gfn):
+            return 1
+        pages = self._size(gfn, end)
+        # It tries 2M first wherever that fits, as Linux does, though KVM may have mapped less.
+        level = PG_LEVEL_2M if gfn % self.block == 0 and gfn + self.block <= end else PG_LEVEL_4K
+        status = self.td.accept(gfn, level)
+        if status == TDX_PAGE_SIZE_MISMATCH:
+            pages, status = 1, self.td.accept(gfn, PG_LEVEL_4K)
+        if write and status == TDX_SUCCESS:
+            self._write(gfn, pages)
+        return pages
+
+    def _must_accept(self, gfn: int) -> bool:
+        """Touch a frame; True if it is PENDING."""
+        got = self.td.touch(gfn)
+        if not isinstance(got, Access):
+            self._deed("errno", gfn, ret=got)
+            return False
+        self._deed("#VE" if got.outcome == "#VE" else "read", gfn)
+        return got.outcome == "#VE"
+
+    def _write(self, gfn: int, pages: int) -> None:
+        first, frames = self.td.gmem.first_pfn, range(gfn, gfn + pages)
+        if self.td.memory:
+            self.td.memory.update({first + frame: (FIRST_BYTE + frame) & 0xFF for frame in frames})
+        self._deed("write", gfn, pages)
+
+    def _deed(self, what: str, gfn: int, pages: int = 1, *, ret: int = 0) -> None:
+        written = self.recorder.memory(gfn, gfn + pages) if what == "write" else []
+        self.recorder.note(Deed(what, gfn, gfn + pages, ret), *written)

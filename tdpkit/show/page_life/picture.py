@@ -1,135 +1,331 @@
-"""The conversion stepper's picture of one step: a pure function of a story and a number."""
+"""The conversion stepper's picture of one step: a pure function of a story and a number.
+
+From top to bottom: what happens, and what holds now; five strips on one axis of frames; who acts, over the
+whole story, beside the TDX module's log; counters and legend.
+"""
 
 from __future__ import annotations
 
-import textwrap
-from zlib import crc32
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 
+from tdpkit.engine.gfn import PG_LEVEL_4K
 from tdpkit.lab.page_life import PageLife
-from tdpkit.lab.page_life.words import ACTORS
+from tdpkit.lab.page_life.fold import LifeStep, LifeView, MappedRun
+from tdpkit.lab.page_life.words import ACTORS, GUEST
 
-from ..drawing import Drawing
+from ..drawing import LEFT, RIGHT, WIDTH, Counter, Drawing, Key, box, cross, pointer, text_width, tick
+from ..strips import STRIP_HEIGHT, draw_names, draw_range, name_edges, name_where_room
 from ..theme import Palette
-from .marks import LEFT, RIGHT, draw_glyph
-from .strips import draw_strips
-from .words import LOG_LINES, answer, counters, log_tail, pills, role, title, totals
+from .words import LOG_LINES, STATE_LETTERS, answer, counters, log_tail, pills, role, title, totals
 
-_WIDTH, _HEIGHT = 1000, 690
-_ANSWER_CHARACTERS = 118
-_LONG_TITLE = 76
 _PILLS = 88
-_RAIL = 464
-_RAIL_LEFT, _RAIL_RIGHT, _SIDE = 116, 640, 680
-_LANE, _LOG_LINE = 24, 18
+"""Below an answer of two lines, the longest there are, so that nothing moves from step to step."""
+PLACES = {"attributes": 144, "direct": 196, "mirror": 248, "sept": 300, "finds": 352}
+"""Top of each strip; its name stands above it, clear of the edges of the range."""
+_EDGE, _NAME = 3, 8
+_AXIS = 386
+RAIL, RAIL_LEFT, RAIL_RIGHT = 438, 116, 600
+"""Who acts: top of the acts' names, and from where to where the steps are; the log has the room beside it."""
+_ACTS, _LANE = 20, 24
+_LOG_LEFT = 636
+_COUNTERS, _LEGEND = 598, 642
 
 
 def life_svg(life: PageLife, at: int, palette: Palette, ids: str = "") -> str:
     """Step `at` (from 0) as an SVG string in the colours of `palette`; `ids` as for every picture."""
     said, name = answer(life, at), title(life)
-    ids = ids or f"pl-{crc32(f'{name} {said}'.encode()):08x}"
-    drawing = Drawing(_WIDTH, _HEIGHT, palette, ids)
-    drawing.text(LEFT, 32, name, size=18 if len(name) <= _LONG_TITLE else 14, weight=700)
-    for number, text in enumerate(textwrap.wrap(said, _ANSWER_CHARACTERS, break_on_hyphens=False)):
-        drawing.text(LEFT, 54 + 18 * number, text, role(life, at), size=13, weight=600)
-    _pills(drawing, life, at)
-    draw_strips(drawing, life, at)
-    _rail(drawing, life, at)
-    _log(drawing, life, at)
-    _counters(drawing, life, at, 624)
-    _legend(drawing, 668)
+    drawing = Drawing(WIDTH, _LEGEND + 22, palette, ids, "pl")
+    drawing.headed(name, said, role(life, at))
+    drawing.pills(LEFT, _PILLS, pills(life, at))
+    _Strips(drawing, life, life.steps[at]).draw()
+    _draw_axis(drawing, life)
+    _draw_rail(drawing, life, at)
+    new = life.steps[at].calls > (life.steps[at - 1].calls if at else 0)
+    lines = log_tail(life, at)
+    now = len(lines) - 1 if new else None
+    drawing.log("SEAMCALLs and TDCALLs", lines, now, _LOG_LEFT, RIGHT, RAIL, LOG_LINES)
+    drawing.text(RIGHT, _COUNTERS - 22, totals(life), "muted", size=11, anchor="end")
+    counted = [Counter(*one, mark="lost" if one[2] == "bad" else "") for one in counters(life, at)]
+    drawing.counters(_COUNTERS, counted)
+    drawing.height = _draw_legend(drawing) + 22
     return drawing.svg(name, said)
 
 
-def _pills(drawing: Drawing, life: PageLife, at: int) -> None:
-    x = LEFT
-    for text, kind in pills(life, at):
-        width = 7 * len(text) + 20
-        dash = "" if kind == "ink" else "4 3"
-        drawing.path(f"M{x} {_PILLS} H{x + width} V{_PILLS + 24} H{x} Z", kind, dash=dash)
-        drawing.text(x + width // 2, _PILLS + 16, text, kind, anchor="middle", weight=600)
-        x += width + 10
+def x_of_frame(life: PageLife, gfn: int) -> int:
+    """Where a frame begins; frames beyond the TD are at its end."""
+    return LEFT + (RIGHT - LEFT) * min(gfn, life.frames) // life.frames
 
 
-def _rail(drawing: Drawing, life: PageLife, at: int) -> None:
+# ---- the strips ------------------------------------------------------------------------------------------
+
+_NAMES = {
+    "attributes": ("attributes", "private or shared: which half a frame belongs to"),
+    "direct": ("direct tree", "hardware walks it for a GPA with the S-bit; index by frame | S"),
+    "mirror": ("mirror tree", "KVM’s copy of the S-EPT; no hardware walks it"),
+    "sept": ("S-EPT", "hardware walks it for private memory; only the TDX module writes it"),
+    "finds": ("what the guest finds", "in each frame, in the half that it belongs to"),
+}
+_STATE_KINDS = {
+    "PENDING": "pending",
+    "BLOCKED": "blocked",
+    "PENDING_BLOCKED": "pending-blocked",
+    "FROZEN": "zapped",
+}
+_FINDS = {
+    "own": ("leaf1", "its bytes", "ink"),
+    "zeros": ("table", "zeros", "ink"),
+    "lost": ("lost", "lost", "bad"),
+    "pending": ("pending", "to ACCEPT", "ink"),
+    "shared": ("table", "userspace’s", "shared"),
+    "none": ("hole", "nothing", "muted"),
+}
+"""What the guest finds: how it is filled, in a word, and in which colour."""
+
+
+class _Strips:
+    """How things stand after one step: boxes, then the range's edges, words, and what the step changes."""
+
+    def __init__(self, drawing: Drawing, life: PageLife, step: LifeStep) -> None:
+        self.drawing, self.life, self.step = drawing, life, step
+        self.view: LifeView = step.view
+        self.trees = {"direct": self.view.direct, "mirror": self.view.mirror, "sept": self.view.sept}
+        edges = [0, *(edge for part in self.view.private for edge in part), life.frames]
+        self.halves = [
+            (gfn, end, ("shared", "private")[number % 2])
+            for number, (gfn, end) in enumerate(pairwise(edges))
+            if gfn < end
+        ]
+
+    def draw(self) -> None:
+        """All of it."""
+        self._names()
+        self._boxes()
+        for edge in (self.life.span.start, self.life.span.end):
+            x = self._x(edge)
+            tops = PLACES.values()
+            d = "".join(f"M{x} {top - _EDGE} V{top + STRIP_HEIGHT + _EDGE}" for top in tops)
+            self.drawing.path(d, "range", width=2, dash="3 3")
+        self._words()
+        self._focus()
+
+    def _x(self, gfn: int) -> int:
+        return x_of_frame(self.life, gfn)
+
+    def _names(self) -> None:
+        for part, (name, note) in _NAMES.items():
+            y, colour, weight = PLACES[part] - _NAME, "muted", 400
+            self.drawing.text(LEFT, y, name, weight=700 if part == self.step.said.part else 600)
+            if part == "attributes" and self.view.invalidating:
+                where = self.life.names.span(*self.view.invalidating)
+                note, colour, weight = f"invalidation: faults on {where} are retried", "crossing-mark", 600
+            self.drawing.text(RIGHT, y, note, colour, size=11, anchor="end", weight=weight)
+
+    # ---- boxes -----------------------------------------------------------------------------------------
+
+    def _boxes(self) -> None:
+        for gfn, end, half in self.halves:
+            self._box("attributes", gfn, end, "leaf1" if half == "private" else "table")
+        for part, runs in self.trees.items():
+            edges = [0, *(edge for run in runs for edge in (run.gfn, run.end)), self.life.frames]
+            for gfn, end in zip(edges[::2], edges[1::2], strict=True):
+                self._box(part, gfn, end, "hole")
+            for run in runs:
+                self._box(part, run.gfn, run.end, _STATE_KINDS.get(run.state, f"leaf{run.level}"))
+                self._borders(part, self._leaves(run))
+        for find in self.view.finds:
+            self._box("finds", find.gfn, find.end, _FINDS[find.kind][0])
+        if self.view.bytes:
+            self._borders("finds", list(range(self.life.frames + 1)))
+
+    def _box(self, part: str, gfn: int, end: int, kind: str) -> None:
+        low, high = self._x(gfn), self._x(end)
+        if low < high:
+            self.drawing.rect(low, PLACES[part], high - low, STRIP_HEIGHT, self.drawing.fill(kind), "line")
+
+    def _borders(self, part: str, edges: list[int]) -> None:
+        """Lines between leaves, where they can be told apart."""
+        top = PLACES[part]
+        if len(edges) > 2 and self._wide(edges) >= 3:
+            d = "".join(f"M{self._x(gfn)} {top} V{top + STRIP_HEIGHT}" for gfn in edges[1:-1])
+            self.drawing.path(d, "line")
+
+    def _leaves(self, run: MappedRun) -> list[int]:
+        """Where the leaves of a run begin, and its end."""
+        return [*range(run.gfn, run.end, self.life.geometry.pages(run.level)), run.end]
+
+    def _wide(self, edges: list[int]) -> int:
+        """Units of the picture from one edge to the next."""
+        return (self._x(edges[-1]) - self._x(edges[0])) // (len(edges) - 1)
+
+    # ---- words -----------------------------------------------------------------------------------------
+
+    def _words(self) -> None:
+        for gfn, end, half in self.halves:
+            self._word("attributes", gfn, end, (half, half[0]), half)
+        for part, runs in self.trees.items():
+            for run in runs:
+                self._leaf_words(part, run)
+        if self.view.bytes:
+            self._bytes()
+            return
+        for find in self.view.finds:
+            _, word, colour = _FINDS[find.kind]
+            self._word("finds", find.gfn, find.end, (word,), colour)
+
+    def _word(self, part: str, gfn: int, end: int, texts: Iterable[str], colour: str = "ink") -> None:
+        """The first of `texts` for which there is room."""
+        low, high, y = self._x(gfn), self._x(end), PLACES[part] + STRIP_HEIGHT // 2
+        any(
+            self.drawing.plate((low + high) // 2, y, text, high - low - 4, colour, weight=600)
+            for text in texts
+        )
+
+    def _leaf_words(self, part: str, run: MappedRun) -> None:
+        """What the leaves are: each where there is room for it, else the run together."""
+        edges = self._leaves(run)
+        if part == "sept":
+            self._states(run, edges if self._wide(edges) >= 26 else [run.gfn, run.end])
+        elif run.state == "FROZEN":
+            self._word(part, run.gfn, run.end, ("frozen", "❄"))
+        elif run.level == PG_LEVEL_4K:
+            count = len(edges) - 1
+            self._word(part, run.gfn, run.end, ("page" if count == 1 else f"{count} pages", f"{count}"))
+        else:
+            size = self.life.geometry.pages(run.level)
+            for gfn, end in pairwise(edges):
+                self._word(part, gfn, end, (f"{size}-frame leaf" if self.life.names.toy else "2M leaf",))
+
+    def _states(self, run: MappedRun, edges: list[int]) -> None:
+        """Glyph and letter of the state."""
+        letter, y = STATE_LETTERS[run.state], PLACES["sept"] + STRIP_HEIGHT // 2
+        width = 10 + text_width(letter, 11, weight=700)
+        for gfn, end in pairwise(edges):
+            low, high = self._x(gfn), self._x(end)
+            if width <= high - low - 2:
+                left = (low + high - width) // 2
+                self.drawing.rect(left, y - 8, width, 16, self.drawing.palette["paper"])
+                draw_glyph(self.drawing, run.state, left + 1, y)
+                self.drawing.text(left + 10, y + 4, letter, size=11, weight=700)
+
+    def _bytes(self) -> None:
+        """The byte in each frame, on paper where it would lie on a hatch."""
+        top = PLACES["finds"]
+        kinds = {gfn: find.kind for find in self.view.finds for gfn in range(find.gfn, find.end)}
+        for gfn, byte in enumerate(self.view.bytes):
+            middle = (self._x(gfn) + self._x(gfn + 1)) // 2
+            if kinds[gfn] in ("lost", "pending"):
+                self.drawing.rect(middle - 9, top + 4, 18, 16, self.drawing.palette["paper"])
+            colour = _FINDS[kinds[gfn]][2]
+            self.drawing.text(middle, top + 16, byte, colour, size=12, weight=700, anchor="middle", mono=True)
+
+    def _focus(self) -> None:
+        """A ring around the entry that the step changes and a mark at either end of its strip; a dashed ring
+        around what it is about and leaves as it is.
+        """
+        said, focus = self.step.said, self.step.focus
+        if said.part:
+            y = PLACES[said.part] + STRIP_HEIGHT // 2
+            self.drawing.path(f"M8 {y - 6} L18 {y} L8 {y + 6} Z", fill="ink")
+            self.drawing.path(f"M992 {y - 6} L982 {y} L992 {y + 6} Z", fill="ink")
+        if focus:
+            top = PLACES[said.part or ("finds" if said.actor == GUEST else "sept")]
+            low = self._x(focus[0])
+            ring = box(low, top, max(self._x(focus[1]), low + 3), top + STRIP_HEIGHT)
+            self.drawing.path(ring, "ink", width=3, dash="" if said.part else "6 4")
+
+
+def draw_glyph(drawing: Drawing, state: str, x: int, y: int) -> None:
+    """8 wide, around y: a tick (accepted), three dots (PENDING), a cross (blocked)."""
+    if state == "PRESENT":
+        drawing.path(tick(x + 4, y), "good", width=2)
+    elif state == "PENDING":
+        for dot in (0, 3, 6):
+            drawing.path(box(x + dot, y - 1, x + dot + 2, y + 1), fill="pending-mark")
+    else:
+        drawing.path(cross(x + 3, y, 3), "crossing-mark", width=2)
+
+
+def _draw_axis(drawing: Drawing, life: PageLife) -> None:
+    """The frames, and the range with its edges' names, which keep apart."""
+    name, frames = life.names.frame, range(0, life.frames + 1, life.frames // 32)
+    ticks = "".join(f"M{x_of_frame(life, gfn)} {_AXIS} V{_AXIS + 4}" for gfn in frames)
+    drawing.path(f"M{LEFT} {_AXIS} H{RIGHT}{ticks}", "line")
+    low, high = (x_of_frame(life, edge) for edge in (life.span.start, life.span.end))
+    draw_range(drawing, low, high, _AXIS, 5, 3)
+    edges = name_edges([(low, name(life.span.start)), (high, name(life.span.end))], LEFT, RIGHT)
+    quarters = [(x_of_frame(life, gfn), name(gfn)) for gfn in frames[::8]]
+    draw_names(drawing, edges, _AXIS + 19, "range")
+    draw_names(drawing, name_where_room(quarters, edges, LEFT, RIGHT), _AXIS + 19)
+
+
+# ---- who acts --------------------------------------------------------------------------------------------
+
+
+def x_of_step(life: PageLife, number: int) -> int:
+    """Where a step (from 0) begins on the rail."""
+    return RAIL_LEFT + (RAIL_RIGHT - RAIL_LEFT) * number // len(life.steps)
+
+
+def y_of_lane(actor: str) -> int:
+    """The top of an actor's lane on the rail."""
+    return RAIL + _ACTS + _LANE * ACTORS.index(actor)
+
+
+def _draw_rail(drawing: Drawing, life: PageLife, at: int) -> None:
     """Who acts, over the whole story; what is to come is pale."""
-    top, count = _RAIL, len(life.steps)
-    step = life.steps[at]
-    drawing.text(LEFT, top - 8, "who acts", weight=700)
-    doing = step.said.actor + (f" · {step.said.function}" if step.said.function else "")
-    drawing.text(_RAIL_RIGHT, top - 8, doing, "ink", size=11, anchor="end", mono=True, weight=700)
+    said, count, bottom = life.steps[at].said, len(life.steps), RAIL + _ACTS + _LANE * len(ACTORS)
+    low, high = x_of_step(life, at), x_of_step(life, at + 1)
+    drawing.text(LEFT, RAIL - 8, "who acts", weight=700)
+    doing = f"{said.actor} · {said.function}" if said.function else said.actor
+    drawing.text(RAIL_RIGHT, RAIL - 8, doing, size=11, anchor="end", mono=True, weight=700)
+    _draw_acts(drawing, life, at, bottom)
+    wide = max(2, (RAIL_RIGHT - RAIL_LEFT) // count - 2)
+    for actor in ACTORS:
+        y = y_of_lane(actor)
+        drawing.text(LEFT, y + 15, actor, weight=700 if actor == said.actor else 400)
+        drawing.path(f"M{RAIL_LEFT} {y + 11} H{RAIL_RIGHT}", "grid")
+        for past, colour in ((True, "ink"), (False, "grid")):
+            marks = [n for n, step in enumerate(life.steps) if step.said.actor == actor and (n <= at) == past]
+            lefts = [x_of_step(life, number) + 1 for number in marks]
+            if d := "".join(box(x, y + 4, x + wide, y + 18) for x in lefts):
+                drawing.path(d, fill=colour)
+    drawing.path(box(low, RAIL + _ACTS - 3, high + 1, bottom), "ink", width=2)
+    middle = low + max(1, (high - low) // 2)
+    drawing.path(pointer(middle, bottom + 2), fill="ink")
+    where = f"{at + 1} of {count}"
+    drawing.label(middle, bottom + 25, where, left=RAIL_LEFT, right=RAIL_RIGHT, mono=True, weight=700)
 
-    def x(number: int) -> int:
-        return _RAIL_LEFT + (_RAIL_RIGHT - _RAIL_LEFT) * number // count
 
-    bottom = top + 20 + _LANE * len(ACTORS)
+def _draw_acts(drawing: Drawing, life: PageLife, at: int, bottom: int) -> None:
+    """The acts of the story, by name where there is room, else by number."""
     for number, (act, steps) in enumerate(life.acts.items(), 1):
-        low, high = x(steps.start), x(steps.stop)
+        low, high = x_of_step(life, steps.start), x_of_step(life, steps.stop)
         now = at in steps
         if now:
-            drawing.rect(low, top, high - low, bottom - top, drawing.palette["hole"])
-        drawing.path(f"M{low} {top} V{bottom}", "line")
-        text = act if 6 * len(act) + 8 <= high - low else f"{number}"
-        if 6 * len(text) + 8 <= high - low:
-            drawing.text(
-                (low + high) // 2,
-                top + 13,
-                text,
-                "ink" if now else "muted",
-                anchor="middle",
-                size=11,
-                weight=700 if now else 400,
-            )
-    drawing.path(f"M{x(count)} {top} V{bottom}", "line")
-    for lane, actor in enumerate(ACTORS):
-        y = top + 20 + _LANE * lane
-        drawing.text(LEFT, y + 15, actor, weight=700 if actor == step.said.actor else 400)
-        drawing.path(f"M{_RAIL_LEFT} {y + 11} H{_RAIL_RIGHT}", "grid")
-        for past in (True, False):
-            ticks = [n for n, one in enumerate(life.steps) if one.said.actor == actor and (n <= at) == past]
-            wide = max(2, (_RAIL_RIGHT - _RAIL_LEFT) // count - 2)
-            d = "".join(f"M{x(n) + 1} {y + 4} H{x(n) + 1 + wide} V{y + 18} H{x(n) + 1} Z" for n in ticks)
-            if d:
-                drawing.path(d, fill="ink" if past else "grid")
-    drawing.path(f"M{x(at)} {top + 17} H{x(at + 1) + 1} V{bottom} H{x(at)} Z", "ink", width=2)
-    now_x = x(at) + max(1, (x(at + 1) - x(at)) // 2)
-    drawing.path(f"M{now_x} {bottom + 2} L{now_x - 6} {bottom + 11} H{now_x + 6} Z", fill="ink")
-    text = f"{at + 1} of {count}"
-    half = 4 * len(text)
-    middle = min(max(now_x, _RAIL_LEFT + half), _RAIL_RIGHT - half)
-    drawing.text(middle, bottom + 25, text, anchor="middle", mono=True, weight=700)
+            drawing.rect(low, RAIL, high - low, bottom - RAIL, drawing.palette["hole"])
+        drawing.path(f"M{low} {RAIL} V{bottom}", "line")
+        weight = 700 if now else 400
+        for text in (act, f"{number}"):
+            if text_width(text, 11, weight=weight) + 8 <= high - low:
+                x, colour = (low + high) // 2, "ink" if now else "muted"
+                drawing.text(x, RAIL + 13, text, colour, anchor="middle", size=11, weight=weight)
+                break
+    drawing.path(f"M{RAIL_RIGHT} {RAIL} V{bottom}", "line")
 
 
-def _log(drawing: Drawing, life: PageLife, at: int) -> None:
-    drawing.text(_SIDE, _RAIL - 8, "SEAMCALLs and TDCALLs", weight=700)
-    drawing.text(RIGHT, _RAIL - 8, "newest last", "muted", size=11, anchor="end")
-    drawing.rect(_SIDE, _RAIL, RIGHT - _SIDE, LOG_LINES * _LOG_LINE + 10, drawing.palette["paper"], "grid")
-    new = life.steps[at].calls > (life.steps[at - 1].calls if at else 0)
-    lines = log_tail(life, at)
-    for number, (count, text) in enumerate(lines):
-        y = _RAIL + 17 + number * _LOG_LINE
-        now = new and number == len(lines) - 1
-        if now:
-            drawing.rect(_SIDE + 1, y - 13, RIGHT - _SIDE - 2, _LOG_LINE, drawing.palette["leaf1"])
-            drawing.rect(_SIDE + 1, y - 13, 4, _LOG_LINE, drawing.palette["ink"])
-        drawing.text(_SIDE + 38, y, count, "ink" if now else "muted", anchor="end", mono=True, size=11)
-        drawing.text(_SIDE + 46, y, text, size=11, weight=700 if now else 400)
+def _draw_legend(drawing: Drawing) -> int:
+    """What the fills of the trees mean; the y of the last line."""
 
+    def mark(kind: str, state: str) -> Callable[[int, int], None]:
+        def draw(x: int, y: int) -> None:
+            drawing.rect(x, y - 11, 16, 14, drawing.fill(kind), "line")
+            if state:
+                draw_glyph(drawing, state, x + 22, y - 4)
 
-def _counters(drawing: Drawing, life: PageLife, at: int, y: int) -> None:
-    x = LEFT
-    for value, caption, kind in counters(life, at):
-        if kind == "bad":
-            drawing.rect(x, y - 16, 18, 18, drawing.fill("lost"), "line")
-            x += 24
-        drawing.text(x, y, value, kind, size=20, weight=700)
-        x += 13 * len(value) + 6
-        drawing.text(x, y, caption, kind if kind != "ink" else "muted", weight=600 if kind != "ink" else 400)
-        x += 7 * len(caption) + 20
-    drawing.text(RIGHT, y - 22, totals(life), "muted", size=11, anchor="end")
+        return draw
 
-
-def _legend(drawing: Drawing, y: int) -> None:
-    states = (
+    marks = (
         ("leaf2", "PRESENT", "A accepted (PRESENT)"),
         ("pending", "PENDING", "P PENDING"),
         ("blocked", "BLOCKED", "B BLOCKED"),
@@ -138,12 +334,5 @@ def _legend(drawing: Drawing, y: int) -> None:
         ("zapped", "", "frozen"),
         ("lost", "", "lost"),
     )
-    x = LEFT
-    for kind, state, name in states:
-        drawing.rect(x, y - 11, 16, 14, drawing.fill(kind), "line")
-        x += 22
-        if state:
-            draw_glyph(drawing, state, x, y - 4)
-            x += 11
-        drawing.text(x, y, name, "muted", size=11)
-        x += 6 * len(name) + 26
+    keys = (Key(mark(kind, state), 31 if state else 16, name) for kind, state, name in marks)
+    return drawing.keys(_LEGEND, keys)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from tdpkit.lab.page_life import PageLife
+from tdpkit.lab.page_life.fold import Finding, LifeView, MappedRun
 from tdpkit.lab.page_life.story import FOLIOS
-from tdpkit.lab.page_life.view import Find, Run, View
-from tdpkit.lab.words import count_of, group_digits
+from tdpkit.lab.words import count_of, group_digits, html_table
 from tdpkit.tdx.abi import Call, status_name
 
 LOG_LINES = 6
@@ -35,11 +33,10 @@ STATE_LETTERS = {"PRESENT": "A", "PENDING": "P", "BLOCKED": "B", "PENDING_BLOCKE
 def title(life: PageLife) -> str:
     """The story."""
     where = life.names.span(life.span.start, life.span.end)
-    what = "a hole punched into" if life.then == "punch hole" else "the life of"
+    what = "A hole in" if life.then == "punch hole" else "The life of"
     folios = "" if life.folios == "2M" else f", {FOLIOS[life.folios].title}"
-    said = f"{what} {where}, {SPLIT_TITLES[life.split]}{folios}"
     refused = f", page {life.refuse} refused" if life.refuse else ""
-    return said[0].upper() + said[1:] + refused
+    return f"{what} {where}, {SPLIT_TITLES[life.split]}{folios}{refused}"
 
 
 def answer(life: PageLife, at: int) -> str:
@@ -140,7 +137,7 @@ def life_text(life: PageLife, at: int) -> str:
     return "\n".join(told)
 
 
-def strips_in_words(life: PageLife, view: View) -> list[tuple[str, str]]:
+def strips_in_words(life: PageLife, view: LifeView) -> list[tuple[str, str]]:
     """Each strip of the picture: its name, and its runs in words."""
     span = life.names.span
     private = ", ".join(span(*part) for part in view.private) or "none"
@@ -156,11 +153,11 @@ def strips_in_words(life: PageLife, view: View) -> list[tuple[str, str]]:
     ]
 
 
-def _runs(life: PageLife, runs: tuple[Run, ...]) -> str:
+def _runs(life: PageLife, runs: tuple[MappedRun, ...]) -> str:
     return "; ".join(run_text(life, run) for run in runs) or "nothing"
 
 
-def run_text(life: PageLife, run: Run) -> str:
+def run_text(life: PageLife, run: MappedRun) -> str:
     """A run of leaves: ``[0, 8) 1 leaf of level 2, PRESENT``."""
     leaves = run.pages // life.geometry.pages(run.level)
     size = f"of level {run.level}" if life.names.toy else f"of {life.geometry.level(run.level).label}"
@@ -168,7 +165,7 @@ def run_text(life: PageLife, run: Run) -> str:
     return f"{where} {count_of(leaves, 'leaf', 'leaves')} {size}, {run.state}"
 
 
-def find_text(find: Find) -> str:
+def find_text(find: Finding) -> str:
     """What the guest finds, in words."""
     if find.kind != "lost":
         return FIND_WORDS[find.kind]
@@ -180,11 +177,8 @@ def find_text(find: Find) -> str:
 def life_table(life: PageLife, at: int) -> str:
     """The steps around `at` (from 0), and how things stand, as HTML tables: the picture's text twin."""
     first, last = max(0, at - _TABLE_STEPS), min(len(life.steps), at + _TABLE_STEPS + 1)
-    heads = ("step", "act", "who", "what", "in words", "mmu_lock", "epoch", "SEAMCALLs", "lost")
-    rows = ["<tr>" + "".join(f'<th scope="col">{head}</th>' for head in heads) + "</tr>"]
-    for number in range(first, last):
-        step = life.steps[number]
-        cells = (
+    steps = [
+        (
             f"{number + 1}",
             step.act,
             step.said.actor,
@@ -195,22 +189,13 @@ def life_table(life: PageLife, at: int) -> str:
             group_digits(step.view.seamcalls),
             group_digits(step.view.lost),
         )
-        here = ' aria-current="step" style="font-weight:bold"' if number == at else ""
-        rows.append(f"<tr{here}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
-    shown = f"steps {first + 1} to {last} of {len(life.steps)}"
-    stand = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>'
-        for name, text in (
-            *strips_in_words(life, life.steps[at].view),
-            ("now", "; ".join(text for text, _ in pills(life, at))),
-            *(
-                [("the guest reads", " ".join(life.steps[at].view.bytes))]
-                if life.steps[at].view.bytes
-                else []
-            ),
-        )
-    )
-    return (
-        f"<div><table><caption>{escape(title(life))}, {shown}. {escape(answer(life, at))}</caption>"
-        f"{''.join(rows)}</table><table><caption>After step {at + 1}</caption>{stand}</table></div>"
-    )
+        for number, step in enumerate(life.steps[first:last], first)
+    ]
+    view = life.steps[at].view
+    stand = [*strips_in_words(life, view), ("now", "; ".join(text for text, _ in pills(life, at)))]
+    if view.bytes:
+        stand.append(("the guest reads", " ".join(view.bytes)))
+    caption = f"{title(life)}, steps {first + 1} to {last} of {len(life.steps)}. {answer(life, at)}"
+    heads = ("step", "act", "who", "what", "in words", "mmu_lock", "epoch", "SEAMCALLs", "lost")
+    told = html_table(caption, heads, steps, current=at - first)
+    return f"<div>{told}{html_table(f'After step {at + 1}', (), stand)}</div>"

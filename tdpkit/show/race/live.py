@@ -14,10 +14,10 @@ from tdpkit.engine.gfn import GfnRange, InvalidValueError
 
 from ..exhibit import LABEL, WIDE, Exhibit, RangeControls, as_frame, check_unit, line
 from ..theme import Palette
-from .picture import race_svg
+from .picture import race_svg, race_table, race_text
 from .rows import GUESTS, OPENING_ROWS, Rows, guest_of, rows_of, rule_of
 from .state import ORDERS, Race, RaceState, Track, run_race
-from .words import race_table, race_text
+from .words import RaceWords, race_words
 
 
 class Choice(NamedTuple):
@@ -32,7 +32,7 @@ class Choice(NamedTuple):
 
 
 class StrategyRace(Exhibit):
-    """The exhibit. Display it; or read `state`, and change it with :meth:`show`.
+    """The exhibit. Display it; or read `state` and `words`, and change it with :meth:`show`.
 
     guest: a name in GUESTS. rows: who races, names of tdpkit.lab.strategies.STRATEGIES, or a dict of
     strategies (a function of a geometry and a range that returns Calls) by name. Further arguments as
@@ -114,6 +114,11 @@ class StrategyRace(Exhibit):
         if choice.guest not in self._tracks:
             self._tracks[choice.guest] = Track(GUESTS[choice.guest].layout)
         return run_race(self._tracks[choice.guest], self.strategies, start, end)
+
+    @property
+    def words(self) -> RaceWords:
+        """Title, answer, notes and legend of the state, as the picture says them."""
+        return race_words(self.state)
 
     @property
     def guest(self) -> str:

@@ -1,51 +1,85 @@
-"""What the strategy race says: title, answer, notes and calls; and all of it as text and as a table."""
+"""What the strategy race says of its state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
+from typing import NamedTuple
 
 from tdpkit.engine.gfn import GfnRange, format_gfn
 from tdpkit.lab.strategies import Call
-from tdpkit.lab.words import count_of, group_digits
+from tdpkit.lab.words import capital, count_of, group_digits, listed
 
-from .state import Race, RaceState, Row
+from .state import Race, RaceRow, RaceState
 
 FOOTNOTE = (
     "A plain VM: frames outside are faulted in again. A TD would lose them, and maps at most 2M. "
     "Bars are logarithmic. The verdict is the spec's."
 )
-
 VERDICTS = {"exact": "exact", "needless": "safe, not minimal", "wrong": "wrong"}
 """What each verdict of the spec is called."""
+ZAP = ("and then the zap", "of the same range, after an exact split")
+"""What is beneath the rows: the zap walks the same entries again."""
 
-_NUMBERS = (
-    *("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen"),
-)
+_NUMBERS = [
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+]
+"""Numbers that are written in words; a sentence may begin with one of these."""
+
+
+class RaceWords(NamedTuple):
+    """All that is said of one state, but for what stands in its rows."""
+
+    title: str
+    answer: str
+    role: str
+    """The answer's colour: "good" if all are exact, "bad" if none is."""
+    notes: tuple[str, ...]
+    """What else must be known to read the picture."""
+    guest: tuple[str, str]
+    """The guest's leaves, and how many of them cross an edge."""
+    legend: tuple[tuple[str, str], ...]
+    """(kind, name) of each kind of cell that occurs."""
+
+
+def race_words(state: RaceState) -> RaceWords:
+    """Put `state` into words."""
+    race = state.race
+    answer, role = _answer(race)
+    ways = f"{_number(len(race.rows))} {'way' if len(race.rows) == 1 else 'ways'}"
+    return RaceWords(
+        title=capital(f"{ways} to make the edges of {race.span} safe"),
+        answer=answer,
+        role=role,
+        notes=tuple(_notes(state)),
+        guest=_guest(race),
+        legend=_legend(race),
+    )
 
 
 def _number(number: int) -> str:
     return _NUMBERS[number] if number < len(_NUMBERS) else f"{number}"
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def title(race: Race) -> str:
-    """How many ways, and for which range."""
-    ways = "way" if len(race.rows) == 1 else "ways"
-    return f"{_capital(_number(len(race.rows)))} {ways} to make the edges of {race.span} safe"
-
-
-def answer(race: Race) -> tuple[str, str]:
+def _answer(race: Race) -> tuple[str, str]:
     """How many of the rows are exact, at how many visits, and what the others do; and its role."""
     exact, needless, wrong = (
         [row for row in race.rows if row.verdict == verdict] for verdict in ("exact", "needless", "wrong")
     )
-    first = "" if race.crossing else "No leaf crosses an edge. "
-    first += _exact(exact, len(race.rows))
+    said = "" if race.crossing else "No leaf crosses an edge. "
+    said += _exact(exact, len(race.rows))
     others = []
     if needless:
         many = _spread([row.needless for row in needless], lambda n: count_of(n, "split"))
@@ -53,15 +87,16 @@ def answer(race: Race) -> tuple[str, str]:
     if wrong:
         frames = _spread([row.outside for row in wrong], lambda n: count_of(n, "frame"))
         others.append(f"{_number(len(wrong))} cost{_s(wrong)} {frames} outside the range")
-    said = f"{first} {_capital(', '.join(others))}." if others else first
+    if others:
+        said += f" {capital(', '.join(others))}."
     return said, "bad" if not exact else "ink" if others else "good"
 
 
-def _s(rows: Sequence[Row]) -> str:
+def _s(rows: Sequence[RaceRow]) -> str:
     return "s" if len(rows) == 1 else ""
 
 
-def _exact(exact: Sequence[Row], of: int) -> str:
+def _exact(exact: Sequence[RaceRow], of: int) -> str:
     if not exact:
         return "It is not exact." if of == 1 else "None is exact."
     visits = _spread([row.visits for row in exact], lambda n: count_of(n, "visit"))
@@ -71,7 +106,7 @@ def _exact(exact: Sequence[Row], of: int) -> str:
     elif len(exact) == of:
         who = "Both are" if of == 2 else f"All {_number(of)} are"
     else:
-        who = f"{_capital(_number(len(exact)))} {'is' if len(exact) == 1 else 'are'}"
+        who = f"{capital(_number(len(exact)))} {'is' if len(exact) == 1 else 'are'}"
     return f"{who} exact, at {visits}{each}."
 
 
@@ -80,8 +115,7 @@ def _spread(numbers: Sequence[int], counted: Callable[[int], str]) -> str:
     return counted(high) if low == high else f"{group_digits(low)} to {counted(high)}"
 
 
-def notes(state: RaceState) -> list[str]:
-    """What else must be known to read the picture."""
+def _notes(state: RaceState) -> list[str]:
     race, said = state.race, []
     if race.span.start == race.span.end:
         said.append(
@@ -95,52 +129,16 @@ def notes(state: RaceState) -> list[str]:
     return said
 
 
-def guest_words(race: Race) -> tuple[str, str]:
-    """The guest's leaves, and how many of them cross an edge."""
-    sizes = [race.geometry.level(level).label for level in race.levels]
-    leaves = f"leaves of {_and(sizes)}" if sizes else "nothing is mapped"
+def _guest(race: Race) -> tuple[str, str]:
+    if not race.levels:
+        return "nothing is mapped", "so nothing can cross"
     crossing = len(race.crossing)
-    if not sizes:
-        return leaves, "so nothing can cross"
-    return (
-        leaves,
-        f"{_number(crossing) if crossing else 'none'} {'cross' if crossing > 1 else 'crosses'} an edge",
-    )
+    number = _number(crossing) if crossing else "none"
+    leaves = f"leaves of {listed(level_name(race, level) for level in race.levels)}"
+    return leaves, f"{number} {'cross' if crossing > 1 else 'crosses'} an edge"
 
 
-def _and(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
-
-
-def level_name(race: Race, level: int) -> str:
-    """The size of a leaf of this level."""
-    return race.geometry.level(level).label
-
-
-ZAP = ("and then the zap", "of the same range, after an exact split")
-"""What is beneath the rows: the zap walks the same entries again."""
-
-
-def call_words(race: Race, call: Call) -> tuple[str, str, str]:
-    """Its range for people, in hex, and what it splits."""
-    what = "only what crosses" if call.only_cross_boundary else "every leaf"
-    target, span = level_name(race, call.target_level), GfnRange(call.start, call.end)
-    return f"{span}", f"[{call.start:#x}, {call.end:#x})", f"{what}, down to {target}"
-
-
-def calls_heading(row: Row) -> str:
-    """What stands over the calls of the selected row."""
-    return f"{row.rule.title}: {count_of(len(row.calls), 'call') if row.calls else 'no call'}"
-
-
-def priced_words(row: Row) -> str:
-    """How its numbers came about, where that is not by running it to the end."""
-    return "by formula" if row.priced else ""
-
-
-def legend(state: RaceState) -> list[tuple[str, str]]:
-    """(kind, name) of each kind of cell in the picture."""
-    race = state.race
+def _legend(race: Race) -> tuple[tuple[str, str], ...]:
     names = {f"leaf{level}": f"{level_name(race, level)} leaf" for level in race.levels}
     names |= {
         "hole": "not mapped",
@@ -148,71 +146,42 @@ def legend(state: RaceState) -> list[tuple[str, str]]:
         "crossing": "crosses an edge",
         "lost": "outside the range, and the zap takes it",
     }
-    kinds = {cell.kind for cells in (race.cells, *(row.cells for row in race.rows)) for cell in cells}
-    return [(kind, name) for kind, name in names.items() if kind in kinds]
+    shown = (race.segments, *(row.segments for row in race.rows))
+    kinds = {segment.kind for segments in shown for segment in segments}
+    return tuple((kind, name) for kind, name in names.items() if kind in kinds)
 
 
-def race_text(state: RaceState) -> str:
-    """`state` in plain text: the answer, then a line per row."""
-    race = state.race
-    lines = [f"{title(race)}. {answer(race)[0]}", *notes(state)]
-    for row in state.rows:
-        said = [
-            count_of(len(row.calls), "call"),
-            count_of(row.visits, "visit"),
-            count_of(row.splits, "split"),
-        ]
-        if row.needless:
-            said.append(f"{group_digits(row.needless)} of them needless")
-        if row.missing:
-            said.append(f"{group_digits(row.missing)} missing")
-        said.append(VERDICTS[row.verdict])
-        if row.outside:
-            said.append(f"{count_of(row.outside, 'frame')} outside")
-        priced = f" ({priced_words(row)})" if row.priced else ""
-        lines.append(f"{row.rule.title}: {', '.join(said)}{priced}")
-    return "\n".join([*lines, f"{' '.join(ZAP)}: {count_of(race.zap_visits, 'visit')}"])
+# ---- rows and calls ------------------------------------------------------------------------------------
 
 
-_COLUMNS = ("strategy", "calls", "visits", "splits", "needless", "missing", "verdict", "frames outside")
+def level_name(race: Race, level: int) -> str:
+    """The size of a leaf of this level."""
+    return race.geometry.level(level).label
 
 
-def race_table(state: RaceState) -> str:
-    """`state` as an HTML table for those who read rather than look: the picture's text twin."""
-    race = state.race
-    head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
-    body = "".join(_table_row(race, row) for row in state.rows)
-    zap = (
-        f'<tr><th scope="row">{" ".join(ZAP)}</th><td></td><td>{group_digits(race.zap_visits)}</td>'
-        f"<td></td><td></td><td></td><td></td><td></td></tr>"
-    )
-    said = " ".join([f"{title(race)}. {answer(race)[0]}", *notes(state), FOOTNOTE])
-    head, body = f"<thead><tr>{head}</tr></thead>", f"<tbody>{body}{zap}</tbody>"
-    return f"<table><caption>{escape(said)}</caption>{head}{body}</table>"
+def range_words(span: GfnRange) -> str:
+    """The length of the range."""
+    return f"the range: {format_gfn(span.pages)}"
 
 
-def _call_in_short(race: Race, call: Call) -> str:
+def call_words(race: Race, call: Call) -> tuple[str, str, str]:
+    """A call's range for people, in hex, and what it splits."""
+    what = "only what crosses" if call.only_cross_boundary else "every leaf"
+    span = f"{GfnRange(call.start, call.end)}"
+    return span, f"[{call.start:#x}, {call.end:#x})", f"{what}, down to {level_name(race, call.target_level)}"
+
+
+def call_in_short(race: Race, call: Call) -> str:
+    """A call's range and target, and its filter if it has one."""
     crossing = ", only what crosses" if call.only_cross_boundary else ""
     return f"{GfnRange(call.start, call.end)} to {level_name(race, call.target_level)}{crossing}"
 
 
-def _table_row(race: Race, row: Row) -> str:
-    calls = "<br/>".join(
-        escape(f"{_call_in_short(race, call)}: {count_of(visits, 'visit')}")
-        for call, visits in zip(row.calls, row.call_visits, strict=True)
-    )
-    priced = f", {priced_words(row)}" if row.priced else ""
-    cells = (
-        group_digits(row.visits) + priced,
-        *map(group_digits, (row.splits, row.needless, row.missing)),
-        VERDICTS[row.verdict],
-        group_digits(row.outside),
-    )
-    name = escape(f"{row.rule.title}: {row.rule.rule}")
-    data = "".join(f'<td style="white-space:nowrap;padding-right:12px">{cell}</td>' for cell in cells)
-    return f'<tr><th scope="row">{name}</th><td>{calls or "none"}</td>{data}</tr>'
+def calls_heading(row: RaceRow) -> str:
+    """What stands over the calls of the selected row."""
+    return f"{row.rule.title}: {count_of(len(row.calls), 'call') if row.calls else 'no call'}"
 
 
-def range_words(span: GfnRange) -> str:
-    """How long it is."""
-    return f"the range: {format_gfn(span.pages)}"
+def priced_words(row: RaceRow) -> str:
+    """How its numbers came about, where that is not by running it to the end."""
+    return "by formula" if row.priced else ""

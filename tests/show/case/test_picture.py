@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from tdpkit.engine.gfn import Geometry, GfnRange
-from tdpkit.exercises.verdict import Verdict
+from tdpkit.exercises.checking import Counterexample, Verdict
 from tdpkit.lab.search import SAMPLED, UNIVERSES, Case, Machine, sample, search
 from tdpkit.lab.shapes import HOLE, LEAF, Shape, random_shape, tables_of
 from tdpkit.lab.spec import edges_of, split_as_forced
@@ -105,7 +105,7 @@ def states(cases: list[Case]) -> list[CaseState]:
 def test_a_picture_with_a_verdicts_words_keeps_the_house_rules_too(states: list[CaseState]) -> None:
     for words in ("No.", "a word " * 120, "[0x20000001 (2T+4K), 0xe0000001 (14T+4K)), " * 12):
         for state in states[::7]:
-            verdict = Verdict(False, words.strip(), state)
+            verdict = Verdict(False, words.strip(), Counterexample(state, case_svg))
             svg = verdict._repr_mimebundle_()["image/svg+xml"]
             picture = tree(svg)
             check_form(picture, case_words(state).title, repr(verdict))

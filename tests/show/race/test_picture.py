@@ -1,7 +1,8 @@
-"""The strategy race's markup and words: well formed, inside its frame, room for each word, true each time."""
+"""The strategy race's picture: marks where the state says, numbers and words written out, room for all."""
 
+import math
 import re
-from itertools import combinations, product
+from itertools import product
 from xml.etree import ElementTree
 
 import pytest
@@ -9,30 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import GfnRange, parse_gfn
+from tdpkit.lab.spec import forced_in
 from tdpkit.lab.strategies import STRATEGIES, Call
 from tdpkit.lab.words import group_digits
 from tdpkit.show.race import StrategyRace
-from tdpkit.show.race.picture import race_svg
+from tdpkit.show.race.picture import race_svg, race_table, race_text
 from tdpkit.show.race.rows import GUESTS, OPENING_ROWS, rows_of
 from tdpkit.show.race.state import RaceState, Track, run_race
-from tdpkit.show.race.words import FOOTNOTE, VERDICTS, ZAP, answer, notes, race_table, race_text, title
-from tdpkit.show.theme import DARK, LIGHT, LIVE, contrast
-from tests.oracles.svgs import (
-    check_alone,
-    check_form,
-    check_ids,
-    check_inside,
-    check_lines_apart,
-    check_texts_apart,
-    check_themes,
-    check_whole_numbers,
-    drawn,
-    ids_of,
-    printed_whatever_the_hash_seed,
-    texts,
-    tree,
-)
-from tests.show.test_theme import TEXT_ROLES
+from tdpkit.show.race.words import FOOTNOTE, VERDICTS, ZAP, race_words
+from tdpkit.show.theme import DARK, LIGHT, contrast
+from tests.oracles.svgs import SVG, beside, check_all, drawn, texts, tree, written
 
 OPENING = rows_of(OPENING_ROWS)
 OWN = {
@@ -95,22 +82,7 @@ def trees(states):
     return {case: tree(race_svg(state, LIGHT)) for case, state in states.items()}
 
 
-# ---- house rules ---------------------------------------------------------------------------------------
-
-
-def check_all(svg, state, case):
-    picture = tree(svg)
-    check_form(picture, title(state.race), answer(state.race)[0])
-    check_whole_numbers(picture)
-    check_inside(picture, case)
-    check_alone(svg)
-    check_texts_apart(picture, case)
-    check_lines_apart(picture, case)
-
-
-def test_every_picture_keeps_the_house_rules(states):
-    for case, state in states.items():
-        check_all(race_svg(state, LIGHT), state, case)
+# ---- room for everything -------------------------------------------------------------------------------
 
 
 frames = st.one_of(
@@ -144,25 +116,8 @@ def test_every_picture_of_any_state_keeps_the_house_rules(tracks, guest, who, on
     case = guest, who, *sorted((start, end))
     state = state_of(tracks[guest], SETS[who], *case[2:], selected, order)
     svg = race_svg(state, LIGHT)
-    check_all(svg, state, case)
+    check_all(svg, case)
     assert svg == race_svg(state, LIGHT)
-
-
-def test_ids_carry_their_prefix_and_two_instances_share_none(states):
-    for state in states.values():
-        check_ids(race_svg(state, LIGHT, "sr-17"), "sr-17")
-        one, other = ids_of(race_svg(state, LIGHT, ids) for ids in ("a", "b"))
-        assert one.isdisjoint(other)
-
-
-def test_two_pictures_on_one_page_share_no_id_though_nobody_named_them(states):
-    ids = ids_of(race_svg(state, LIGHT) for (_, _, _, who), state in states.items() if who == "opening")
-    assert [pair for pair in combinations(ids, 2) if not pair[0].isdisjoint(pair[1])] == []
-
-
-def test_the_themes_differ_in_colours_alone(states):
-    for state in states.values():
-        check_themes(*(race_svg(state, palette) for palette in (LIGHT, DARK, LIVE)))
 
 
 def test_runs_are_merged_so_that_a_picture_of_4_billion_frames_is_a_few_hundred_boxes(trees):
@@ -184,41 +139,31 @@ def test_bars_and_brackets_stand_out_from_their_ground(theme, role):
     assert [ground for ground in grounds if contrast(theme[role], theme[ground]) < 3] == []
 
 
-def test_words_are_in_roles_whose_contrast_is_computed(states):
-    for state in states.values():
-        fills = set(re.findall(r'<text [^>]*fill="([^"]*)"', race_svg(state, LIGHT)))
-        assert fills <= {LIGHT[role] for role in TEXT_ROLES}
-
-
 # ---- what it shows -------------------------------------------------------------------------------------
 
 
 def test_what_is_said_of_every_row_is_written_out(states, trees):
     for case, state in states.items():
-        written = texts(trees[case])
-        joined = " ".join(written)
-        for needed in (answer(state.race)[0], *notes(state)):
+        words, said = texts(trees[case]), race_words(state)
+        joined = " ".join(words)
+        assert words[0] == said.title
+        for needed in (said.answer, *said.notes, FOOTNOTE):
             assert needed in joined
         for row in state.race.rows:
-            assert row.rule.title in written
-            assert row.rule.rule in written
-            assert group_digits(row.visits) in written
+            assert any(row.rule.title.startswith(text.removesuffix("…")) for text in words)
+            assert row.rule.rule in words
             assert VERDICTS[row.verdict] in joined
-            assert group_digits(row.outside) in written
-        assert group_digits(state.race.zap_visits) in written
-        assert FOOTNOTE in written
-        assert state.row.rule.idea in written
+        assert group_digits(state.race.zap_visits) in words
+        assert state.row.rule.idea in words
         assert joined.count("by formula") == sum(row.priced for row in state.race.rows)
 
 
 def test_rows_stand_in_their_order(states):
     for state in states.values():
         for order in (state.order, state.race.by_visits()):
-            svg = tree(race_svg(state._replace(order=order), LIGHT))
-            titles = [row.rule.title for row in state.race.rows]
-            seen = [text for text in texts(svg) if text in titles]
-            named = {row.name: row.rule.title for row in state.race.rows}
-            assert seen == [named[name] for name in order]
+            placed = state._replace(order=order)
+            places = bands(tree(race_svg(placed, LIGHT)), placed)
+            assert sorted(places, key=places.__getitem__) == [*order]
 
 
 def test_the_calls_of_the_selected_row_are_written_with_their_visits(tracks):
@@ -238,37 +183,178 @@ def test_the_more_calls_the_fewer_are_written_out_each(states):
     assert "and 15 more" in written
 
 
-def test_a_bar_grows_with_the_digits_of_its_number(tracks):
-    svg = tree(race_svg(state_of(tracks["16T-2M"], OPENING, *map(parse_gfn, HUGE[0])), LIGHT))
-    bars = [
-        int(r.get("width")) for r in drawn(svg, "rect") if r.get("x") == "574" and r.get("height") == "13"
-    ]
-    # twelve units for each power of ten: log10 of 6303777, 523, 16, 12, 12, 25178142, 16, 6304283
-    assert bars == [81, 32, 14, 12, 12, 88, 14, 81]
-
-
 def test_pictures_of_different_states_differ(states):
     pictures = [race_svg(state, LIGHT, "sr") for state in states.values()]
     assert len(set(pictures)) == len(pictures)
 
 
-PRINT_ALL = """
-import json
-from tdpkit.lab.strategies import STRATEGIES
-from tdpkit.show.race import StrategyRace
-said = []
-for guest in ("toy", "mixed", "one-1G", "4G-4K"):
-    for order in ("as argued", "by visits"):
-        race = StrategyRace(guest, rows=STRATEGIES, order=order)
-        bundle = race._repr_mimebundle_()
-        said += [[kind, content] for kind, content in bundle.items() if "widget-view" not in kind]
-        said += [race._table()]
-print(json.dumps(said))
-"""
+# ---- places --------------------------------------------------------------------------------------------
 
 
-def test_markup_and_bundle_are_the_same_whatever_the_hash_seed():
-    assert len(printed_whatever_the_hash_seed(PRINT_ALL)) == 24
+def bands(svg, state) -> dict[str, tuple[int, int]]:
+    """Where each row begins and ends, by its title, which stands 23 below the row's beginning."""
+    [head], [zap] = written(svg, "strategy"), written(svg, ZAP[0])
+    below = [t for t in svg.iter(f"{SVG}text") if int(head.get("y")) < int(t.get("y")) < int(zap.get("y"))]
+    titles = [t for t in below if (t.get("x"), t.get("font-size")) == ("24", "13")]
+    for row, title in zip(state.rows, titles, strict=True):
+        assert row.rule.title.startswith(title.text.removesuffix("…"))
+    tops = [int(title.get("y")) - 23 for title in titles]
+    ends = [*tops[1:], int(zap.get("y")) - 24]
+    return {row.name: band for row, band in zip(state.rows, zip(tops, ends, strict=True), strict=True)}
+
+
+def moves(svg, top, bottom):
+    """(d, stroke, fill) of the paths that begin between `top` and `bottom`."""
+    for path in drawn(svg, "path"):
+        if top <= int(path.get("d").split()[1]) < bottom:
+            yield path.get("d"), path.get("stroke"), path.get("fill")
+
+
+def x_of(frame) -> int:
+    """The toy's 64 frames lie on an axis from 188 to 560, to scale."""
+    return 188 + 372 * frame // 64
+
+
+@pytest.fixture(scope="module")
+def toys(tracks):
+    """All strategies on the toy, with the tree's own forced splits."""
+    found = []
+    for start, end in [*SPANS["toy"], ("16K", "20K"), ("4K", "8K"), ("60K", "68K")]:
+        span = GfnRange.parse(start, end)
+        state = state_of(tracks["toy"], SETS["all"], span.start, span.end)
+        found.append((span, state, tree(race_svg(state, LIGHT, "sr")), forced_in(tracks["toy"].root, span)))
+    return found
+
+
+def test_every_call_is_a_bracket_or_an_arrow_at_its_frames(toys):
+    """But for an empty one at the end of the machine, which is not made."""
+    for span, state, svg, _ in toys:
+        for name, (top, bottom) in bands(svg, state).items():
+            paths = [(d, stroke) for d, stroke, _ in moves(svg, top, bottom)]
+            plan = STRATEGIES[name](GUESTS["toy"].layout.geometry, span)
+            for call in (call for call in plan if call.start < 64):
+                low, high = x_of(call.start), x_of(min(call.end, 64))
+                if call.start == call.end:
+                    found = [d for d, _ in paths if re.match(rf"M{low} \d+ V\d+ M{low - 4} \d+ L{low} ", d)]
+                else:
+                    low = min(low, 552) + 1
+                    role = LIGHT["ink" if call.target_level == 1 else "private"]
+                    shape = rf"M{low} \d+ H{max(high - 1, low + 4)}"
+                    found = [d for d, stroke in paths if re.fullmatch(shape, d) and stroke == role]
+                assert found, (name, call)
+
+
+def test_every_split_that_had_to_be_has_its_diamond_under_its_leaf_full_if_it_was_made(toys):
+    """Levels from the largest down, 11 apart; the tree's own forced splits, not the state's marks."""
+    for _, state, svg, forced in toys:
+        for row in state.rows:
+            top, bottom = bands(svg, state)[row.name]
+            places = {"good": set(), "bad": set(), "crossing-mark": set()}
+            for d, stroke, fill in moves(svg, top, bottom):
+                for x, y in re.findall(r"M(\d+) (\d+) L\d+ \d+ L\d+ \d+ L\d+ \d+ Z", d):
+                    [role] = [role for role in places if LIGHT[role] == stroke]
+                    assert fill == (LIGHT["good"] if role == "good" else LIGHT["paper"])
+                    places[role] |= {(int(x), int(y) + 5)} if int(x) < 560 else set()
+            assert len(places["good"]) == row.needed
+            assert len(places["bad"]) == row.missing
+            first = bottom - 7 - 11 * 2 + 7
+            for gfn, level in forced:
+                pages = 4 ** (level - 1)
+                at = (x_of(gfn) + x_of(gfn + pages)) // 2, first + 11 * (3 - level)
+                assert at in places["good"] | places["bad"], (row.name, gfn, level)
+
+
+def test_the_leaves_of_each_row_are_boxes_at_their_frames(toys):
+    for _, state, svg, _ in toys:
+        strips = [(row.segments, bands(svg, state)[row.name]) for row in state.rows]
+        [guest] = written(svg, "the guest before")
+        strips.append((state.race.segments, (int(guest.get("y")) - 20, int(guest.get("y")) + 20)))
+        for segments, (top, bottom) in strips:
+            boxes = {
+                (int(rect.get("x")), int(rect.get("width")), rect.get("fill"))
+                for rect in drawn(svg, "rect")
+                if rect.get("stroke") and rect.get("height") == "24" and top <= int(rect.get("y", 0)) < bottom
+            }
+            hatched = ("split", "crossing", "lost")
+            assert boxes == {
+                (
+                    x_of(one.first),
+                    x_of(one.last) - x_of(one.first),
+                    f"url(#sr-{one.kind})" if one.kind in hatched else LIGHT[one.kind],
+                )
+                for one in segments
+            }
+
+
+def test_visits_verdict_and_frames_outside_stand_in_their_row(states, trees):
+    """A bar is twelve units for each power of ten, and at least two; each verdict has a shape of its own."""
+    for case, state in states.items():
+        svg = trees[case]
+        for row in state.rows:
+            top, _ = bands(svg, state)[row.name]
+            bars = [r for r in drawn(svg, "rect") if (r.get("x"), r.get("y")) == ("574", f"{top + 12}")]
+            widths = [max(math.floor(12 * math.log10(row.visits) + 1e-9), 2)] if row.visits else []
+            assert [int(bar.get("width")) for bar in bars] == widths, (case, row.name)
+            roles = {"exact": "line", "needless": "crossing-mark", "wrong": "bad"}
+            assert [bar.get("fill") for bar in bars] == [LIGHT[roles[row.verdict]]] * len(widths)
+            line = [t for t in svg.iter(f"{SVG}text") if t.get("y") == f"{top + 23}"]
+            assert f"{group_digits(row.visits)}" in [t.text for t in line]
+            [verdict] = [t for t in line if t.get("x") == "866"]
+            assert VERDICTS[row.verdict].startswith(verdict.text)
+            [outside] = [t for t in line if t.get("x") == "976"]
+            assert outside.text == group_digits(row.outside)
+            discs = [(d.get("cx"), d.get("cy")) for d in drawn(svg, "circle")]
+            squares = [(r.get("x"), r.get("y")) for r in drawn(svg, "rect") if r.get("width") == "18"]
+            assert ((("851", f"{top + 19}") in discs), (("842", f"{top + 10}") in squares)) == (
+                row.verdict == "exact",
+                row.verdict == "wrong",
+            )
+
+
+def test_on_a_stretched_axis_calls_begin_and_end_where_the_range_does(tracks):
+    span = GfnRange.parse("2T+4K", "14T+4K")
+    state = state_of(tracks["16T-2M"], OPENING, span.start, span.end, selected=4)
+    svg = tree(race_svg(state, LIGHT))
+    [(low, high)] = [
+        (int(found[1]), int(found[2]))
+        for path in drawn(svg, "path")
+        if path.get("stroke") == LIGHT["range"]
+        and (found := re.fullmatch(r"M(\d+) \d+ V\d+ H(\d+) V\d+", path.get("d")))
+    ]
+    places = bands(svg, state)
+    walk = [d for d, *_ in moves(svg, *places["walk_v3"])]
+    assert [d for d in walk if re.fullmatch(rf"M{low + 1} \d+ H{high - 1}", d)]
+    arrows = [d for d, *_ in moves(svg, *places["empty_range"]) if re.match(r"M(\d+) \d+ V\d+ M", d)]
+    assert [int(re.match(r"M(\d+)", d)[1]) for d in arrows[:2]] == [low, high]
+    [mark] = [r for r in drawn(svg, "rect") if (r.get("x"), r.get("width")) == ("14", "4")]
+    top, bottom = places["empty_range"]
+    assert (int(mark.get("y")), int(mark.get("height"))) == (top + 1, bottom - top - 1), "the selected row"
+
+
+LEGEND = {
+    "not mapped": "hole",
+    "made by a split": "split",
+    "crosses an edge": "crossing",
+    "outside the range, and the zap takes it": "lost",
+    "1G leaf": "leaf3",
+    "2M leaf": "leaf2",
+    "4K leaf": "leaf1",
+    "64K leaf": "leaf3",
+}
+
+
+def test_the_legend_s_swatches_and_diamonds_are_those_of_the_rows(states):
+    for state in states.values():
+        svg = tree(race_svg(state, LIGHT, "sr"))
+        for _, name in race_words(state).legend:
+            kind = LEGEND[name]
+            text = max(written(svg, name), key=lambda text: int(text.get("y")))
+            assert beside(svg, text).get("fill") in (LIGHT[kind], f"url(#sr-{kind})")
+        for name, role in (("a split that had to be", "good"), ("one too many", "crossing-mark")):
+            [text] = written(svg, name)
+            x, y = int(text.get("x")) - 12, int(text.get("y")) - 4
+            shape = f"M{x} {y - 5} L{x + 5} {y} L{x} {y + 5} L{x - 5} {y} Z"
+            assert [p.get("stroke") for p in drawn(svg, "path") if p.get("d") == shape] == [LIGHT[role]]
 
 
 # ---- words ---------------------------------------------------------------------------------------------
@@ -283,7 +369,7 @@ def judged(tracks, *verdicts):
         )
         for at, (verdict, visits, needless, outside) in enumerate(verdicts)
     ]
-    return race._replace(rows=tuple(rows))
+    return race_words(RaceState(race._replace(rows=tuple(rows)), (), None, "s0"))
 
 
 E1, E2 = ("exact", 12, 0, 0), ("exact", 6303777, 0, 0)
@@ -314,7 +400,11 @@ W1, W2 = ("wrong", 5, 0, 1), ("wrong", 5, 0, 1022)
     ],
 )  # fmt: skip
 def test_the_answer_sums_up(tracks, verdicts, said, role):
-    assert answer(judged(tracks, *verdicts)) == (said, role)
+    words = judged(tracks, *verdicts)
+    assert (words.answer, words.role) == (said, role)
+    number = ["One way", "Two ways", "Three ways", "Four ways"][len(verdicts) - 1 :]
+    if number:
+        assert words.title == f"{number[0]} to make the edges of [20K, 136K) safe"
 
 
 def test_the_answer_is_a_sentence_in_every_combination(tracks):
@@ -322,7 +412,7 @@ def test_the_answer_is_a_sentence_in_every_combination(tracks):
         rows = [E1] * exact + [N2] * needless + [W1] * wrong
         if not rows:
             continue
-        said, _ = answer(judged(tracks, *rows))
+        said = judged(tracks, *rows).answer
         assert all(re.fullmatch(r"[A-Z][^.]*\.", part) for part in re.findall(r"[^ .][^.]*\.", said))
         assert ("too many" in said) is bool(needless)
         assert ("outside" in said) is bool(wrong)
@@ -331,15 +421,15 @@ def test_the_answer_is_a_sentence_in_every_combination(tracks):
 
 def test_aligned_edges_and_empty_ranges_are_said(states):
     for state in states.values():
-        said, race = answer(state.race)[0], state.race
-        assert said.startswith("No leaf crosses an edge.") is (not race.crossing)
-        assert any("empty" in note for note in notes(state)) is (race.span.start == race.span.end)
+        words, race = race_words(state), state.race
+        assert words.answer.startswith("No leaf crosses an edge.") is (not race.crossing)
+        assert any("empty" in note for note in words.notes) is (race.span.start == race.span.end)
 
 
 def test_rows_that_were_sorted_for_another_range_say_so(tracks):
     state = state_of(tracks["toy"], OPENING, 5, 34, order="by visits")
-    assert notes(state) == []
-    [note] = notes(state._replace(sorted_for=GfnRange(1, 2)))
+    assert race_words(state).notes == ()
+    [note] = race_words(state._replace(sorted_for=GfnRange(1, 2))).notes
     assert "[4K, 8K)" in note
 
 
@@ -350,7 +440,7 @@ def test_the_table_says_what_the_rows_are(states):
     for state in states.values():
         table = ElementTree.fromstring(race_table(state))
         caption = table.find("caption").text
-        assert answer(state.race)[0] in caption
+        assert race_words(state).answer in caption
         assert [cell.text for cell in table.find("thead/tr")] == [
             *("strategy", "calls", "visits", "splits", "needless", "missing", "verdict", "frames outside")
         ]
@@ -373,8 +463,9 @@ def test_the_table_says_what_the_rows_are(states):
 def test_the_plain_text_starts_with_the_answer_and_has_a_line_per_row(states):
     for state in states.values():
         first, *lines, zap = race_text(state).split("\n")
-        assert first == f"{title(state.race)}. {answer(state.race)[0]}"
-        rows = lines[len(notes(state)) :]
+        words = race_words(state)
+        assert first == f"{words.title}. {words.answer}"
+        rows = lines[len(words.notes) :]
         for row, said in zip(state.rows, rows, strict=True):
             assert said.startswith(f"{row.rule.title}: ")
             assert re.search(rf"\b{group_digits(row.visits)} visits?\b", said)

@@ -15,9 +15,8 @@ from tdpkit.lab.layouts import map_layout
 from tdpkit.lab.spec import forced_in, judge
 from tdpkit.lab.strategies import STRATEGIES, Call, kai_two_step, run_strategy
 from tdpkit.lab.worlds import JournalWorld
-from tdpkit.show.race.axis import axis_for
 from tdpkit.show.race.rows import GUESTS, OPENING_ROWS, RULES, checked, rows_of, rule_of
-from tdpkit.show.race.state import MOST_LANES, Track, lanes_of, run_race
+from tdpkit.show.race.state import MOST_LANES, Track, axis_for, lanes_of, run_race
 
 ALL = rows_of(STRATEGIES)
 OPENING = rows_of(OPENING_ROWS)
@@ -183,10 +182,10 @@ def really(layout, strategy, span):
 
 
 def samples(rng, race):
-    """Frames in sight: around every border of a cell, and some between."""
+    """Frames in sight: around every border of a segment, and some between."""
     for window in race.axis.windows:
-        cells = [cell for row in race.rows for cell in row.cells]
-        ends = {frame for cell in cells for frame in (cell.first, cell.last - 1)}
+        segments = [segment for row in race.rows for segment in row.segments]
+        ends = {frame for segment in segments for frame in (segment.first, segment.last - 1)}
         yield from sorted(frame for frame in ends if frame in window)
         yield from (rng.randrange(window.start, window.end) for _ in range(20))
 
@@ -202,7 +201,7 @@ SPANS = {
 
 
 @pytest.mark.parametrize(("guest", "span"), [(guest, span) for guest in SPANS for span in SPANS[guest]])
-def test_cells_and_marks_are_those_of_a_tree_that_is_really_split(tracks, guest, span):
+def test_segments_and_marks_are_those_of_a_tree_that_is_really_split(tracks, guest, span):
     layout, rng = GUESTS[guest].layout, random.Random(3)
     race = run_race(tracks[guest], ALL, *span)
     frames, edges = list(samples(rng, race)), GfnRange(*span)
@@ -219,19 +218,19 @@ def test_cells_and_marks_are_those_of_a_tree_that_is_really_split(tracks, guest,
         ), row.name
         made = {(gfn, level) for gfn, level in report.made}
         for frame in frames:
-            [cell] = [cell for cell in row.cells if cell.first <= frame < cell.last]
+            [segment] = [one for one in row.segments if one.first <= frame < one.last]
             leaf = translate(root, frame)
             if leaf is None:
-                assert cell.kind == "hole"
+                assert (segment.kind, segment.level) == ("hole", 0)
                 continue
             pages = layout.geometry.pages(leaf.level)
-            assert cell.text == layout.geometry.level(leaf.level).label, (row.name, hex(frame))
+            assert segment.level == leaf.level, (row.name, hex(frame))
             crosses = any(leaf.gfn < edge < leaf.gfn + pages for edge in span)
             parent = frame >> layout.geometry.shifts[leaf.level + 1] << layout.geometry.shifts[leaf.level + 1]
             kind = "split" if (parent, leaf.level + 1) in made else f"leaf{leaf.level}"
             if crosses:
                 kind = "crossing" if frame in edges else "lost"
-            assert cell.kind == kind, (row.name, hex(frame))
+            assert segment.kind == kind, (row.name, hex(frame))
         marked(layout.geometry, race, row, made, forced)
 
 

@@ -6,8 +6,11 @@ Expected numbers are those of the kernel's own C code and of the review (finding
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import EXHIBIT, LOOPBACK, Notebook, ShownExhibit, nth, open_notebook, rgb
+from tests.browser.course import AtTheEnd, OnOpening
+from tests.browser.lab import EXHIBIT, Notebook, ShownExhibit, nth
+
+NUMBER = "03"
+"""Of the notebook that the fixture `notebook` opens."""
 
 HUGE = "16 TiB of 2M leaves, the thread's hole"
 ROWS = [
@@ -59,13 +62,6 @@ class Race(ShownExhibit):
         return self.picture.evaluate("svg => svg.outerHTML")
 
 
-@pytest.fixture(scope="module")
-def notebook(browser, server):
-    with open_notebook(browser, server, server.find("03")) as notebook:
-        notebook.run_all()
-        yield notebook
-
-
 @pytest.fixture
 def race(notebook):
     """The first exhibit, in its opening state."""
@@ -77,6 +73,10 @@ def race(notebook):
 
 
 # ---- what it shows -------------------------------------------------------------------------------------
+
+
+class TestOnOpening(OnOpening):
+    """First in this file: nothing was used yet."""
 
 
 def test_it_opens_with_the_numbers_of_the_thread_s_range(race):
@@ -221,10 +221,6 @@ def test_the_table_says_what_the_picture_says(race):
     expect(table).to_have_count(0)
 
 
-def test_the_picture_follows_the_theme(notebook, race):
-    assert notebook.papers(race.picture) == (rgb(LIGHT["paper"]), rgb(DARK["paper"]))
-
-
 # ---- the guess further down ----------------------------------------------------------------------------
 
 
@@ -246,13 +242,5 @@ def test_a_ratio_is_guessed_by_key_and_compared(notebook):
     expect(verdict).to_contain_text("Right: the split visits 6 303 777 entries, the zap after it 6 304 283")
 
 
-# ---- at the end ----------------------------------------------------------------------------------------
-
-
-def test_the_console_is_quiet_and_nothing_leaves_the_machine(notebook, race):
+class TestAtTheEnd(AtTheEnd):
     """Last in this file, so that it also answers for all that was done above."""
-    race.press("by visits")
-    expect(race.first_row).to_have_text("one block per edge")
-    assert notebook.complaints == []
-    assert notebook.hosts <= LOOPBACK
-    assert notebook.hosts  # or nothing was recorded

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
-from functools import cache
-from itertools import product
+from itertools import combinations, product
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from tdpkit.engine.gfn import GfnRange
-from tdpkit.exercises.crossing import (
+from tdpkit.exercises.splitting_across_a_boundary import (
     EMPTY_AT,
     REASONS,
     SPLIT_COUNTS,
@@ -24,60 +21,9 @@ from tdpkit.exercises.crossing import (
     check_order,
     check_split_counts,
 )
-from tdpkit.exercises.verdict import Verdict
 from tdpkit.lab.split_call import SplitCall
-from tests.oracles.junk import Hostile, HostileError, breaking, endless
-
-ORDER = [(3, 16), (3, 16), (2, 20), (2, 24), (2, 28), (3, 32), (3, 32), (2, 32), (2, 36)]
-"""By hand, the call on [20, 40): four leaves of 16 frames. 20 lies in the second; its split drops the lock,
-so it is visited again; then its parts that the range holds. 40 lies in the third, likewise, up to 36."""
-FOUND = {0: (16, 32), 1: (20, 32), 2: (21, 32), 3: (5, 20), 4: (5, 21)}
-EMPTY = dict(zip(EMPTY_AT, (0, 0, 1, 2), strict=True))
-"""0 and 16 begin a leaf of 16; 20 lies inside one and begins a part of 4; 21 lies inside both."""
-
-
-def the_call() -> SplitCall:
-    return SplitCall("large", 20, 40)
-
-
-def crosses(leaf: SomeLeaf, span: GfnRange) -> bool:
-    return any(leaf.gfn < edge < leaf.gfn + leaf.pages for edge in (span.start, span.end))
-
-
-def drawn(verdict: Verdict) -> str:
-    """The words in the picture, whose lines may break them."""
-    picture = ElementTree.fromstring(verdict._repr_mimebundle_()["image/svg+xml"])
-    texts = picture.iter("{http://www.w3.org/2000/svg}text")
-    return " ".join(" ".join(text.itertext()) for text in texts)
-
-
-def says_it_in_the_picture(verdict: Verdict) -> bool:
-    """A page shows the picture or the text, not both."""
-    return repr(verdict) in re.sub(r"\s+", " ", drawn(verdict))
-
-
-# ---- nothing submitted ---------------------------------------------------------------------------------
-
-
-def test_nothing_submitted_is_not_wrong() -> None:
-    waiting = [
-        check_crosses(...),
-        check_crosses(lambda leaf, span: ...),
-        check_order(..., the_call()),
-        check_split_counts(...),
-        check_split_counts({}),
-        check_split_counts(dict.fromkeys(SPLIT_COUNTS, ...)),
-        check_split_counts({**FOUND, 4: ...}),
-        check_empty(..., ...),
-        check_empty({}, ...),
-        check_empty({}, "b"),
-        check_empty(dict.fromkeys(EMPTY_AT, ...), ...),
-        check_empty({**EMPTY, 21: ...}, "b"),
-        check_empty(EMPTY, ...),
-    ]
-    assert {verdict.right for verdict in waiting} == {None}
-    assert all(repr(verdict).startswith("No answer yet: ") for verdict in waiting)
-    assert all(list(verdict._repr_mimebundle_()) == ["text/plain"] for verdict in waiting), "no picture yet"
+from tests.exercises.problems import EMPTY, FOUND, ORDER, crosses, says_it_in_the_picture, the_call
+from tests.oracles.junk import endless
 
 
 def test_what_is_missing_is_asked_for() -> None:
@@ -85,98 +31,6 @@ def test_what_is_missing_is_asked_for() -> None:
     assert "[20, 20)" in check_empty({**EMPTY, 20: ...}, ...).text
     why = check_empty(EMPTY, ...).text
     assert all(f"({key}) {text}" in why for key, text in REASONS.items()), "the reasons to choose from"
-
-
-# ---- junk ----------------------------------------------------------------------------------------------
-
-
-@cache
-def deep() -> list[Any]:
-    """So deeply nested that it cannot be written."""
-    nest: list[Any] = []
-    for _ in range(sys.getrecursionlimit() * 100):
-        nest = [nest]
-    return nest
-
-
-JUNK: dict[str, Callable[[], Any]] = {
-    "none": lambda: None,
-    "true": lambda: True,
-    "a half": lambda: 1.5,
-    "text": lambda: "1",
-    "bytes": lambda: b"1",
-    "long text": lambda: "ab" * 10_000,
-    "markup": lambda: "</text><script>alert(1)</script>",
-    "list": list,
-    "dict": lambda: {1: 2},
-    "odd dict": lambda: {(): None, None: ..., "0": 1, float("nan"): 2},
-    "nested list": lambda: [[], [[1]]],
-    "deep list": deep,
-    "set": lambda: {3, 4},
-    "object": object,
-    "hostile": Hostile,
-    "hostile in a list": lambda: [Hostile()],
-    "nan": lambda: float("nan"),
-    "infinity": lambda: float("inf"),
-    "infinities": lambda: (float("inf"), float("inf")),
-    "huge": lambda: 10**5000,
-    "huge pair": lambda: (1, 10**5000),
-    "negative pair": lambda: (-1, -2),
-    "minus one": lambda: -1,
-    "function": lambda: len,
-    "class": lambda: SomeLeaf,
-    "endless numbers": lambda: endless(3),
-    "endless pairs": lambda: endless((3, 16)),
-    "endlessly none": lambda: endless(None),
-    "breaking": lambda: breaking((3, 16)),
-    "array": lambda: np.array([1, 2]),
-    "empty array": lambda: np.array([]),
-    "type": lambda: int,
-}
-EACH_JUNK = pytest.mark.parametrize("make", JUNK.values(), ids=JUNK)
-
-
-@EACH_JUNK
-def test_junk_is_answered_in_words_by_every_check(make: Callable[[], Any]) -> None:
-    call = the_call()
-    verdicts = [
-        check_crosses(make()),
-        check_crosses(lambda leaf, span: make()),
-        check_order(make(), call),
-        check_order([make()], call),
-        check_order([(3, 16), (make(), 16)], call),
-        check_order([(3, 16), (3, make())], call),
-        check_split_counts(make()),
-        check_split_counts(dict.fromkeys(SPLIT_COUNTS, make())),
-        check_split_counts({**FOUND, 3: (make(), 20)}),
-        check_split_counts({**FOUND, 3: (5, make())}),
-        check_empty(make(), "b"),
-        check_empty({**EMPTY, 20: make()}, "b"),
-        check_empty(dict.fromkeys(EMPTY_AT, make()), "b"),
-        check_empty(EMPTY, make()),
-    ]
-    for number, verdict in enumerate(verdicts):
-        assert verdict.right is not True, number
-        assert len(verdict.text) < 500
-        assert verdict.text.endswith((".", ")", "?")), verdict
-        assert verdict._repr_mimebundle_()["text/plain"] == repr(verdict)
-        if verdict.case:
-            assert drawn(verdict)
-
-
-@pytest.mark.parametrize(
-    "error", [LookupError("no idea"), ZeroDivisionError(), HostileError(), RecursionError()]
-)
-def test_a_function_that_raises_is_told_what_it_raised(error: Exception) -> None:
-    def raising(leaf: SomeLeaf, span: GfnRange) -> bool:
-        raise error
-
-    verdict = check_crosses(raising)
-    assert verdict.right is False
-    assert f"crosses raised {type(error).__name__}: " in verdict.text
-    if isinstance(error, LookupError):
-        assert "no idea, and it does not." in verdict.text
-    assert says_it_in_the_picture(verdict)
 
 
 # ---- crosses(leaf, span) -------------------------------------------------------------------------------
@@ -200,12 +54,9 @@ def by_overlap(leaf: SomeLeaf, span: GfnRange) -> bool:
     return 0 < overlap < leaf.pages
 
 
-@pytest.mark.parametrize("solution", [crosses, by_bits, by_parts, by_overlap])
+@pytest.mark.parametrize("solution", [by_bits, by_parts, by_overlap])
 def test_every_right_formulation_passes(solution: Callable[..., bool]) -> None:
-    """Leaves 16 + 8 + 4 + 2 of a machine of 16 frames, and 16 * 17 / 2 ranges."""
-    verdict = check_crosses(solution)
-    assert verdict.right is True
-    assert verdict.text.startswith(f"{30 * 136:,} cases".replace(",", " "))
+    assert check_crosses(solution).right is True
 
 
 @pytest.mark.parametrize(
@@ -288,7 +139,7 @@ def test_every_single_mistake_is_found() -> None:
     """Wrong on one leaf, by size and place, for one range: no case is left out, each is its own example."""
     places = [(gfn, pages) for pages in (1, 2, 4, 8) for gfn in range(0, 16, pages)]
     tried = 0
-    for (gfn, pages), (start, end) in product(places, [(0, 1), (3, 9), (5, 16), (15, 16), (0, 16)]):
+    for (gfn, pages), (start, end) in product(places, [(0, 1), (5, 16), (15, 16)]):
 
         def wrong(leaf: SomeLeaf, span: GfnRange, *, at: tuple[int, ...] = (gfn, pages, start, end)) -> bool:
             return crosses(leaf, span) != ((*leaf, span.start, span.end) == at)
@@ -296,17 +147,15 @@ def test_every_single_mistake_is_found() -> None:
         verdict = check_crosses(wrong)
         assert verdict.text.startswith(f"SomeLeaf(gfn={gfn}, pages={pages}) and range [{start}, {end}): ")
         tried += 1
-    assert tried == 150
+    assert tried == 90
 
 
 # ---- the visiting order --------------------------------------------------------------------------------
 
 
 def test_the_order_worked_out_by_hand_is_the_only_right_one() -> None:
-    for right in (ORDER, tuple(ORDER), (pair for pair in ORDER), np.array(ORDER), list(map(list, ORDER))):
-        verdict = check_order(right, the_call())
-        assert verdict.right is True
-        assert verdict.text.startswith("all 9 visits")
+    for right in (tuple(ORDER), (pair for pair in ORDER), np.array(ORDER), list(map(list, ORDER))):
+        assert check_order(right, the_call()).right is True
     for at in range(9):
         level, gfn = ORDER[at]
         for other in ((level, gfn + 1), (level - 1, gfn), (gfn, level), (level, -gfn), (level + 0.5, gfn)):
@@ -335,7 +184,7 @@ def test_a_wrong_visit_is_named_by_its_number_with_the_right_one_and_why(at: int
         assert verdict.text.startswith(told)
         assert WHY[at] in verdict.text
         assert says_it_in_the_picture(verdict)
-        assert verdict.case.hidden, "what comes after it is not given away"
+        assert verdict.case.state.hidden, "what comes after it is not given away"
     assert len(re.findall(r"entry at", verdict.text)) == 1
 
 
@@ -395,15 +244,15 @@ def splits_by_hand(start: int, end: int) -> int:
 
 
 def test_every_range_is_judged_by_the_leaves_that_hold_an_edge() -> None:
-    found = set()
-    for start, end in product(range(64), range(1, 65)):
-        if start < end:
-            number = splits_by_hand(start, end)
-            found.add(number)
-            assert check_split_counts({**FOUND, number: (start, end)}).right is True, (start, end)
-            other = (number + 1 + start % 4) % 5
-            assert check_split_counts({**FOUND, other: (start, end)}).right is False, (start, end)
-    assert found == set(SPLIT_COUNTS), "0 to 4 are all there is"
+    """Each range is right for its own number once, and another one's in turn is wrong."""
+    ranges: dict[int, list[tuple[int, int]]] = {number: [] for number in SPLIT_COUNTS}
+    for span in combinations(range(65), 2):
+        ranges[splits_by_hand(*span)].append(span)
+    for at in range(max(map(len, ranges.values()))):
+        found = {number: spans[at % len(spans)] for number, spans in ranges.items()}
+        assert check_split_counts(found).right is True, found
+        one, other = at % 5, (at + 1 + at % 4) % 5
+        assert check_split_counts({**FOUND, one: found[other]}).right is False, (one, found[other])
 
 
 @pytest.mark.parametrize("wanted", SPLIT_COUNTS)
@@ -435,10 +284,10 @@ def test_a_range_with_another_number_of_splits_is_told_which_it_makes(wanted: in
         ((5, 10**30), "the machine has the frames 0 to 63"),
         ((1.5, 3), "whole numbers"),
         ((True, 3), "whole numbers"),
-        ("16", "whole numbers"),
-        ((1, 2, 3), "too many values"),
-        ((1,), "not enough values"),
-        (7, "unpack"),
+        ("16", "a range is a pair"),
+        ((1, 2, 3), "a range is a pair"),
+        ((1,), "a range is a pair"),
+        (7, "a range is a pair"),
     ],
 )
 def test_a_range_that_is_none_is_refused_in_words(pair: object, rule: str) -> None:
@@ -456,9 +305,7 @@ def test_numpys_ranges_and_lists_are_taken() -> None:
 # ---- the empty range -----------------------------------------------------------------------------------
 
 
-def test_the_empty_ranges_worked_out_by_hand_and_the_reason_are_right() -> None:
-    verdict = check_empty(EMPTY, "b")
-    assert verdict.right is True
+def test_numpys_numbers_are_taken() -> None:
     assert check_empty({x: np.int64(n) for x, n in EMPTY.items()}, "b").right is True
 
 
@@ -511,20 +358,9 @@ def test_each_wrong_reason_meets_what_speaks_against_it() -> None:
 def test_a_reason_that_is_none_is_told_which_there_are(why: object) -> None:
     verdict = check_empty(EMPTY, why)
     assert verdict.right is False
-    assert verdict.text == f"a reason is one of a, b, c; {why!r} is none."
+    assert verdict.text == f"a reason is a, b or c, not {why!r}."
 
 
 def test_the_reason_is_not_judged_before_the_numbers() -> None:
     for why in ("a", "b", "c", ..., None):
         assert check_empty({**EMPTY, 21: 0}, why).text.startswith("[21, 21): ")
-
-
-# ---- what a check leaves behind ------------------------------------------------------------------------
-
-
-def test_a_check_does_not_spoil_the_call_it_was_given() -> None:
-    call = the_call()
-    for said in ([], ORDER[:3], ORDER, [*ORDER, (1, 1)], [], ORDER):
-        check_order(said, call)
-    assert check_order(ORDER, call).right is True
-    assert [(step.level, step.gfn) for step in call.steps if step.kind == "visit"] == ORDER

@@ -7,8 +7,11 @@ a child's frame is its parent's plus its index, and bit 7 goes at 4K (2.6).
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import EXHIBIT, LOOPBACK, Notebook, ShownExhibit, open_notebook, rgb
+from tests.browser.course import AtTheEnd, OnOpening
+from tests.browser.lab import EXHIBIT, Notebook, ShownExhibit
+
+NUMBER = "01"
+"""Of the notebook that the fixture `notebook` opens."""
 
 LEAF = "0x80a00001c8a00fb7"
 TITLE = f"{LEAF} at level 2 (2M per entry)"
@@ -29,13 +32,6 @@ class Decoder(ShownExhibit):
         self.access = box.get_by_label("role.access has x", exact=True)
 
 
-@pytest.fixture(scope="module")
-def notebook(browser, server):
-    with open_notebook(browser, server, server.find("01")) as notebook:
-        notebook.run_all()
-        yield notebook
-
-
 @pytest.fixture
 def decoder(notebook):
     """The exhibit on the 2M leaf's first child, the NX rule off."""
@@ -51,6 +47,10 @@ def decoder(notebook):
     expect(found.picture).to_contain_text("Child 0 of 512 is 0x80a00001c8a00f37, a 4K leaf")
     notebook.settle()
     return found
+
+
+class TestOnOpening(OnOpening):
+    """First in this file: nothing was used yet."""
 
 
 def test_the_exhibit_is_as_the_notebook_left_it(notebook):
@@ -137,12 +137,5 @@ def test_tab_reaches_every_control_in_reading_order(decoder):
     ]
 
 
-def test_the_picture_follows_the_theme(notebook, decoder):
-    assert notebook.papers(decoder.picture) == (rgb(LIGHT["paper"]), rgb(DARK["paper"]))
-
-
-def test_the_console_is_quiet_and_nothing_leaves_the_machine(notebook, decoder):
+class TestAtTheEnd(AtTheEnd):
     """Last in this file, so that it also answers for all that was done above."""
-    assert notebook.complaints == []
-    assert notebook.hosts <= LOOPBACK
-    assert notebook.hosts

@@ -6,8 +6,11 @@ Expected steps are those of the call worked by hand in tests/show/test_walk.py: 
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import EXHIBIT, LOOPBACK, Notebook, ShownExhibit, nth, open_notebook, rgb
+from tests.browser.course import AtTheEnd, OnOpening
+from tests.browser.lab import EXHIBIT, Notebook, ShownExhibit, nth
+
+NUMBER = "02"
+"""Of the notebook that the fixture `notebook` opens."""
 
 TOY = "toy of 64 frames, leaves of three sizes"
 
@@ -31,13 +34,6 @@ class Stepper(ShownExhibit):
         expect(self.answer).to_contain_text(words)
 
 
-@pytest.fixture(scope="module")
-def notebook(browser, server):
-    with open_notebook(browser, server, server.find("02")) as notebook:
-        notebook.run_all()
-        yield notebook
-
-
 @pytest.fixture
 def stepper(notebook):
     """The first exhibit, on the toy's call at its first step."""
@@ -52,6 +48,10 @@ def stepper(notebook):
     notebook.settle()
     found.at(1, 29)
     return found
+
+
+class TestOnOpening(OnOpening):
+    """First in this file: nothing was used yet."""
 
 
 def test_keys_on_the_slider_go_through_the_call(stepper):
@@ -180,10 +180,6 @@ def test_the_table_says_what_the_picture_says(stepper):
     expect(stepper.box.get_by_role("table")).to_have_count(0)
 
 
-def test_the_picture_follows_the_theme(notebook, stepper):
-    assert notebook.papers(stepper.picture) == (rgb(LIGHT["paper"]), rgb(DARK["paper"]))
-
-
 def test_the_lens_shows_a_call_of_a_thousand_steps(notebook):
     box = notebook.page.locator(EXHIBIT).last
     box.scroll_into_view_if_needed()
@@ -195,10 +191,5 @@ def test_the_lens_shows_a_call_of_a_thousand_steps(notebook):
     lens.at(1, 1308)
 
 
-def test_the_console_is_quiet_and_nothing_leaves_the_machine(notebook, stepper):
+class TestAtTheEnd(AtTheEnd):
     """Last in this file, so that it also answers for all that was done above."""
-    stepper.press("last »")
-    stepper.at(29, 29)
-    assert notebook.complaints == []
-    assert notebook.hosts <= LOOPBACK
-    assert notebook.hosts

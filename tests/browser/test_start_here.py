@@ -10,8 +10,11 @@ import re
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tdpkit.show.theme import DARK, LIGHT
-from tests.browser.lab import EXHIBIT, LOOPBACK, Notebook, ShownExhibit, nth, open_notebook, rgb
+from tests.browser.course import AtTheEnd, OnOpening
+from tests.browser.lab import EXHIBIT, Notebook, ShownExhibit, nth
+
+NUMBER = "00"
+"""Of the notebook that the fixture `notebook` opens."""
 
 TOY = "toy: 32 frames, every byte visible"
 OPENING = "Look at [20K, 48K) of a 128K TD"
@@ -57,19 +60,16 @@ class Explorer(ShownExhibit):
         return self.picture.locator("> rect").first.evaluate("paper => getComputedStyle(paper).fill")
 
 
-@pytest.fixture(scope="module")
-def notebook(browser, server):
-    with open_notebook(browser, server, server.find("00")) as notebook:
-        notebook.run_all()
-        yield notebook
-
-
 @pytest.fixture
 def toy(notebook):
     """The first exhibit, in its opening state."""
     explorer = Explorer(notebook, notebook.page.locator(EXHIBIT).first)
     explorer.open(TOY, OPENING)
     return explorer
+
+
+class TestOnOpening(OnOpening):
+    """First in this file: nothing was used yet."""
 
 
 def test_exhibits_on_one_page_share_no_id(notebook):
@@ -251,17 +251,5 @@ def test_the_table_says_what_the_picture_says(toy):
     expect(table).to_have_count(0)
 
 
-def test_the_picture_follows_the_theme(notebook, toy):
-    assert notebook.papers(toy.picture) == (rgb(LIGHT["paper"]), rgb(DARK["paper"]))
-
-
-# ---- at the end ----------------------------------------------------------------------------------------
-
-
-def test_the_console_is_quiet_and_nothing_leaves_the_machine(notebook, toy):
+class TestAtTheEnd(AtTheEnd):
     """Last in this file, so that it also answers for all that was done above."""
-    toy.press("zap without split")
-    expect(toy.answer).to_contain_text("are lost")
-    assert notebook.complaints == []
-    assert notebook.hosts <= LOOPBACK
-    assert notebook.hosts  # or nothing was recorded

@@ -1,0 +1,216 @@
+"""Every check with a right answer, worked out by hand; and how a verdict is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+from tdpkit.engine.splits import kvm_tdp_mmu_mirrors_split_huge_pages
+from tdpkit.exercises import (
+    convert_zap_accept,
+    frames_levels_leaves,
+    head_and_tail,
+    splitting_across_a_boundary,
+    start_here,
+    two_roots,
+)
+from tdpkit.exercises.checking import Verdict
+from tdpkit.lab.split_call import SplitCall
+
+# ---- notebook 00 ---------------------------------------------------------------------------------------
+
+KEPT = "10 11 12 13 14 15 16 17"
+ZEROS = "00 00 00 00 00 00 00 00"
+"""Kernel-facts 8.13: re-faulted memory keeps its bytes, accepted memory is zero-filled."""
+SPLITS = {"[1G, 2G)": 0, "[1G+1M, 2G)": 2, "[1G+2M, 2G)": 1, "[1G+4K, 2G-4K)": 3}
+"""Kernel-facts 7.4: one split for each leaf that strictly contains an edge, from 1G down."""
+
+
+def split_then_zap(guest: Any, start: int, end: int) -> None:
+    guest.split(start, end)
+    guest.zap(start, end)
+
+
+# ---- notebook 01 ---------------------------------------------------------------------------------------
+
+BY_HAND = [6, 5, 3, 7]
+"""3T is 6 x 512G, 5G is 5 x 1G, 6M is 3 x 2M, 28K is 7 x 4K."""
+HAS_INDICES = "512G+2G+6M+16K"
+"""1 x 512G, 2 x 1G, 3 x 2M, 4 x 4K."""
+TABLES = {
+    "one 4K leaf at 1G": 4,
+    "2M of 4K leaves from 1G": 4,
+    "2M of 4K leaves from 1G-1M": 6,
+    "4M of 2M leaves from 512G-2M": 5,
+}
+"""Counted by hand. A chain of root, 1G, 2M and 4K entries: 4 tables. Across 1G 4K and 2M entries lie in
+two tables each: 1 + 1 + 2 + 2. Across 512G, 2M leaves: 1 + 2 + 2."""
+BITS = {"2M leaf": {7}, "1G leaf, NX on": set(), "2M leaf without X, NX on": {2, 7, 10}}
+"""Kernel-facts 2.6 and 2.1b: bit 7 goes at 4K; with the NX rule X and XU come back there."""
+
+
+def index(gfn: int, level: int, bits: int) -> int:
+    return gfn // 2 ** (bits * (level - 1)) % 2**bits
+
+
+# ---- notebook 02 ---------------------------------------------------------------------------------------
+
+ORDER = [(3, 16), (3, 16), (2, 20), (2, 24), (2, 28), (3, 32), (3, 32), (2, 32), (2, 36)]
+"""By hand, the call on [20, 40): four leaves of 16 frames. 20 lies in the second; its split drops the lock,
+so it is visited again; then its parts that the range holds. 40 lies in the third, likewise, up to 36."""
+FOUND = {0: (16, 32), 2: (21, 32), 3: (5, 20), 4: (5, 21), 1: (20, 32)}
+"""No number of junk, in the place of one of the last two, makes one split."""
+EMPTY = {0: 0, 16: 0, 20: 1, 21: 2}
+"""0 and 16 begin a leaf of 16; 20 lies inside one and begins a part of 4; 21 lies inside both."""
+
+
+def the_call() -> SplitCall:
+    return SplitCall("large", 20, 40)
+
+
+def crosses(leaf: Any, span: Any) -> bool:
+    return any(leaf.gfn < edge < leaf.gfn + leaf.pages for edge in (span.start, span.end))
+
+
+# ---- notebook 03 ---------------------------------------------------------------------------------------
+
+BLOCKS = {
+    "1G": [],
+    "1G+2M": [("1G", "2G", 2)],
+    "1G+2M+4K": [("1G", "2G", 2), ("1G+2M", "1G+4M", 1)],
+    "2T+4K": [("2T", "2T+1G", 2), ("2T", "2T+2M", 1)],
+}
+"""By hand: the 1G around the edge unless it is a multiple of 1G, the 2M around it unless one of 2M."""
+
+
+def edge_blocks(x: int, pages: dict[int, int]) -> list[tuple[int, int, int]]:
+    blocks = []
+    for level in sorted(pages, reverse=True):
+        first = x // pages[level] * pages[level]
+        if first != x:
+            blocks.append((first, first + pages[level], level - 1))
+    return blocks
+
+
+def calls(start: int, end: int) -> list[tuple[int, int, int]]:
+    return [(start, start, 1), (end, end, 1)]
+
+
+# ---- notebook 04 ---------------------------------------------------------------------------------------
+
+TABLE = {
+    0: (0, 0, 0, 0),
+    1: (0, 0, 0, 0),
+    2: (1, 0, 0, 0),
+    3: (1, 1, 0, 0),
+    4: (0, 0, 1, 0),
+    5: (0, 0, 1, 1),
+    6: (1, 0, 1, 0),
+    7: (1, 1, 1, 1),
+}
+"""Kernel-facts 3.5. Of each number of root types: valid direct, invalid direct, valid mirror, invalid
+mirror."""
+CULPRIT = "kvm_tdp_mmu_split_huge_pages"
+
+
+def mirrors(kvm: Any, gfn: int, level: int) -> Any:
+    first = kvm.geometry.gfn_round_for_level(gfn, level)
+    return kvm_tdp_mmu_mirrors_split_huge_pages(kvm, first, first + kvm.geometry.pages(level), level)
+
+
+# ---- notebook 05 ---------------------------------------------------------------------------------------
+
+DEMOTE = ["BLOCK", "TRACK", "KICK", "DEMOTE"]
+RIGHT_ACCEPTS: dict[str, tuple[str, Any]] = {
+    "4K, nothing mapped": ("nothing", "TDX_SUCCESS"),
+    "4K, a 4K page PENDING": ("nothing", "TDX_SUCCESS"),
+    "4K, a 2M page PENDING": ("2M", "TDX_SUCCESS"),
+    "4K, a 2M page accepted": ("nothing", "TDX_PAGE_ALREADY_ACCEPTED"),
+    "2M, nothing mapped": ("nothing", "TDX_SUCCESS"),
+    "2M, a 2M page PENDING": ("nothing", "TDX_SUCCESS"),
+    "2M, a 4K page PENDING": ("nothing", "TDX_PAGE_SIZE_MISMATCH"),
+    "1G, nothing mapped": ("nothing", "TDX_OPERAND_INVALID"),
+}
+"""Kernel-facts 8.10 and 8.14."""
+RIGHT_CALLERS = {
+    "conversion": "edge",
+    "punch hole": "folio",
+    "mismatched accept": "always",
+    "memory failure": "folio",
+}
+
+
+# ---- all of them ---------------------------------------------------------------------------------------
+
+
+class Problem(NamedTuple):
+    check: Callable[..., Verdict]
+    right: tuple[Any, ...]
+    """A right submission, argument by argument."""
+    given: tuple[Any, ...] = ()
+    """Arguments after it, which the notebook gives."""
+    says: str = ""
+    """Words of the verdict: the number of cases, counted by hand."""
+
+    def verdict(self, *submitted: Any) -> Verdict:
+        return self.check(*submitted, *self.given)
+
+    @property
+    def functions(self) -> list[int]:
+        """The arguments that are functions."""
+        return [at for at, part in enumerate(self.right) if callable(part)]
+
+
+PROBLEMS = [
+    # 27 layouts, 12 * 13 / 2 ranges, 2 kinds of VM; 16 + 8 + 4 + 2 leaves, 16 * 17 / 2 ranges; 38 ** 2 trees
+    # (an entry is a hole, a leaf, or a table of two smaller ones: 2, 6, 38), 9 * 10 / 2 ranges.
+    Problem(start_here.check_same_zap, (KEPT, ZEROS)),
+    Problem(start_here.check_loses, (5, 11), (10,)),
+    Problem(start_here.check_splits, (SPLITS,)),
+    Problem(start_here.check_convert, (split_then_zap,), says="4212 conversions"),
+    Problem(frames_levels_leaves.check_shared, (0, 256)),
+    Problem(frames_levels_leaves.check_by_hand, (BY_HAND, HAS_INDICES)),
+    Problem(frames_levels_leaves.check_index, (index,), says="2192 indices"),
+    Problem(frames_levels_leaves.check_tables, (TABLES,)),
+    Problem(frames_levels_leaves.check_child_bits, (BITS,)),
+    Problem(splitting_across_a_boundary.check_crosses, (crosses,), says="4 080 cases"),
+    Problem(splitting_across_a_boundary.check_order, (ORDER,), (the_call(),), "all 9 visits"),
+    Problem(splitting_across_a_boundary.check_split_counts, (FOUND,)),
+    Problem(splitting_across_a_boundary.check_empty, (EMPTY, "b")),
+    Problem(head_and_tail.check_blocks, (BLOCKS,)),
+    Problem(head_and_tail.check_edge_blocks, (edge_blocks,), says="(64 980 cases)"),
+    Problem(head_and_tail.check_overlap, (3, 513), says="they make 513 splits where 2 do"),
+    Problem(head_and_tail.check_aligned_2m, ("1G+2M", "2G")),
+    Problem(head_and_tail.check_ratio, (1,)),
+    Problem(head_and_tail.check_no_arithmetic, (calls,), says="all 64 980 cases"),
+    Problem(two_roots.check_root_types, (TABLE,)),
+    Problem(two_roots.check_plain_zap, ("the direct tree",)),
+    Problem(two_roots.check_hunt, (CULPRIT, "direct")),
+    Problem(two_roots.check_mend, (mirrors,), says="9 TDs: "),
+    Problem(convert_zap_accept.check_demote_order, (DEMOTE,)),
+    Problem(
+        convert_zap_accept.check_lost, (8,), says="loses 8 frames outside the range: 0 to 4 and 13 to 15."
+    ),
+    Problem(convert_zap_accept.check_accept, (RIGHT_ACCEPTS,), says="all 8. "),
+    Problem(convert_zap_accept.check_callers, (RIGHT_CALLERS,)),
+]
+
+# ---- reading a verdict ---------------------------------------------------------------------------------
+
+
+def says_it_in_the_picture(verdict: Verdict) -> bool:
+    """A page shows the picture or the text, not both; the lines of a picture may break the words."""
+    bundle = verdict._repr_mimebundle_()
+    assert bundle["text/plain"] == repr(verdict)
+    texts = ElementTree.fromstring(bundle["image/svg+xml"]).iter("{http://www.w3.org/2000/svg}text")
+    drawn = " ".join(" ".join(text.itertext()) for text in texts)
+    return " ".join(repr(verdict).split()) in " ".join(drawn.split())
+
+
+def answered_in_words(verdict: Verdict, *, draw: bool = True) -> bool:
+    """It is not "right", and it is a sentence that fits a page; also in the picture, if there is one."""
+    assert verdict.right is not True, verdict
+    assert len(verdict.text) < 500, verdict.text
+    assert verdict.text.endswith((".", ")", "?")), verdict
+    return not draw or verdict.case is None or says_it_in_the_picture(verdict)
