@@ -1,7 +1,7 @@
 """The two-trees markup and words: well formed, of one size, room for each word, and true each time."""
 
 import re
-from itertools import combinations, product
+from itertools import product
 from xml.etree import ElementTree
 
 import pytest
@@ -11,25 +11,20 @@ from hypothesis import strategies as st
 from tdpkit.lab.guest import VM_KINDS
 from tdpkit.lab.two_roots import FILTERS, OPERATIONS, Question, ask
 from tdpkit.show.drawing import HATCHED
-from tdpkit.show.theme import DARK, LIGHT, LIVE, contrast
+from tdpkit.show.theme import DARK, LIGHT, contrast
 from tdpkit.show.two_roots.live import OPERATION_LABELS
 from tdpkit.show.two_roots.picture import two_trees_svg, two_trees_table, two_trees_text
 from tdpkit.show.two_roots.words import TITLE
 from tests.oracles.svgs import (
     check_alone,
     check_form,
-    check_ids,
     check_inside,
     check_lines_apart,
     check_texts_apart,
-    check_themes,
     check_whole_numbers,
-    ids_of,
-    printed_whatever_the_hash_seed,
     texts,
     tree,
 )
-from tests.show.test_theme import TEXT_ROLES
 
 EXAMPLE = 0x322A84D
 FLAGS = (False, True)
@@ -102,29 +97,6 @@ def test_all_pictures_are_of_one_size_so_that_nothing_below_jumps(trees):
     assert len({svg.get("viewBox") for svg in trees}) == 1
 
 
-def test_ids_carry_their_prefix_and_two_instances_share_none(outcomes):
-    for outcome in outcomes[::7]:
-        check_ids(two_trees_svg(outcome, LIGHT, "tt-17"), "tt-17")
-        one, other = ids_of(two_trees_svg(outcome, LIGHT, ids) for ids in ("a", "b"))
-        assert one.isdisjoint(other)
-
-
-def test_two_pictures_on_one_page_share_no_id_though_nobody_named_them(outcomes):
-    ids = ids_of({two_trees_svg(outcome, LIGHT) for outcome in outcomes})
-    assert [pair for pair in combinations(ids, 2) if not pair[0].isdisjoint(pair[1])] == []
-
-
-def test_the_themes_differ_in_colours_alone(outcomes):
-    for outcome in outcomes[::5]:
-        check_themes(*(two_trees_svg(outcome, palette) for palette in (LIGHT, DARK, LIVE)))
-
-
-def test_words_are_in_roles_whose_contrast_is_computed(outcomes):
-    for outcome in outcomes:
-        fills = set(re.findall(r'<text [^>]*fill="([^"]*)"', two_trees_svg(outcome, LIGHT)))
-        assert fills <= {LIGHT[role] for role in TEXT_ROLES} | {LIGHT["paper"]}
-
-
 def mixed(over: str, under: str, share: float) -> str:
     pairs = zip(*((int(c[at : at + 2], 16) for at in (1, 3, 5)) for c in (over, under)), strict=True)
     return "#" + "".join(f"{round(share * one + (1 - share) * other):02x}" for one, other in pairs)
@@ -147,20 +119,6 @@ def test_no_words_are_drawn_pale(trees):
         for group in svg.iter("{http://www.w3.org/2000/svg}g"):
             assert group.get("opacity") == ".5"
             assert texts(group) == []
-
-
-def test_markup_and_bundle_are_the_same_whatever_the_hash_seed():
-    code = """
-import json
-from tdpkit.show.two_roots import TwoTrees
-said = []
-for change in ({}, {"kind": "plain"}, {"filter": "both", "operation": "zap", "invalid_root": True}):
-    exhibit = TwoTrees(**change)
-    said += [v for k, v in sorted(exhibit._repr_mimebundle_().items()) if "widget-view" not in k]
-    said += [exhibit._table()]
-print(json.dumps(said))
-"""
-    assert len(printed_whatever_the_hash_seed(code)) == 9
 
 
 # ---- what it shows -------------------------------------------------------------------------------------
