@@ -11,9 +11,9 @@ import pytest
 
 from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.words import ACTORS
+from tdpkit.show.drawing import wrap
 from tdpkit.show.page_life import PageLifeStepper
-from tdpkit.show.page_life.marks import PLACES
-from tdpkit.show.page_life.picture import life_svg
+from tdpkit.show.page_life.picture import PLACES, RAIL, RAIL_LEFT, RAIL_RIGHT, life_svg
 from tdpkit.show.page_life.words import (
     LOG_LINES,
     STATE_LETTERS,
@@ -26,6 +26,7 @@ from tdpkit.show.page_life.words import (
     title,
     totals,
 )
+from tdpkit.show.strips import STRIP_HEIGHT
 from tdpkit.show.theme import DARK, LIGHT, LIVE
 from tests.oracles.svgs import (
     SVG,
@@ -106,7 +107,9 @@ def test_coordinates_are_whole_numbers_and_nothing_is_drawn_outside(trees):
         check_inside(svg, case)
         for text in svg.iter(f"{SVG}text"):
             left, right = extent(text)
-            assert right <= (640 if 440 < int(text.get("y")) < 590 and left < 640 else 980), text.text
+            assert right <= (
+                RAIL_RIGHT if RAIL - 10 < int(text.get("y")) < RAIL + 120 and left < RAIL_RIGHT else 984
+            ), text.text
 
 
 def test_no_two_texts_run_into_each_other(trees):
@@ -167,13 +170,13 @@ def test_the_answer_has_two_lines_at_most(lives, trees):
 
 def test_every_answer_of_every_story_fits_its_two_lines(lives):
     for life in lives.values():
-        assert max(len(answer(life, at)) for at in range(len(life.steps))) <= 2 * 112
+        assert max(len(wrap(answer(life, at))) for at in range(len(life.steps))) <= 2
 
 
 def boxes(svg: ElementTree.Element, part: str) -> list[tuple[int, int, str]]:
     """(left, right, fill) of what fills a strip."""
-    top, height = PLACES[part]
-    rects = [r for r in drawn(svg, "rect") if (r.get("y"), r.get("height")) == (str(top), str(height))]
+    place = str(PLACES[part]), str(STRIP_HEIGHT)
+    rects = [r for r in drawn(svg, "rect") if (r.get("y"), r.get("height")) == place]
     return [(int(r.get("x")), int(r.get("x")) + int(r.get("width")), r.get("fill")) for r in rects]
 
 
@@ -184,6 +187,10 @@ def test_every_strip_is_filled_from_end_to_end_without_a_gap(trees):
             assert found[0][0] == 24, (case, part)
             assert found[-1][1] == 976
             assert all(one[1] == after[0] for one, after in pairwise(found))
+
+
+def in_strip(text: ElementTree.Element, part: str) -> bool:
+    return PLACES[part] < int(text.get("y")) < PLACES[part] + STRIP_HEIGHT
 
 
 def at_frame(found: list[tuple[int, int, str]], frame: int) -> str:
@@ -225,7 +232,7 @@ def test_a_state_is_never_told_by_colour_alone(trees):
             letters = [
                 int(t.get("x"))
                 for t in svg.iter(f"{SVG}text")
-                if t.text in STATE_LETTERS.values() and 310 < int(t.get("y")) < 344
+                if t.text in STATE_LETTERS.values() and in_strip(t, "sept")
             ]
             for low, high, _ in found:
                 assert any(low < x < high for x in letters)
@@ -237,29 +244,103 @@ def test_the_bytes_are_written_in_their_frames(lives, trees):
         row = [
             t.text
             for t in sorted(svg.iter(f"{SVG}text"), key=lambda t: int(t.get("x")))
-            if "mono" in t.get("font-family") and 380 < int(t.get("y")) < 400
+            if "mono" in t.get("font-family") and in_strip(t, "finds")
         ]
         assert row == list(view.bytes)
+
+
+def x_of(life: PageLife, frame: int) -> int:
+    """The axis is from 24 to 976, whatever the story."""
+    return 24 + 952 * min(frame, life.frames) // life.frames
 
 
 def test_the_entry_that_changes_is_ringed_in_its_strip_and_marked_at_both_ends(lives, trees):
     for (name, at), svg in trees.items():
         life = lives[name]
         said, focus = life.steps[at].said, life.steps[at].focus
-        paths = [p.get("d") for p in drawn(svg, "path")]
-        marks = [d for d in paths if re.match(r"M(8|992) ", d)]
-        assert len(marks) == (2 if said.part else 0)
+        marks = [p.get("d") for p in drawn(svg, "path") if re.match(r"M(8|992) ", p.get("d"))]
+        rings = [p for p in drawn(svg, "path") if p.get("stroke-width") == "3" and p.get("d").endswith("Z")]
+        assert len(rings) == bool(focus), (name, at)
         if said.part:
-            top, height = PLACES[said.part]
-            assert all(f"{top + height // 2} L" in d for d in marks)
-        if said.part and focus:
-            low = 24 + 952 * focus[0] // life.frames
-            rings = [
-                p
-                for p in drawn(svg, "path")
-                if p.get("stroke-width") == "3" and not p.get("stroke-dasharray")
-            ]
-            assert any(p.get("d").startswith(f"M{low} {top} ") for p in rings)
+            y = PLACES[said.part] + STRIP_HEIGHT // 2
+            assert marks == [f"M8 {y - 6} L18 {y} L8 {y + 6} Z", f"M992 {y - 6} L982 {y} L992 {y + 6} Z"]
+        else:
+            assert marks == []
+        for ring in rings:
+            low, high = x_of(life, focus[0]), x_of(life, focus[1])
+            top = PLACES[said.part or ("finds" if said.actor == "guest" else "sept")]
+            assert ring.get("d") == f"M{low} {top} H{max(high, low + 3)} V{top + STRIP_HEIGHT} H{low} Z"
+            assert bool(ring.get("stroke-dasharray")) == (not said.part), "dashed: it stays as it is"
+
+
+def test_the_edges_of_the_range_cross_every_strip_where_their_frames_are(lives, trees):
+    for (name, _), svg in trees.items():
+        life = lives[name]
+        ours = [p for p in drawn(svg, "path") if p.get("stroke") == LIGHT["range"]]
+        lines = [p.get("d") for p in ours if p.get("stroke-dasharray") == "3 3"]
+        [bracket] = [p.get("d") for p in ours if p.get("stroke-width") == "3"]
+        low, high = x_of(life, life.span.start), x_of(life, life.span.end)
+        for x, line in zip((low, high), lines, strict=True):
+            crossed = [f"M{x} {top - 3} V{top + STRIP_HEIGHT + 3}" for top in PLACES.values()]
+            assert re.findall(r"M[^M]+", line) == crossed
+        assert re.fullmatch(rf"M{low} \d+ V\d+ H{max(high, low + 2)} V\d+", bracket)
+
+
+def test_the_axis_names_the_frames_below_their_places(lives, trees):
+    """Edges that are close make room for each other; the quarters that are left stand at their place."""
+    for (name, _), svg in trees.items():
+        life, bottom = lives[name], PLACES["finds"] + STRIP_HEIGHT
+        row = [t for t in svg.iter(f"{SVG}text") if bottom < int(t.get("y")) < RAIL - 20]
+        edges = [t for t in row if t.get("fill") == LIGHT["range"]]
+        names = [life.names.frame(edge) for edge in (life.span.start, life.span.end)]
+        assert [t.text for t in edges] == names
+        for text, edge in zip(edges, (life.span.start, life.span.end), strict=True):
+            assert abs(int(text.get("x")) - x_of(life, edge)) <= 44
+        quarters = {
+            life.names.frame(gfn): x_of(life, gfn) for gfn in range(0, life.frames + 1, life.frames // 4)
+        }
+        for text in row:
+            if text not in edges:
+                assert abs(int(text.get("x")) - quarters[text.text]) <= 8
+
+
+def test_the_leaves_of_a_tree_are_bordered_and_worded_where_the_view_has_them(lives, trees):
+    for (name, at), svg in trees.items():
+        life = lives[name]
+        view = life.steps[at].view
+        paths = " ".join(p.get("d") for p in drawn(svg, "path"))
+        for part, runs in (("mirror", view.mirror), ("direct", view.direct), ("sept", view.sept)):
+            words = {t.text: int(t.get("x")) for t in svg.iter(f"{SVG}text") if in_strip(t, part)}
+            frozen = [run for run in runs if run.state == "FROZEN"]
+            assert bool({"frozen", "❄"} & set(words)) == bool(frozen), (name, at)
+            for run in runs:
+                low, high = x_of(life, run.gfn), x_of(life, run.end)
+                box = (low, high) in [found[:2] for found in boxes(svg, part)]
+                assert box or low == high
+                leaf = life.geometry.pages(run.level)
+                if high - low >= 3 * (run.pages // leaf) and run.end <= life.frames:
+                    for gfn in range(run.gfn + leaf, run.end, leaf):
+                        assert f"M{x_of(life, gfn)} {PLACES[part]} V{PLACES[part] + STRIP_HEIGHT}" in paths
+                if part != "sept" and run.level == 1 and high - low > 80:
+                    count = f"{run.pages} pages"
+                    assert abs(words[count] - (low + high) // 2) <= 1 or len(words) < len(runs)
+
+
+def test_letter_and_glyph_are_those_of_the_leaf_they_stand_on(lives, trees):
+    """A tick begins at the middle of the line, the first of three dots one above it, a cross three above."""
+    begins, seen = {"A": (0,), "P": (-1,) * 3, "B": (-3,), "PB": (-3,)}, set()
+    for (name, at), svg in trees.items():
+        runs = lives[name].steps[at].view.sept
+        starts = [p.get("d").split(" L")[0].split(" H")[0] for p in drawn(svg, "path")]
+        for letter in svg.iter(f"{SVG}text"):
+            if letter.text in STATE_LETTERS.values() and in_strip(letter, "sept"):
+                x, y = int(letter.get("x")), int(letter.get("y")) - 4
+                [run] = [r for r in runs if x_of(lives[name], r.gfn) <= x < x_of(lives[name], r.end)]
+                assert letter.text == STATE_LETTERS[run.state]
+                for dot, up in enumerate(begins[letter.text]):
+                    assert starts.count(f"M{x - 9 + 3 * dot} {y + up}") == 1, (name, at, letter.text)
+                seen.add(letter.text)
+    assert seen == set(STATE_LETTERS.values())
 
 
 def test_frames_lost_are_red_and_hatched_and_so_is_the_step_that_loses_them(lives):
@@ -274,18 +355,48 @@ def test_frames_lost_are_red_and_hatched_and_so_is_the_step_that_loses_them(live
     assert sum(fill.endswith("-lost)") for _, _, fill in boxes(svg, "finds")) == 1
 
 
-def test_the_rail_has_a_tick_for_each_step_in_its_actors_lane(lives, trees):
+def test_the_rail_has_a_mark_for_each_step_in_its_actors_lane_at_its_place(lives, trees):
     for (name, at), svg in trees.items():
         life = lives[name]
+        count = len(life.steps)
+        wide = max(2, (RAIL_RIGHT - RAIL_LEFT) // count - 2)
+        places = [RAIL_LEFT + (RAIL_RIGHT - RAIL_LEFT) * n // count for n in range(count + 1)]
         for lane, actor in enumerate(ACTORS):
-            y = 464 + 20 + 24 * lane + 4
-            past, future = 0, 0
+            y = RAIL + 20 + 24 * lane + 4
+            found = {LIGHT["ink"]: [], LIGHT["grid"]: []}
             for path in drawn(svg, "path"):
-                ticks = len(re.findall(rf"M\d+ {y} H", path.get("d")))
-                past += ticks * (path.get("fill") == LIGHT["ink"])
-                future += ticks * (path.get("fill") == LIGHT["grid"])
+                if marks := re.findall(rf"M(\d+) {y} H(\d+) V{y + 14} H\d+ Z", path.get("d")):
+                    found[path.get("fill")] = [tuple(map(int, mark)) for mark in marks]
             steps = [n for n, step in enumerate(life.steps) if step.said.actor == actor]
-            assert (past, future) == (sum(n <= at for n in steps), sum(n > at for n in steps))
+            marks = {n: (places[n] + 1, places[n] + 1 + wide) for n in steps}
+            assert found[LIGHT["ink"]] == [mark for n, mark in marks.items() if n <= at], (name, at)
+            assert found[LIGHT["grid"]] == [mark for n, mark in marks.items() if n > at]
+        [here] = [
+            p.get("d") for p in drawn(svg, "path") if p.get("d").startswith(f"M{places[at]} {RAIL + 17} H")
+        ]
+        assert here == f"M{places[at]} {RAIL + 17} H{places[at + 1] + 1} V{RAIL + 92} H{places[at]} Z"
+        for steps in life.acts.values():
+            assert any(
+                p.get("d") == f"M{places[steps.start]} {RAIL} V{RAIL + 92}" for p in drawn(svg, "path")
+            )
+
+
+def test_the_newest_line_of_the_log_is_marked_where_the_step_made_it(lives, trees):
+    for (name, at), svg in trees.items():
+        life = lives[name]
+        made = life.steps[at].calls > (life.steps[at - 1].calls if at else 0)
+        bars = [r for r in drawn(svg, "rect") if r.get("width") == "4" and r.get("fill") == LIGHT["ink"]]
+        assert len(bars) == made
+        for bar in bars:
+            numbers = [t for t in svg.iter(f"{SVG}text") if RAIL < int(t.get("y")) < RAIL + 120]
+            [last] = [
+                t
+                for t in numbers
+                if t.text == f"{life.steps[at].calls}"
+                and t.get("text-anchor") == "end"
+                and int(t.get("x")) > RAIL_RIGHT
+            ]
+            assert int(bar.get("y")) < int(last.get("y")) < int(bar.get("y")) + int(bar.get("height"))
 
 
 def test_the_log_shows_its_last_lines_newest_last(lives):
@@ -345,6 +456,7 @@ def test_the_text_says_what_the_picture_says(lives, cases):
 
 PRINT_ALL = """
 import json
+from tdpkit.show.drawing import wrap
 from tdpkit.show.page_life import PageLifeStepper
 said = []
 for how in ({}, {"split": "none"}, {"then": "punch hole", "folios": "4K, spanned"}, {"machine": "x86"}):
