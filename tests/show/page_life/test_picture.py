@@ -27,21 +27,11 @@ from tdpkit.show.page_life.words import (
     totals,
 )
 from tdpkit.show.strips import STRIP_HEIGHT
-from tdpkit.show.theme import DARK, LIGHT, LIVE
+from tdpkit.show.theme import LIGHT
 from tests.oracles.svgs import (
     SVG,
-    check_alone,
-    check_form,
-    check_ids,
-    check_inside,
-    check_lines_apart,
-    check_texts_apart,
-    check_themes,
-    check_whole_numbers,
     drawn,
     extent,
-    ids_of,
-    printed_whatever_the_hash_seed,
     texts,
     tree,
 )
@@ -94,42 +84,6 @@ def trees(lives, cases):
 
 
 # ---- form ----------------------------------------------------------------------------------------------
-
-
-def test_a_picture_scales_with_its_container_and_is_read_out_as_an_image(lives, trees):
-    for (name, at), svg in trees.items():
-        check_form(svg, title(lives[name]), answer(lives[name], at))
-
-
-def test_coordinates_are_whole_numbers_and_nothing_is_drawn_outside(trees):
-    for case, svg in trees.items():
-        check_whole_numbers(svg)
-        check_inside(svg, case)
-        for text in svg.iter(f"{SVG}text"):
-            left, right = extent(text)
-            assert right <= (
-                RAIL_RIGHT if RAIL - 10 < int(text.get("y")) < RAIL + 120 and left < RAIL_RIGHT else 984
-            ), text.text
-
-
-def test_no_two_texts_run_into_each_other(trees):
-    for case, svg in trees.items():
-        check_texts_apart(svg, case)
-        check_lines_apart(svg, case)
-
-
-def test_a_picture_loads_nothing_and_its_ids_are_its_own(lives, cases):
-    for name, at in cases[::5]:
-        check_alone(life_svg(lives[name], at, LIGHT))
-        check_ids(life_svg(lives[name], at, LIGHT, "pl-17"), "pl-17")
-    one, other = ids_of(life_svg(lives["v3"], at, LIGHT) for at in (3, 4))
-    assert one
-    assert one.isdisjoint(other)
-
-
-def test_the_themes_differ_in_colours_alone(lives, cases):
-    for name, at in cases[::3]:
-        check_themes(*(life_svg(lives[name], at, palette) for palette in (LIGHT, DARK, LIVE)))
 
 
 def test_the_picture_keeps_its_size_whatever_the_story(trees):
@@ -467,10 +421,6 @@ for how in ({}, {"split": "none"}, {"then": "punch hole", "folios": "4K, spanned
         said += [v for k, v in stepper._repr_mimebundle_().items() if "widget-view" not in k]
 print(json.dumps(said))
 """
-
-
-def test_markup_and_bundle_are_the_same_whatever_the_hash_seed():
-    assert len(printed_whatever_the_hash_seed(PRINT_ALL)) == 12 * 3
 
 
 def test_pictures_of_different_steps_differ():
