@@ -139,20 +139,11 @@ def check_small(number: Any, most: int = 3) -> str:
     if number > most:
         raise Wrong(
             f"{number} is too large.",
-            Counterexample(State("own answer", "good"), lambda state, _: repr(state)),
+            Counterexample(
+                "state", lambda state, palette, verdict: f"<{state} in {palette['paper']}: {verdict}>"
+            ),
         )
     return f"{number} is small."
-
-
-class State:
-    def __init__(self, answer: str, role: str) -> None:
-        self.answer, self.role = answer, role
-
-    def _replace(self, answer: str, role: str) -> State:
-        return State(answer, role)
-
-    def __repr__(self) -> str:
-        return f"<{self.role}: {self.answer}>"
 
 
 def test_a_check_answers_with_a_verdict() -> None:
@@ -169,7 +160,7 @@ def test_a_counterexample_is_drawn_with_the_verdict_in_place_of_its_own_answer()
     bundle = check_small(8)._repr_mimebundle_()
     assert bundle == {
         "text/plain": "Not yet: 8 is too large.",
-        "image/svg+xml": "<bad: Not yet: 8 is too large.>",
+        "image/svg+xml": "<state in #ffffff: Not yet: 8 is too large.>",
     }
 
 
