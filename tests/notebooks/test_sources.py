@@ -96,3 +96,22 @@ def test_every_citation_resolves(name: str) -> None:
     """A number that is not on the page, and a message-id that belongs to none of its entries."""
     assert cited(TEXTS[name]) <= set(NAMES)
     assert {found for found in MESSAGE_ID.findall(TEXTS[name]) if found not in SOURCES} == set()
+
+
+OUTSIDE = re.compile(
+    r"[Kk]ernel-facts|\b[Ff]indings \d|\bDESIGN\b|\bstyle\.md|\.\./shared/|/work/|§"
+    r"|(?<![\w#%.])C\d{1,2}\b(?![\w.(=])"
+)
+"""Pages that are not in the repository, and claims by the number they have there."""
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_no_citation_points_outside_the_repository(name: str) -> None:
+    assert OUTSIDE.findall(TEXTS[name]) == []
+
+
+def test_every_fact_is_cited_and_only_the_record_and_the_mails_need_not_be() -> None:
+    """A fact that nothing rests on goes. Entries from S250 on say how things were recorded."""
+    found = set().union(*(cited(text) for text in TEXTS.values()))
+    facts = {name for name in NAMES if name[0] == "S" and int(name[1:]) < 250}
+    assert facts - found == set()
