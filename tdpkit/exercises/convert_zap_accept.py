@@ -5,9 +5,9 @@ table names. Each of the four callers that zap or split private ranges is run on
 and without, where a mapping is as large as its folio and where it is larger; the frames count that the guest
 loses and should have kept.
 
-Sources: the situations of an ACCEPT, kernel-facts 8.10, 8.14; the callers, M5
+Sources: the situations of an ACCEPT, S169, S173; the callers, M5
 (aXHEpfcyHtaMcqPz@yzhao56-desk.sh.intel.com) and M7 (aW2Iwpuwoyod8eQc@yzhao56-desk.sh.intel.com);
-kernel-facts C16, C17, C20-C22.
+S127, S128, S130-S131.
 """
 
 from __future__ import annotations

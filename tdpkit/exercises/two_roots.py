@@ -4,7 +4,7 @@ The table is held against zaps in a TD that has all four kinds of roots. In the 
 for ever, because KVM called the wrong split: a log and the two trees are there to be read, and a suspect is
 answered by running it on the same TD. The mend is a split of the learner's own, run on one TD after another.
 
-The call of the hunt is that of RFC v5 41 (20260129011517.3545883-1-seanjc@google.com; kernel-facts C43).
+The call of the hunt is that of RFC v5 41 (20260129011517.3545883-1-seanjc@google.com; S140).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ from .guess import Guess, choice
 ROOTS = ("valid direct", "invalid direct", "valid mirror", "invalid mirror")
 """The kinds of roots, in the order of a row of the table."""
 ROOT_TYPES = range(KVM_ALL_ROOTS + 1)
-"""Every number that the three bits of the root types make (kernel-facts 3.4)."""
+"""Every number that the three bits of the root types make (S42)."""
 
 
 def four_roots() -> tuple[Kvm, dict[str, TdpMmuRoot]]:

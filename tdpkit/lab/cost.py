@@ -1,4 +1,4 @@
-"""What a walk, a split and the zap after it cost in visits, by arithmetic and by `scan` (findings 1).
+"""What a walk, a split and the zap after it cost in visits, by arithmetic and by `scan` (S230).
 
 A visit is one execution of the walk's loop body, that is, one entry looked at.
 """
@@ -63,7 +63,7 @@ def price_plain_split(geometry: Geometry, found: Scan, span: GfnRange, target_le
     """What a call without the patch's filter over `span` (frames, not empty) would cost; it is not made.
 
     found: what `scan` meets there down to the level above the target. A leaf is split, and so are those of
-    its descendants that hold frames of the range, down to that level (kernel-facts 7.2).
+    its descendants that hold frames of the range, down to that level (S133).
     """
     min_level = target_level + 1
     whole = dict(found.leaves)

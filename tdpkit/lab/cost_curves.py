@@ -25,10 +25,10 @@ from .words import count_of, known_name
 from .worlds import JournalWorld
 
 KERNEL_NS_PER_VISIT = (3.1, 3.4)
-"""CPU time per SPTE, least and most, of the kernel's C code on the 12 TiB, in nanoseconds (findings 1)."""
+"""CPU time per SPTE, least and most, of the kernel's C code on the 12 TiB, in nanoseconds (S231)."""
 
 SEAMCALLS_PER_LEAF = ("TDH.MEM.RANGE.BLOCK", "TDH.MEM.TRACK", "TDH.MEM.PAGE.REMOVE")
-"""What the zap of one leaf asks of the TDX module, in a TD (kernel-facts 8.2, 8.7)."""
+"""What the zap of one leaf asks of the TDX module, in a TD (S161, S167)."""
 
 MAPS = {"nothing": "16T-empty", "1G leaves": "16T-1G", "2M leaves": "16T", "4K leaves": ""}
 """How a guest's memory is mapped, and the layout that is mapped so; the last one is priced without a tree."""
@@ -121,8 +121,8 @@ class Curves(NamedTuple):
     def crossover(self, contender: str) -> int | None:
         """The least of `sizes` from which on one v3 call visits more than `contender`; None if none is.
 
-        The short-range argument: Yan Zhao, M14 (aW4QGYQ+qMytZ4Jq@yzhao56-desk.sh.intel.com; kernel-facts
-        C40).
+        The short-range argument: Yan Zhao, M14 (aW4QGYQ+qMytZ4Jq@yzhao56-desk.sh.intel.com;
+        S139).
         """
         ahead = [one > other for one, other in zip(self.split["walk_v3"], self.split[contender], strict=True)]
         last_behind = max((at for at, more in enumerate(ahead) if not more), default=-1)

@@ -1,6 +1,6 @@
 """Take an entry or an address apart: 64 bits by name and meaning, a split's children, the index per level.
 
-An entry has the EPT layout of Linux 7.2 (kernel-facts 2.1b, 2.3-2.5, 2.9; the MMIO generation: spte.h). The
+An entry has the EPT layout of Linux 7.2 (S20, S23-S25, S27; the MMIO generation: spte.h). The
 words describe one value at one level, not the format.
 """
 
@@ -52,7 +52,7 @@ AD_TYPES = (
     "writes are caught by write protection, D is not relied on",
     "no such type",
 )
-"""SPTE_TDP_AD_MASK by value (kernel-facts 2.1b)."""
+"""SPTE_TDP_AD_MASK by value (S20)."""
 
 
 class Field(NamedTuple):
@@ -397,7 +397,7 @@ def why_childless(entry: Entry) -> str:
 def child_of(
     entry: Entry, index: SupportsIndex, *, exec_allowed: bool = True, nx_huge_pages: bool = False
 ) -> Child:
-    """Child `index` of a split `entry`, as make_small_spte makes it (kernel-facts 2.6).
+    """Child `index` of a split `entry`, as make_small_spte makes it (S26).
 
     exec_allowed: the new page's role.access has x; nx_huge_pages: the NX-huge-page mitigation is on. Raises
     InvalidValueError if a split skips `entry` or a table has no such index.
@@ -475,7 +475,7 @@ def address_path(
 ) -> AddressPath:
     """The indices of frame `gfn` (a number, or text as parse_gfn reads it) under a root of `geometry`.
 
-    shared: with the shared bit of a TD of this shape, as its direct root is indexed (kernel-facts 1.8-1.11).
+    shared: with the shared bit of a TD of this shape, as its direct root is indexed (S8-S10).
     Raises InvalidTypeError or InvalidValueError unless the root holds the frame; with the shared bit, unless
     half the root does.
     """

@@ -5,7 +5,7 @@ frame. `split`, `zap`, `touch` and `accept` change it step by step; `after` show
 guest and takes it back, as the boundary explorer does at each move of a slider.
 
 A TD's page has the three states that decide what becomes of its byte: mapped, gone, and pending, which is
-added by KVM and not yet accepted by the guest (kernel-facts 8.12, 8.13). The TDX module is left out; it is in
+added by KVM and not yet accepted by the guest (S171, S172). The TDX module is left out; it is in
 :mod:`.td`.
 """
 

@@ -1,6 +1,6 @@
 """The lost -12: memory runs short during a split, and four callers each interpret what comes back.
 
-v3's wrapper keeps the walk's errno in a ``bool``, so -12 comes back as 1 (kernel-facts 6.12 D1). Each of the
+v3's wrapper keeps the walk's errno in a ``bool``, so -12 comes back as 1 (S107). Each of the
 four callers that split a private range runs on a fresh :class:`~.td.Td` of two 2M leaves. One of its requests
 for host memory is refused, and that variable is a ``bool`` as posted or an ``int``. With memory back, we look
 up in that TD what the call returned, zapped and stored, and what the guest can still read.
@@ -121,7 +121,7 @@ CALLERS: dict[str, Caller] = {
         _FRAME, _folio_split, SPLITS, _fail, lambda td: _FRAME if td.gmem.poisoned else None
     ),
 }
-"""The four of kernel-facts C20, by name."""
+"""The four of S130, by name."""
 
 
 # ---- what is tried, and what becomes of it -----------------------------------------------------------

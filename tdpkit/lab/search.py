@@ -94,7 +94,7 @@ UNIVERSES = {
         partial(_one_root_entry, _F2_4LEVEL),
     ),
 }
-"""The universes that are searched whole (findings 3)."""
+"""The universes that are searched whole (S236)."""
 
 SAMPLED = {
     "four entries, two levels": Geometry(index_bits=2, root_level=2, max_leaf_level=2),

@@ -3,7 +3,7 @@
 For a range [s, e) and each edge x of it: afterwards no leaf holds both x - 1 and x, every frame is mapped as
 it was, and no leaf was split that did not have to be. A leaf that holds both must be split, whoever does it;
 so must each leaf it leaves that still holds both; and nothing else. This *forced closure* is the one
-expected result (findings 3): :func:`forced_splits` computes it from leaves as intervals.
+expected result (S232): :func:`forced_splits` computes it from leaves as intervals.
 """
 
 from __future__ import annotations

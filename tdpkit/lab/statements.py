@@ -106,14 +106,14 @@ def inside(gfn: Gfn, level: int, start: Gfn, end: Gfn) -> Formula:
 def visited(gfn: Gfn, level: int, start: Gfn, end: Gfn) -> Formula:
     """A walk of [start, end) that comes down to `level` visits the entry.
 
-    It begins with the entries that hold `start` and goes on while gfn < end (kernel-facts 4.2, 4.8). With
+    It begins with the entries that hold `start` and goes on while gfn < end (S60, S63). With
     start == end these are the entries that the edge lies strictly inside.
     """
     return And(gfn < end, gfn + pages(level) > start)
 
 
 def forced(edges: Iterable[Gfn], mapped: int, level: int, gfn: Gfn) -> Formula:
-    """The entry must be split if no leaf is to cross one of `edges` (findings 3, P3).
+    """The entry must be split if no leaf is to cross one of `edges` (S232).
 
     It crosses one itself, and is the leaf that was mapped, or one that it would leave behind.
     """
@@ -128,7 +128,7 @@ def splits_by_call(calls: Sequence[PlannedCall], mapped: int, level: int, gfn: G
 
     A call splits the leaves above its target that it visits and, with the filter, that are not inside its
     range. Below the leaf that was mapped there is one once the entry above has been split: by an earlier call
-    or by this one, which steps down into the table that it made (kernel-facts 5.1).
+    or by this one, which steps down into the table that it made (S80).
     """
     levels = range(mapped, level - 1, -1)
     done = dict.fromkeys(levels, NO)
@@ -154,7 +154,7 @@ def page_tables(s: Gfn, e: Gfn, largest: int) -> Gfn:
     """Page-table pages that both edges need where all leaves are of level `largest`: a number.
 
     One for each entry that `s` or `e` lies strictly inside, counted once if it is the same. TDX needs others
-    beside each (kernel-facts C27).
+    beside each (S132).
     """
     none, one = BitVecVal(0, WORD_BITS), BitVecVal(1, WORD_BITS)
     total = none
@@ -280,7 +280,7 @@ def two_plain_calls(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
 
 
 def later_code(geometry: Geometry, s: int, e: int, *, looks_at_start: bool = True) -> list[PlannedCall]:
-    """The later code's conditions, for leaves of 2M at most (kernel-facts 7.3).
+    """The later code's conditions, for leaves of 2M at most (S141).
 
     The tail's block is left out if it is the head's and that was split; or, without a look at whether it
     was, if it is the head's.
@@ -358,7 +358,7 @@ _ALL = (
     Statement(
         "only_edges",
         "A leaf with frames of [s, e) and frames outside it has s or e strictly inside.",
-        f"{_M10} (kernel-facts C36)",
+        f"{_M10} (S136)",
         _only_edges,
         "leaves that have no frame of [s, e)",
         {"overlapping": False},
@@ -367,7 +367,7 @@ _ALL = (
         "patch_predicate",
         "Of the entries that the walk of [s, e) visits, iter_cross_boundary picks those with s or e strictly "
         "inside.",
-        f"{_M0} (kernel-facts 6.3)",
+        f"{_M0} (S101)",
         _patch_predicate,
         "< for <= at the leaf's end",
         {"ends_by": operator.lt},
@@ -375,7 +375,7 @@ _ALL = (
     Statement(
         "one_block",
         "Of each size, only one leaf can have x strictly inside: the aligned block that x lies in.",
-        f"{_M13} (kernel-facts C39)",
+        f"{_M13} (S138)",
         _only_block,
         "the block's start rounded up",
         {"rounded": up},
@@ -383,7 +383,7 @@ _ALL = (
     Statement(
         "aligned_edge",
         "No leaf has an edge strictly inside that is a multiple of the leaf's size.",
-        f"{_M12} (kernel-facts C38)",
+        f"{_M12} (S137)",
         _aligned_edge,
         "e - 1 looked at in place of e",
         {"back": 1},
@@ -391,7 +391,7 @@ _ALL = (
     Statement(
         "unaligned_edge",
         "An edge that is no multiple of a size lies strictly inside the aligned block of that size.",
-        f"{_M13} (kernel-facts C39)",
+        f"{_M13} (S138)",
         _unaligned_edge,
         "edges that are a multiple too",
         {"any_edge": True},
@@ -399,7 +399,7 @@ _ALL = (
     Statement(
         "entry_above",
         "A walk that visits an entry visits the one above it: a call to 4K splits the 1G leaf on its way.",
-        "kernel-facts 4.8, 5.1; findings 3",
+        "S63, S80; S233",
         _entry_above,
         "every entry below it for the one above",
         {"the_other_way": True},
@@ -408,7 +408,7 @@ _ALL = (
         "block_2m",
         "Where x is no multiple of 2M, a plain call on its 2M block to 4K splits what x lies strictly inside "
         "and nothing else.",
-        f"{_M13} (kernel-facts C39)",
+        f"{_M13} (S138)",
         partial(_edge_exact, plan=_one_block(PG_LEVEL_2M, PG_LEVEL_4K), unless_multiple=PG_LEVEL_2M),
         "the 1G block to 4K, a cross-level merge",
         {"plan": _one_block(PG_LEVEL_1G, PG_LEVEL_4K)},
@@ -417,7 +417,7 @@ _ALL = (
         "block_1g",
         "Where x is no multiple of 1G, a plain call on its 1G block to 2M splits the 1G leaf that x lies "
         "strictly inside and nothing else.",
-        f"{_M13} (kernel-facts C39)",
+        f"{_M13} (S138)",
         _block_1g,
         "edges that are a multiple of 1G too",
         {"any_edge": True},
@@ -426,7 +426,7 @@ _ALL = (
         "two_steps",
         "The 1G block to 2M, then the 2M block to 4K, each unless x is a multiple of its size, split what x "
         "lies strictly inside and nothing else.",
-        f"{_M13} (kernel-facts C39)",
+        f"{_M13} (S138)",
         partial(_edge_exact, plan=kai_two_step.plan),
         "the 2M step alone",
         {"plan": one_2m_pass.plan},
@@ -434,7 +434,7 @@ _ALL = (
     Statement(
         "one_call",
         "The smaller of the two blocks alone splits the same as both steps.",
-        f"{_R2} (kernel-facts 7.3); with 1G leaves, findings 3",
+        f"{_R2} (S141); with 1G leaves, S233",
         partial(_as_two_steps, plan=one_block_per_edge.plan),
         "the 2M block for every x",
         {"plan": _one_call},
@@ -442,7 +442,7 @@ _ALL = (
     Statement(
         "empty_range",
         "A plain call over the empty range [x, x) to 4K splits what x lies strictly inside and nothing else.",
-        "findings 3",
+        "S234",
         partial(_edge_exact, plan=empty_range.plan),
         "[x, x + 1)",
         {"plan": one_frame_each.plan},
@@ -450,7 +450,7 @@ _ALL = (
     Statement(
         "walk_v3",
         "The patch's walk over [s, e) splits what s or e lies strictly inside and nothing else.",
-        f"{_M0} (kernel-facts C2)",
+        f"{_M0} (S121)",
         partial(_range_exact, plan=walk_v3.plan),
         "no filter",
         {"plan": plain_split.plan},
@@ -459,7 +459,7 @@ _ALL = (
         "two_calls",
         "The patch's walk over [s, next 1G) and [last 1G, e) splits what s or e lies strictly inside and "
         "nothing else.",
-        f"{_M7} (kernel-facts C19)",
+        f"{_M7} (S129)",
         partial(_range_exact, plan=two_calls.plan),
         "the head's call 1G long",
         {"plan": _two_calls_1g_long},
@@ -468,7 +468,7 @@ _ALL = (
         "two_plain_calls",
         "Plain calls over [s, next 2M) and [last 2M, e) to 4K split what s or e lies strictly inside and "
         "nothing else.",
-        "ours; empty_range of findings 3, drawn out to 2M",
+        "ours; empty_range of S233, drawn out to 2M",
         partial(_range_exact, plan=two_plain_calls),
         "the next and last 1G",
         {"plan": two_calls_unfiltered.plan},
@@ -476,7 +476,7 @@ _ALL = (
     Statement(
         "any_order",
         "Both steps for s and both for e split the same whichever edge comes first.",
-        "findings 4",
+        "S237",
         _any_order,
         "only the splits made for s compared",
         {"each": True},
@@ -485,7 +485,7 @@ _ALL = (
         "later_code",
         "With leaves of 2M at most, the later code's two conditions split what s or e lies strictly inside "
         "and nothing else.",
-        f"{_R2} (kernel-facts 7.3)",
+        f"{_R2} (S141)",
         partial(_range_exact, plan=later_code, largest=PG_LEVEL_2M),
         "the tail left out if it is the head",
         {"plan": partial(later_code, looks_at_start=False)},
@@ -493,7 +493,7 @@ _ALL = (
     Statement(
         "pages_for_edge",
         "2 page-table pages suffice for one edge.",
-        f"{_M7} (kernel-facts C27)",
+        f"{_M7} (S132)",
         partial(_pages_for_edge, enough=2),
         "1 page",
         {"enough": 1},
@@ -501,7 +501,7 @@ _ALL = (
     Statement(
         "pages_for_range",
         "4 page-table pages suffice for a range.",
-        f"{_M7} (kernel-facts C27); findings 4",
+        f"{_M7} (S132); S237",
         partial(_pages_for_range, enough=4),
         "3 pages",
         {"enough": 3},
@@ -509,7 +509,7 @@ _ALL = (
     Statement(
         "pages_in_1g",
         "3 page-table pages suffice for a range in one 1G block.",
-        "findings 4",
+        "S237",
         partial(_pages_for_range, enough=3, in_one=PG_LEVEL_1G),
         "2 pages",
         {"enough": 2},
@@ -517,7 +517,7 @@ _ALL = (
     Statement(
         "pages_in_2m",
         "2 page-table pages suffice for a range in one 2M block.",
-        "findings 4",
+        "S237",
         partial(_pages_for_range, enough=2, in_one=PG_LEVEL_2M),
         "1 page",
         {"enough": 1},
@@ -525,7 +525,7 @@ _ALL = (
     Statement(
         "pages_without_1g",
         "2 page-table pages suffice for a range where no leaf is larger than 2M.",
-        f"{_M7} (kernel-facts C27); findings 4",
+        f"{_M7} (S132); S237",
         partial(_pages_for_range, enough=2, largest=PG_LEVEL_2M),
         "1 page",
         {"enough": 1},

@@ -171,7 +171,7 @@ def edge_blocks(x: int, geometry: Geometry = X86_4LEVEL) -> list[PlannedCall]:
     x: the edge, a frame number. For each size of leaf above 4K that x is no multiple of, the aligned block of
     that size around x, down to the next smaller leaf; the largest first. Only a leaf that is one of these
     blocks can hold both frames. The cost does not depend on any range. Kai Huang, M13
-    (d9b677b4f4cbbf8a8c3dadb056077aa55feb5c30.camel@intel.com; kernel-facts C39).
+    (d9b677b4f4cbbf8a8c3dadb056077aa55feb5c30.camel@intel.com; S138).
     """
     return made(blocks(geometry, x))
 
@@ -183,7 +183,7 @@ def edge_blocks(x: int, geometry: Geometry = X86_4LEVEL) -> list[PlannedCall]:
     "v3 walk",
     "[s, e), only what crosses",
     "one call that looks at all of the range",
-    source="Yan Zhao, M0, the patch (20260106102136.25108-1-yan.y.zhao@intel.com; kernel-facts 6.4)",
+    source="Yan Zhao, M0, the patch (20260106102136.25108-1-yan.y.zhao@intel.com; S102)",
     curve=Curve("v3 walk", "bad", width=2),
 )
 def walk_v3(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
@@ -204,7 +204,7 @@ def calls_to_multiples(geometry: Geometry, s: int, e: int, level: int) -> list[P
     "two calls",
     "[s, up {large}) [down {large}, e)",
     "the patch's own call, on the range's part of the first and of the last {large}",
-    source="Yan Zhao, M7, for large ranges (aW2Iwpuwoyod8eQc@yzhao56-desk.sh.intel.com; kernel-facts C19)",
+    source="Yan Zhao, M7, for large ranges (aW2Iwpuwoyod8eQc@yzhao56-desk.sh.intel.com; S129)",
     curve=Curve("two calls to the 1G ends", "shared", "-."),
 )
 def two_calls(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
@@ -216,7 +216,7 @@ def two_calls(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "head and tail",
     "{large} block, then {small} block",
     "around each edge the {large} block to {small}, then the {small} block to 4K; a shared one once",
-    source="Kai Huang, M13 (d9b677b4f4cbbf8a8c3dadb056077aa55feb5c30.camel@intel.com; kernel-facts C39)",
+    source="Kai Huang, M13 (d9b677b4f4cbbf8a8c3dadb056077aa55feb5c30.camel@intel.com; S138)",
     curve=Curve("head and tail, both blocks", "private", "--"),
 )
 def kai_two_step(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
@@ -230,7 +230,7 @@ def kai_two_step(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "a call to 4K splits larger leaves on its way down; so the smallest block around an edge is enough",
     source=(
         "Sean Christopherson's later code, with leaves of 2M at most (reply to RFC v5 44, "
-        "aXt_L6QKB9CSTZcW@google.com; kernel-facts 7.3); with larger ones, findings 3"
+        "aXt_L6QKB9CSTZcW@google.com; S141); with larger ones, S233"
     ),
     curve=Curve("one block per edge", "good", width=2),
 )
@@ -246,7 +246,7 @@ def one_block_per_edge(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "empty range",
     "[x, x), every leaf, to 4K",
     "the walk looks at the entries that begin before an edge and hold it, and at no other",
-    source="ours (findings 3)",
+    source="ours (S233)",
 )
 def empty_range(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """A plain call over the empty range [x, x) for each edge: it computes nothing.
@@ -272,7 +272,7 @@ def head_and_tail(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "plain split",
     "[s, e), every leaf, to 4K",
     "one call that splits all of the range, as dirty logging",
-    source="kernel-facts 5.6",
+    source="S81",
 )
 def plain_split(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """Every huge leaf of [s, e) down to 4K, as dirty logging does."""
@@ -283,7 +283,7 @@ def plain_split(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "two calls, unfiltered",
     "the same, every leaf",
     "without the patch's filter the two calls split all that they meet",
-    source="findings 3",
+    source="S233",
 )
 def two_calls_unfiltered(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """Two calls to the 1G ends, without the patch's filter: safe, and needlessly thorough."""
@@ -294,7 +294,7 @@ def two_calls_unfiltered(geometry: Geometry, s: int, e: int) -> list[PlannedCall
     "merged blocks",
     "those that overlap, as one",
     "a {large} block merged with the {small} block inside it goes down to 4K from end to end",
-    source='a reading of "the split is only needed once" (Kai Huang, M13; findings 3)',
+    source='a reading of "the split is only needed once" (Kai Huang, M13; S233)',
 )
 def merged_blocks(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """Blocks that overlap are made one, which goes down to the lower of their targets.
@@ -318,7 +318,7 @@ def merged_blocks(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "head rounded up",
     "head block from up(s)",
     "the first block begins at the next multiple of its size, where no leaf crosses the start",
-    source="findings 3, W1",
+    source="S233, W1",
 )
 def head_rounded_up(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """The blocks of s begin at the next multiple of their size, not at the one before."""
@@ -330,7 +330,7 @@ def head_rounded_up(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "one frame each",
     "[x, x+4K), to 4K",
     "it splits down to 4K at an edge, aligned or not",
-    source="findings 3, W2",
+    source="S233, W2",
 )
 def one_frame_each(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """[x, x + 1) down to 4K for each edge, aligned or not: safe, not minimal."""
@@ -341,7 +341,7 @@ def one_frame_each(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "last frame as edge",
     "tail blocks of e - 4K",
     "the tail's blocks are those around the last frame of the range, not around its end",
-    source="findings 4",
+    source="S237",
 )
 def last_frame_as_edge(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """The tail's blocks are those of e - 1, as if the range's end were part of it; of 0 there are none."""
@@ -353,7 +353,7 @@ def last_frame_as_edge(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "one {small} pass",
     "{small} blocks only, to 4K",
     "enough where no leaf is larger; a {large} leaf at a multiple of {small} goes unnoticed",
-    source="findings 3",
+    source="S233",
 )
 def one_2m_pass(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """Only the 2M blocks, down to 4K: enough where no leaf is larger, as in a TD of the modelled series.

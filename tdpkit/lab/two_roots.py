@@ -5,9 +5,8 @@ holds g is private, in the mirror tree, and the other half shared, in the direct
 it in its direct tree. On request a shared 2M leaf lies at g too, and a direct root that a fast zap-all made
 invalid still holds one.
 
-Left out: the TDX side, which always succeeds here; its calls are only named, in their order (kernel-facts
-8.3, 8.4). A private and a shared leaf at one frame are laid out, not argued: the attributes of a frame allow
-one of them.
+Left out: the TDX side, which always succeeds here; its calls are only named, in their order (S162-S164). A
+private and a shared leaf at one frame are laid out, not argued: the attributes of a frame allow one of them.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ FILTERS = {
     "both": KVM_FILTER_SHARED | KVM_FILTER_PRIVATE,
     "neither": 0,
 }
-"""Filters by name (kernel-facts 3.6)."""
+"""Filters by name (S44)."""
 TYPE_BITS = {"MIRROR": KVM_MIRROR_ROOTS, "DIRECT": KVM_DIRECT_ROOTS, "INVALID": KVM_INVALID_ROOTS}
 SEAMCALLS = {
     "split": ("BLOCK", "TRACK", "kick vCPUs", "DEMOTE"),
@@ -134,7 +133,7 @@ OPERATIONS = {
         lambda kvm, span: kvm_tdp_mmu_split_huge_pages(kvm, span.start, span.end, PG_LEVEL_4K, shared=False),
     ),
 }
-"""By name; sources: patch v3 11/24, kernel-facts 3.14, 5.6, R1; the last is RFC v5 41 as posted (C43)."""
+"""By name; sources: patch v3 11/24, S49, S81, R1; the last is RFC v5 41 as posted (S140)."""
 
 
 class Question(NamedTuple):
@@ -270,7 +269,7 @@ class RootsOutcome:
 
     @property
     def wrong_root(self) -> bool:
-        """The call was for the private leaf and walked another root (kernel-facts C43)."""
+        """The call was for the private leaf and walked another root (S140)."""
         return self.is_td and self.types is None
 
     @property

@@ -146,7 +146,7 @@ SPAN = parse_gfn("2T+4K"), parse_gfn("14T+4K")
 Answer = tuple[int, list[tuple[int, int]]]
 """Visits, and (gfn, level) of the crossing leaves."""
 VISITS = 6_303_771
-"""25 + 12 289 + 6 291 457 (findings 1); holes are visited too."""
+"""25 + 12 289 + 6 291 457 (S230); holes are visited too."""
 
 
 def scan_figures(runs: int = 15) -> Iterator[Figure]:

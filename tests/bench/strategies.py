@@ -23,7 +23,7 @@ SIXTEEN_GIB = {
     "2M leaves": (2, 17 * 512, "0", "16G", 8192),
     "1G leaves, shifted by a frame": (3, 17, "4K", "16G+4K", 8210),
 }
-"""Level and number of leaves, range, and the tables that splitting it to 4K makes (kernel-facts 7.2)."""
+"""Level and number of leaves, range, and the tables that splitting it to 4K makes (S133)."""
 
 
 def strategy_figures() -> Iterator[Figure]:

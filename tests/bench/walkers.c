@@ -1,7 +1,7 @@
 /*
  * Two walkers over the page tables of a pool, for the bench to time beside `scan` (see c_walkers.py).
  *
- * tdp_iter_scan goes from entry to entry in the way of Linux's struct tdp_iter (kernel-facts 4): all state is
+ * tdp_iter_scan goes from entry to entry in the way of Linux's struct tdp_iter (S60-S65): all state is
  * in the iterator, tdp_iter_next is another file's function there and hence no inlined one here, each entry
  * is read once when the walk comes to it and once more before it goes below. tight_scan is what one would
  * write for speed alone: a loop over the entries of a table that are in range, and a call per table below.

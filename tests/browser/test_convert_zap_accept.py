@@ -1,7 +1,7 @@
 """Notebook 05's conversion stepper and lost -12 in JupyterLab: every control used, by mouse and by key.
 
 Expected numbers: on the toy [5, 12) shares leaves with nine other frames; each of its two crossing leaves
-needs two pages. What each caller makes of the lost value is that of kernel-facts 6.12 D1 and 9.7.
+needs two pages. What each caller makes of the lost value is that of S107 and S196.
 """
 
 import pytest

@@ -1,7 +1,7 @@
 """Notebook 01's entry decoder in JupyterLab: every control used, by mouse and by key.
 
-Expected values are worked out from kernel-facts 2: the leaf 0x80a0...fb7 of section 2.1b, FROZEN_SPTE (2.4);
-a child's frame is its parent's plus its index, and bit 7 goes at 4K (2.6).
+Expected values are worked out from S20-S27: the leaf 0x80a0...fb7 of S20, FROZEN_SPTE (S24);
+a child's frame is its parent's plus its index, and bit 7 goes at 4K (S26).
 """
 
 import pytest

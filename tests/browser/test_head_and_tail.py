@@ -1,6 +1,6 @@
 """Notebook 03's strategy race as a learner meets it: opened in JupyterLab, run, and used.
 
-Expected numbers are those of the kernel's own C code and of the review (findings 1 and 3, kernel-facts 7).
+Expected numbers are those of the kernel's own C code and of the review (S230 and S233, S122, S133).
 """
 
 import pytest
@@ -131,7 +131,7 @@ def test_edges_that_no_leaf_crosses_cost_the_arithmetic_nothing(race):
     expect(race.title).to_have_text(title("[2T, 14T)"))
     expect(race.answer).to_contain_text("No leaf crosses an edge.")
     assert "0" in race.row("head and tail")
-    assert "6 303 768" in race.row("v3 walk")  # kernel-facts C7
+    assert "6 303 768" in race.row("v3 walk")  # S122
 
 
 def test_start_may_be_the_end_and_it_is_said(race):
@@ -225,7 +225,7 @@ def test_the_table_says_what_the_picture_says(race):
 
 
 def test_a_ratio_is_guessed_by_key_and_compared(notebook):
-    """The walk visits 6 303 777 entries (findings 1), the zap after it 6 304 283 (kernel-facts C7)."""
+    """The walk visits 6 303 777 entries (S230), the zap after it 6 304 283 (S122)."""
     page = notebook.page
     box = page.locator(EXHIBIT).filter(has=page.get_by_role("button", name="compare"))
     box.scroll_into_view_if_needed()

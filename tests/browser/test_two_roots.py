@@ -1,6 +1,6 @@
 """Notebook 04's two trees in JupyterLab: every control used, by mouse and by key.
 
-Expected root types are those of kernel-facts 3.5 and 3.6, paths those of plain arithmetic.
+Expected root types are those of S43 and S44, paths those of plain arithmetic.
 """
 
 import pytest

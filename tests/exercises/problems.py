@@ -22,9 +22,9 @@ from tdpkit.lab.split_call import SplitCall
 
 KEPT = "10 11 12 13 14 15 16 17"
 ZEROS = "00 00 00 00 00 00 00 00"
-"""Kernel-facts 8.13: re-faulted memory keeps its bytes, accepted memory is zero-filled."""
+"""S172: re-faulted memory keeps its bytes, accepted memory is zero-filled."""
 SPLITS = {"[1G, 2G)": 0, "[1G+1M, 2G)": 2, "[1G+2M, 2G)": 1, "[1G+4K, 2G-4K)": 3}
-"""Kernel-facts 7.4: one split for each leaf that strictly contains an edge, from 1G down."""
+"""S142: one split for each leaf that strictly contains an edge, from 1G down."""
 
 
 def split_then_zap(guest: Any, start: int, end: int) -> None:
@@ -47,7 +47,7 @@ TABLES = {
 """Counted by hand. A chain of root, 1G, 2M and 4K entries: 4 tables. Across 1G 4K and 2M entries lie in
 two tables each: 1 + 1 + 2 + 2. Across 512G, 2M leaves: 1 + 2 + 2."""
 BITS = {"2M leaf": {7}, "1G leaf, NX on": set(), "2M leaf without X, NX on": {2, 7, 10}}
-"""Kernel-facts 2.6 and 2.1b: bit 7 goes at 4K; with the NX rule X and XU come back there."""
+"""S26 and S20: bit 7 goes at 4K; with the NX rule X and XU come back there."""
 
 
 def index(gfn: int, level: int, bits: int) -> int:
@@ -109,7 +109,7 @@ TABLE = {
     6: (1, 0, 1, 0),
     7: (1, 1, 1, 1),
 }
-"""Kernel-facts 3.5. Of each number of root types: valid direct, invalid direct, valid mirror, invalid
+"""S43. Of each number of root types: valid direct, invalid direct, valid mirror, invalid
 mirror."""
 CULPRIT = "kvm_tdp_mmu_split_huge_pages"
 
@@ -132,7 +132,7 @@ RIGHT_ACCEPTS: dict[str, tuple[str, Any]] = {
     "2M, a 4K page PENDING": ("nothing", "TDX_PAGE_SIZE_MISMATCH"),
     "1G, nothing mapped": ("nothing", "TDX_OPERAND_INVALID"),
 }
-"""Kernel-facts 8.10 and 8.14."""
+"""S169 and S173."""
 RIGHT_CALLERS = {
     "conversion": "edge",
     "punch hole": "folio",

@@ -2,8 +2,8 @@
 
 An order of calls is judged by the statuses that it gets; the rules stand here again, without a tree. Which
 frames a caller loses is arithmetic: a leaf has eight frames, and a zap takes whole the leaves that it
-touches, so a range loses the rest of the leaves at its edges. Which callers need a split is by C16, C17 and
-C20 to C22 of kernel-facts.
+touches, so a range loses the rest of the leaves at its edges. Which callers need a split is by S127, S128 and
+S130 to S131.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ OK = "TDX_SUCCESS"
 
 
 def statuses(calls: Sequence[str]) -> list[str]:
-    """Kernel-facts 8.6, 8.7: epochs are counted from 1, and the vCPU is inside from the beginning."""
+    """S166, S167: epochs are counted from 1, and the vCPU is inside from the beginning."""
     epoch, entered, blocked_at, is_table = 1, 1, 0, False
     found = []
     for call in calls:
@@ -93,7 +93,7 @@ def test_every_order_of_up_to_five_calls_gets_the_statuses_of_the_rules() -> Non
 
 
 def test_one_order_alone_is_right_and_it_is_the_kernels() -> None:
-    """Kernel-facts 8.7; by the rules no shorter one is good, and a longer one has a call to spare."""
+    """S167; by the rules no shorter one is good, and a longer one has a call to spare."""
     assert [calls for calls in orders(4) if good(calls)] == [tuple(DEMOTE)]
     longer = [calls for calls in orders(7) if good(calls) and len(calls) > 4]
     assert len(longer) > 20
@@ -237,7 +237,7 @@ def test_frames_side_by_side_are_written_together(frames: list[int], words: str)
 
 STATUSES = ("TDX_SUCCESS", "TDX_PAGE_ALREADY_ACCEPTED", "TDX_PAGE_SIZE_MISMATCH", "TDX_OPERAND_INVALID")
 ASKS_KVM = {"4K, nothing mapped", "4K, a 2M page PENDING", "2M, nothing mapped"}
-"""Where the TDCALL ends in an exit (kernel-facts 8.10)."""
+"""Where the TDCALL ends in an exit (S169)."""
 
 
 @pytest.mark.parametrize(

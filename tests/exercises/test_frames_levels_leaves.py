@@ -22,7 +22,7 @@ from tests.exercises.problems import BITS, BY_HAND, HAS_INDICES, TABLES, index
 
 
 def test_only_0_and_256_lead_to_the_frame() -> None:
-    """1G+2M+12K lies in the first 512G; bit 47 is worth 256 in the root's index (kernel-facts 1.8)."""
+    """1G+2M+12K lies in the first 512G; bit 47 is worth 256 in the root's index (S8)."""
     assert [index for index in range(512) if check_shared(index, 256).right] == [0]
     assert [index for index in range(512) if check_shared(0, index).right] == [256]
     assert check_shared(np.int64(0), np.uint16(256)).right

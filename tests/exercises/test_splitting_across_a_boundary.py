@@ -129,7 +129,7 @@ def test_each_wrong_formulation_meets_a_true_counterexample(wrong: Callable[...,
 
 
 def test_the_patchs_test_fails_on_the_smallest_case_there_is() -> None:
-    """One frame beside a range of one: disjoint is not fully inside either (kernel-facts 6.12, D2)."""
+    """One frame beside a range of one: disjoint is not fully inside either (S101)."""
     assert check_crosses(patch).text == (
         "SomeLeaf(gfn=1, pages=1) and range [0, 1): crosses said True, and it does not."
     )

@@ -1,6 +1,6 @@
 """The exercises of notebook 04: the table of root types, the hunt, the mend.
 
-What is right stands here as kernel-facts 3.5 has it, written out by hand. The hunt shows what C43 says of the
+What is right stands here as S43 has it, written out by hand. The hunt shows what S140 says of the
 wrong root, and a line of its log tells each suspect apart. A mend is right if the guest gets its page and
 nothing else is changed.
 """
@@ -151,7 +151,7 @@ def test_a_row_that_is_none_is_refused_in_words(row: Any, rule: str) -> None:
 
 @pytest.mark.parametrize("guess", REACHED)
 def test_a_plain_vm_has_a_direct_tree_whatever_the_filter(guess: str) -> None:
-    """Kernel-facts 3.6: without a mirror the root types are DIRECT; an unmap adds INVALID (3.14)."""
+    """S44: without a mirror the root types are DIRECT; an unmap adds INVALID (S49)."""
     verdict = check_plain_zap(guess)
     assert verdict.right is (guess == "the direct tree")
     assert "this VM has 1 root, direct." in verdict.text
@@ -266,7 +266,7 @@ FIRST_DIFFERENCE = {
     "kvm_mmu_try_split_huge_pages": (6, MIRROR, "mmu_lock dropped (done)", True),
     "kvm_tdp_mmu_mirrors_split_huge_pages": (3, MIRROR, DIRECT, True),
 }
-"""By kernel-facts 5.6, 6.5, 6.6, C10, C43: the mirror root; both, the direct one first; none; a WARN."""
+"""By S81, S103, S104, S124, S140: the mirror root; both, the direct one first; none; a WARN."""
 
 
 @pytest.mark.parametrize("name", FIRST_DIFFERENCE)

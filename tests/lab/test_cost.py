@@ -40,7 +40,7 @@ def test_a_mapped_range_is_counted_entry_by_entry(geometry):
 
 
 def test_the_threads_range_costs_6_303_771_visits():
-    """Findings 1: [2T+4K, 14T+4K) over 2M leaves, 4-level root."""
+    """S230: [2T+4K, 14T+4K) over 2M leaves, 4-level root."""
     levels = visits_when_mapped(X86_4LEVEL, GfnRange.parse("2T+4K", "14T+4K"), 2)
     assert levels == {4: 25, 3: 12289, 2: 6291457}
     assert sum(levels.values()) == 6303771
@@ -114,7 +114,7 @@ def walk_of(case: dict[str, Any], runs: list[list[int]]) -> int:
 
 @pytest.mark.parametrize("kind", ["split_all", "split_cross"])
 def test_the_kernels_visits_are_a_walk_of_the_final_tree_and_what_is_visited_again(kind):
-    """Findings 1, on every recorded case without interference."""
+    """S230, on every recorded case without interference."""
     assert len(cases_of(kind)) > 200
     again = 0
     for case in cases_of(kind):
@@ -169,7 +169,7 @@ def mapped(*runs: tuple[int, int, int]) -> TdpMmuRoot:
 @pytest.mark.parametrize(
     ("runs", "span", "target", "splits", "visits"),
     [
-        # Kernel-facts 7.2: 32 817 and 32 785 visits, 8208 and 8192 tables.
+        # S133: 32 817 and 32 785 visits, 8208 and 8192 tables.
         ([(0, 3, 16)], ("0", "16G"), 1, 16 * 513, 32_817),
         ([(0, 2, 8192)], ("0", "16G"), 1, 8192, 32_785),
         # 1G leaves to 2M: one split each; the root's entry, 16 entries of 1G, and 2 on the way to each.

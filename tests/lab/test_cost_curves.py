@@ -47,7 +47,7 @@ def stepwise(root, strategy, span):
     ],
 )
 def test_the_zap_walks_the_threads_range_too(mapped_by, zap, leaves, splits):
-    """Findings and kernel-facts C7. By hand, for 2M leaves: 6 303 771 entries of a walk down to 2M, and 511
+    """S230 and S122. By hand, for 2M leaves: 6 303 771 entries of a walk down to 2M, and 511
     and 1 in the two new 4K tables. For 1G leaves: 12 287 whole, 511 of 2M at the start and none at the end,
     and again 511 and 1 of 4K.
     """
@@ -114,7 +114,7 @@ def test_sizes_go_from_8k_to_12t_and_fit_the_guest():
     ],
 )
 def test_where_one_call_over_the_range_visits_more(mapped_by, contender, size):
-    """Findings 3: one v3 call visits fewest up to some 4 to 8 MiB. Both sides of the crossing, stepwise."""
+    """S233: one v3 call visits fewest up to some 4 to 8 MiB. Both sides of the crossing, stepwise."""
     at = cost_curves(mapped_by).crossover(contender)
     assert at == parse_gfn(size)
     for frames, more in ((at // 2, False), (at, True)):

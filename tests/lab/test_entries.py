@@ -1,4 +1,4 @@
-"""An entry's fields against kernel-facts 2, its bit tables written out by hand; children against vectors. An
+"""An entry's fields against S20-S27, its bit tables written out by hand; children against vectors. An
 address against its binary digits as text, and against the walk of real tables.
 """
 
@@ -78,7 +78,7 @@ def test_each_kind_is_recognised(raw, level, kind):
     assert read_entry(raw, level).kind == kind
 
 
-LEAF_TABLE = {  # kernel-facts 2.1 and 2.1b: label -> (bits, name)
+LEAF_TABLE = {  # S20: label -> (bits, name)
     "R": ("0", "VMX_EPT_READABLE_MASK"),
     "W": ("1", "VMX_EPT_WRITABLE_MASK"),
     "X": ("2", "VMX_EPT_EXECUTABLE_MASK"),
@@ -108,7 +108,7 @@ def test_a_leaf_has_the_fields_of_linux_7_2():
 
 
 def test_the_values_of_a_typical_leaf_are_those_read_off_its_digits():
-    """0x80a0…fb7 of kernel-facts 2.1b: WB, no IPAT, R W X XU, A, D, present, both writable bits."""
+    """0x80a0…fb7 of S20: WB, no IPAT, R W X XU, A, D, present, both writable bits."""
     entry = read_entry(LEAF_2M, 2)
     ones = {field.label for field in entry.fields if field.value == 1}
     assert ones == {"R", "W", "X", "XU", "A", "D", "P", "PS", "HW", "MW", "SVE"}
@@ -180,7 +180,7 @@ def test_accessed_and_dirty_say_which_they_are():
     ("saved", "verb"), [("sR", "read"), ("sX", "execute"), ("sXU", "execute in user mode")]
 )
 def test_an_access_tracked_leaf_keeps_its_rights_in_bits_52_54_and_62(saved, verb):
-    """Kernel-facts 2.1b: bits 0, 2 and 10 shifted by 52."""
+    """S20: bits 0, 2 and 10 shifted by 52."""
     tracked = read_entry(TRACKED, 2)
     assert tracked.is_access_tracked
     assert [field(tracked, label).value for label in ("R", "W", "X", "XU")] == [0, 0, 0, 0]
@@ -437,7 +437,7 @@ def test_the_way_is_every_entry_from_the_root_down(mixed):
 
 
 def test_the_way_in_a_td_is_indexed_with_the_shared_bit_in_the_direct_root_alone():
-    """Kernel-facts 1.8 and 1.11: bit 47 of the address is the topmost of the root's index."""
+    """S8 and S10: bit 47 of the address is the topmost of the root's index."""
     td = Guest("one-1G", "TD")
     assert way_to(td.kvm.mirror_root, parse_gfn("1G"))[0].index == 0
     assert way_to(td.kvm.direct_root, parse_gfn("1G"))[0].index == 256
@@ -482,7 +482,7 @@ def test_the_indices_are_the_digits_of_the_address_cut_into_pieces(drawn):
 
 @pytest.mark.parametrize(("geometry", "bits"), [(X86_4LEVEL, 48), (X86_5LEVEL, 57)])
 def test_the_steps_and_the_offset_share_out_the_bits_of_an_address(geometry, bits):
-    """Kernel-facts 1.4 and 1.6: nine bits to a level above the twelve of a frame."""
+    """S4 and S6: nine bits to a level above the twelve of a frame."""
     path = address_path(0, geometry)
     assert path.address_bits == bits
     assert [(step.high, step.low) for step in path.steps] == [
@@ -539,7 +539,7 @@ def test_a_td_holds_a_shared_frame_where_the_path_with_the_shared_bit_says(drawn
 
 @pytest.mark.parametrize(("geometry", "bit"), [(X86_4LEVEL, 47), (X86_5LEVEL, 51)])
 def test_the_shared_bit_is_bit_47_or_51_and_changes_the_roots_index_alone(geometry, bit):
-    """Kernel-facts 1.8."""
+    """S8."""
     private, shared = address_path(0x40203, geometry), address_path(0x40203, geometry, shared=True)
     assert (private.shared_bit, shared.shared_bit) == (None, bit)
     assert geometry.shared_bit() == 1 << bit - 12

@@ -1,4 +1,4 @@
-"""A guest under its actions, against frames counted one by one, kernel-facts 7.4 and 8.13, findings 1."""
+"""A guest under its actions, against frames counted one by one, S142 and S172, S230."""
 
 from contextlib import contextmanager
 
@@ -233,7 +233,7 @@ def test_the_arithmetic_way_is_taken_where_the_range_spans_whole_tables():
 
 
 @pytest.mark.parametrize("kind", VM_KINDS)
-def test_the_12_tib_range_of_the_thread_has_the_numbers_of_findings_1(presets, kind):
+def test_the_12_tib_range_of_the_thread_has_the_numbers_as_measured(presets, kind):
     guest, start, end = presets["16T", kind], parse_gfn("2T+4K"), parse_gfn("14T+4K")
     pages = 12 * 2**40 // 2**12
     seen = {}
@@ -336,7 +336,7 @@ def test_a_plain_guest_faults_a_zapped_frame_in_again_and_reads_its_old_byte():
 
 
 def test_a_td_meets_a_violation_then_a_pending_page_and_reads_zeros_only_after_accept():
-    """kernel-facts 8.12, 8.13."""
+    """S171, S172."""
     guest = Guest("eight", "TD")
     guest.zap(3, 4)
     assert guest.touch(5) == (5, "violation", None)

@@ -1,6 +1,6 @@
-"""The lost -12 against what kernel-facts say of each caller, frame by frame, and against a TD run by hand.
+"""The lost -12 against what the sources say of each caller, frame by frame, and against a TD run by hand.
 
-The chains are those of kernel-facts 6.12 D1 and D8, 8.13, 8.14, 9.3, 9.5, 9.7 and findings 6, written out.
+The chains are those of S107 and S108, S172, S173, S192, S194, S196 and S238, written out.
 """
 
 from itertools import product
@@ -158,7 +158,7 @@ def frames(name: str, shortage: Shortage) -> list[tuple[str, SeptState, int]]:
 
 
 def byte_of(name: str, gfn: int) -> int:
-    """The guest wrote 0x10 to frame 0 and so on; what it accepts anew reads 0 (kernel-facts 8.13)."""
+    """The guest wrote 0x10 to frame 0 and so on; what it accepts anew reads 0 (S172)."""
     return 0 if name == "ACCEPT" else 0x10 + gfn
 
 
@@ -207,7 +207,7 @@ def test_called_again_all_are_done_but_a_conversion_as_posted_and_what_is_lost(s
     for name, row in named(shortage._replace(again=True)).items():
         struck, verdict = strikes(name, shortage), "all done"
         if struck and name == "conversion" and shortage.declared == "bool":
-            verdict = "failed, said nothing"  # the attributes say shared: nothing to do (9.7)
+            verdict = "failed, said nothing"  # the attributes say shared: nothing to do (S196)
         if struck and name == "memory failure":
             verdict = "frames lost"
         assert row.verdict == verdict, name

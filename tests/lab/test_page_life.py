@@ -189,7 +189,7 @@ def test_a_hole_that_fails_is_put_down_to_folios_only_where_they_are_cut():
 
 
 def test_a_leaf_that_came_back_too_large_is_split_while_it_is_pending():
-    """The hole's block is mapped whole again; the guest accepts 4K of it (kernel-facts 8.14)."""
+    """The hole's block is mapped whole again; the guest accepts 4K of it (S173)."""
     life = PageLife(5, 12, then="punch hole", split="none", folios="4K, spanned")
     use = [life.steps[number] for number in life.acts["use"]]
     states = {run.state for step in use for run in step.view.sept}
@@ -236,7 +236,7 @@ def test_a_refused_page_leaves_splits_that_were_made_and_nothing_else():
 def test_only_the_bool_of_v3_as_posted_loses_the_errno_of_a_split(split, returned):
     """[5, 12) of 8-frame leaves takes two splits, of a page table and an S-EPT page each: requests 1 to 4.
 
-    An ``int ret`` brings the errno to the caller (kernel-facts 6.12 D1): the call fails, and nothing is lost.
+    An ``int ret`` brings the errno to the caller (S107): the call fails, and nothing is lost.
     """
     for refuse in range(1, 5):
         steps = PageLife(5, 12, split=split, refuse=refuse).steps
@@ -303,7 +303,7 @@ def test_a_leaf_is_removed_or_demoted_after_block_then_track_then_every_vcpu_out
 
 
 def test_the_conversion_goes_in_the_order_of_the_kernel():
-    """kernel-facts 9.7, 9.9: invalidate, split, zap, flush, attributes, flags, the invalidation ends."""
+    """S196, S198: invalidate, split, zap, flush, attributes, flags, the invalidation ends."""
     life = PageLife(5, 12)
     told = [life.steps[number].said.title for number in life.acts["convert"]]
     split = ["mmu_lock let go", "page", "mmu_lock: write", "mirror: split"]

@@ -601,7 +601,7 @@ def test_the_strategy_that_makes_the_twins_mistake_is_judged_so(name):
 
 
 def test_blocks_merged_across_levels_split_every_2m_leaf_of_the_1g_block():
-    """Findings 3: one 1G leaf, [0, 5 frames), 513 splits instead of 2. 512 of 2M: one instead of all."""
+    """S233: one 1G leaf, [0, 5 frames), 513 splits instead of 2. 512 of 2M: one instead of all."""
     root, span = x86((0, 3)), GfnRange(0, 5)
     report = run_strategy(root, STRATEGIES["merged_blocks"], span)
     assert report.splits == 513

@@ -23,7 +23,7 @@ SAFE = {"plain_split", "two_calls_unfiltered", "merged_blocks", "one_frame_each"
 WRONG = {"head_rounded_up", "last_frame_as_edge", "one_2m_pass"}
 
 CASES = {"three levels": 64_980, "four levels, full": 95_625, "four levels, one root entry": 442_170}
-"""Findings 3 and the issue: universe by universe."""
+"""S236 and the issue: universe by universe."""
 
 
 def test_each_strategy_has_a_place_here():
@@ -47,7 +47,7 @@ def test_the_whole_universe_is_searched(name):
 
 @pytest.mark.parametrize("name", UNIVERSES)
 def test_the_contenders_are_exact_in_every_case(name):
-    """And what the findings say of the others, where they are tried."""
+    """And what S233 says of the others, where they are tried."""
     for strategy, tally in tallies(name).items():
         if strategy in EXACT:
             assert (tally.exact, tally.smallest) == (tally.cases, None), strategy
@@ -142,7 +142,7 @@ def test_every_case_of_the_smallest_universe_ends_as_the_model_does():
 
 @pytest.mark.parametrize("name", SAMPLED)
 def test_twenty_thousand_samples_of_each_larger_toy(name):
-    """With two levels only, one size of leaf is above 4K: then one 2M-level pass is enough (findings 3)."""
+    """With two levels only, one size of leaf is above 4K: then one 2M-level pass is enough (S233)."""
     enough = (
         {"one_2m_pass", "two_calls_unfiltered", "merged_blocks"} if name.endswith("two levels") else set()
     )

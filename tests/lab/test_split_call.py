@@ -361,7 +361,7 @@ def test_after_enomem_the_lock_is_taken_and_the_call_returns():
 
 
 def test_steps_follow_each_other_as_the_calls_source_has_it():
-    """Kernel-facts 5.1: what may come after what."""
+    """S80: what may come after what."""
     may = {
         "start": {"visit", "return"},
         "visit": {"visit", "drop", "resched", "store", "free", "return"},
@@ -386,7 +386,7 @@ def test_steps_follow_each_other_as_the_calls_source_has_it():
 
 
 def test_a_reschedule_that_is_due_is_honoured_if_the_walk_moved_on_since_it_last_came_back():
-    """Kernel-facts 4.10, and 4.3: none before the first side step."""
+    """S65: none before the first side step."""
     honoured = put_off = 0
     for setup, call in zip(setups(), calls(), strict=True):
         faults, came_back, waiting = call.faults, setup.start, False
@@ -471,7 +471,7 @@ def must_split(setup: Setup) -> Callable[[int, int], bool]:
 
 
 def test_an_unhindered_call_makes_the_one_correct_and_minimal_tree():
-    """Findings 3: the forced closure; the plain form splits all that is larger than the target."""
+    """S232: the forced closure; the plain form splits all that is larger than the target."""
     for seed in range(150):
         setup = random_setup(Random(seed + 1000), kind=True)
         call, geometry, table = setup.record(), setup.layout.geometry, planted(setup.layout)
@@ -486,7 +486,7 @@ def test_an_unhindered_call_makes_the_one_correct_and_minimal_tree():
 
 
 def test_the_trace_lines_of_a_split_are_the_kernels_own():
-    """Kernel-facts 11; the values are those of a toy on host frames of the same number."""
+    """S220-S221; the values are those of a toy on host frames of the same number."""
     call = SplitCall("large", 16, 20)
     steps = [step for step in call.steps if step.trace]
     [split] = steps

@@ -57,7 +57,7 @@ def race(root, name, span, **named):
     return report
 
 
-# ---- the numbers of the findings -----------------------------------------------------------------------
+# ---- the numbers of the measurements -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def race(root, name, span, **named):
     ],
 )
 def test_twelve_tib_of_2m_leaves(of_2m, name, visits, splits):
-    """Findings 1 and 3, and the sketch of the race: [2T+4K, 14T+4K) in 16 TiB."""
+    """S230 and S233, and the sketch of the race: [2T+4K, 14T+4K) in 16 TiB."""
     report = race(of_2m, name, HOLE)
     assert (report.all_visits, report.splits) == (visits, splits)
     assert report.tables == report.lock_drops == report.restarts == splits
@@ -105,7 +105,7 @@ def test_twelve_tib_of_1g_leaves(of_1g, name, visits):
     ],
 )
 def test_short_ranges_cost_what_the_thread_argued_about(start, end, one_call, two_step, splits):
-    """Kernel-facts C40: 8 visits against 10, 12 against 16, 15 against 20; as many splits either way."""
+    """S139: 8 visits against 10, 12 against 16, 15 against 20; as many splits either way."""
     root = guest(3, 4)
     for name, visits in (("walk_v3", one_call), ("kai_two_step", two_step)):
         report = race(root, name, GfnRange(start, end))
@@ -113,12 +113,12 @@ def test_short_ranges_cost_what_the_thread_argued_about(start, end, one_call, tw
 
 
 def test_the_two_long_calls_are_long_for_a_short_range():
-    """Findings 3: 522 visits for an 8 KiB range where v3 needs 8."""
+    """S233: 522 visits for an 8 KiB range where v3 needs 8."""
     assert race(guest(3, 4), "two_calls", GfnRange(0x207, 0x209)).visits == (518, 4)
 
 
 def test_merging_across_levels_costs_513_splits():
-    """Findings 3: one 1G leaf, the first five frames."""
+    """S233: one 1G leaf, the first five frames."""
     root = guest(3, 1)
     assert race(root, "kai_two_step", GfnRange(0, 5)).splits == 2
     merged = race(root, "merged_blocks", GfnRange(0, 5))
@@ -130,7 +130,7 @@ def test_merging_across_levels_costs_513_splits():
     [("0", "16G", 3, 8208), ("0", "16G", 2, 8192), ("4K", "16G+4K", 3, 8210)],
 )
 def test_splitting_sixteen_gib_to_4k(start, end, level, tables):
-    """Kernel-facts 7.2 and C29: 16 * (1 + 512) tables, 16 * 512 if 2M leaves are there already."""
+    """S133: 16 * (1 + 512) tables, 16 * 512 if 2M leaves are there already."""
     root = guest(level, 17 << (18 - 9 * (level - 1)))
     report = run_strategy(root, STRATEGIES["plain_split"], GfnRange.parse(start, end))
     assert (report.splits, report.tables, report.lock_drops, report.priced) == (tables, tables, tables, False)
@@ -170,7 +170,7 @@ def test_the_blocks_of_an_edge_are_all_the_leaves_that_could_cross_it(geometry):
     ],
 )
 def test_the_blocks_of_x86_by_hand(x, blocks):
-    """Kai's rule (kernel-facts C39)."""
+    """Kai's rule (S138)."""
     assert edge_blocks(parse_gfn(x)) == [
         PlannedCall(parse_gfn(s), parse_gfn(e), level) for s, e, level in blocks
     ]
@@ -265,7 +265,7 @@ def test_an_end_at_the_roots_end_or_past_it_is_no_edge(name, end):
 
 
 def test_a_walk_that_starts_past_the_root_splits_a_low_leaf():
-    """Findings 3: what a strategy would do without that rule. The call is for frames 64 to 80, which nobody
+    """S233: what a strategy would do without that rule. The call is for frames 64 to 80, which nobody
     has; its index is cut to the table's bits, so the leaf of frames 0 to 15 is split.
     """
     root = plant(FOUR, (LEAF,) * 4)

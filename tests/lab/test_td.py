@@ -180,7 +180,7 @@ def test_the_kth_request_for_memory_is_refused_and_0_ends_that():
 
 
 def test_the_lost_errno_as_posted():
-    """Kernel-facts 6.12 D1: 0 comes back, the frame is shared, and the guest still has its private byte."""
+    """S107: 0 comes back, the frame is shared, and the guest still has its private byte."""
     td = Td()
     td.refuse(1)
     assert td.convert(3, 10, split="v3 as posted") == 0
@@ -209,7 +209,7 @@ def test_a_touch_adds_a_page_that_is_to_be_accepted():
     [("v3", 0), ("v3 as posted", 0), ("mirror roots", 0), ("root.hpa (RFC v5 41 as posted)", None)],
 )
 def test_an_accept_of_4k_on_a_pending_2m_page_depends_on_the_root_that_is_split(split, ret):
-    """C43. The names are all there are."""
+    """S140. The names are all there are."""
     assert len(ACCEPT_SPLITS) == 4
     td = Td(accepted=False)
     assert td.touch(9).outcome == "#VE"
@@ -237,7 +237,7 @@ def test_after_an_errno_userspace_runs_the_vcpu_again():
 
 
 def test_a_touch_of_a_pending_page_kills_a_td_without_ve_and_it_does_not_run_again():
-    """Kernel-facts 8.12."""
+    """S171."""
     td = Td(accepted=False, sept_ve_disable=True)
     assert td.touch(9) == -EIO
     assert td.tdx.dead

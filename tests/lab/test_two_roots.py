@@ -1,6 +1,6 @@
 """Two trees: which roots an operation asks for, reaches and changes.
 
-Truth: the tables of kernel-facts 3.5, 3.6 and 3.14 written out here, index paths by plain arithmetic, and
+Truth: the tables of S43, S44 and S49 written out here, index paths by plain arithmetic, and
 trees rebuilt entry by entry (tests/engine/brute.py).
 """
 
@@ -23,10 +23,10 @@ QUESTIONS = [
     for fields in product(VM_KINDS, (4, 5), FILTERS, OPERATIONS, (False, True), (False, True))
 ]
 SHARED_BIT = {4: 1 << 35, 5: 1 << 39}
-"""kernel-facts 1.8: GPA bits 47 and 51."""
+"""S8: GPA bits 47 and 51."""
 
 BY_FILTER = {"shared": 2, "private": 4, "both": 6, "neither": 0}
-"""kernel-facts 3.6, for a TD."""
+"""S44, for a TD."""
 MATCHES = {
     0: set(),
     1: set(),
@@ -37,13 +37,13 @@ MATCHES = {
     6: {"direct", "mirror"},
     7: {"direct", "invalid direct", "mirror"},
 }
-"""kernel-facts 3.5, without an invalid mirror, which there is none of here."""
+"""S43, without an invalid mirror, which there is none of here."""
 NEEDS = {"direct": ["DIRECT"], "invalid direct": ["DIRECT", "INVALID"], "mirror": ["MIRROR"]}
 BITS = {"INVALID": 1, "DIRECT": 2, "MIRROR": 4}
 
 
 def types_of(question) -> int | None:
-    """kernel-facts 3.6, 3.14, 5.6, C43."""
+    """S44, S49, S81, S140."""
     by_filter = BY_FILTER[question.filter] if question.kind == "TD" else 2
     return {
         "split": by_filter,
@@ -295,7 +295,7 @@ def test_an_operation_on_one_half_never_touches_the_tree_of_the_other(watched, o
 
 
 def test_each_change_of_the_mirror_goes_down_in_the_order_of_the_facts(asked):
-    """kernel-facts 8: block, track, kick the vCPUs, then demote or remove."""
+    """S160-S178: block, track, kick the vCPUs, then demote or remove."""
     for outcome in asked:
         changed = [root for root in outcome.roots if root.is_mirror and root.splits + root.zapped]
         last = "REMOVE" if outcome.question.operation == "zap" else "DEMOTE"

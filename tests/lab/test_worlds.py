@@ -243,7 +243,7 @@ def test_a_trace_that_is_no_split_is_no_split():
 
 @pytest.mark.parametrize("kind", VM_KINDS)
 def test_an_empty_range_inside_a_leaf_is_taken_back_too(kind):
-    """Findings 3: the walk splits a leaf strictly around an empty range."""
+    """S234: the walk splits a leaf strictly around an empty range."""
     kvm, _ = vm(Layout(Geometry(3, 2, 2), (LeafRun(0, 2, 1, 0),), 32), kind)
     before, world = byframe.memory(kvm.pool), JournalWorld(kvm.pool)
     run(call(kvm, "split", 3, 3), world)

@@ -65,7 +65,7 @@ FOLIOS = {
     "4K, spanned": Folios(PG_LEVEL_4K, True, "spanned 4K folios"),
 }
 """As x86 has it; on the toy a "2M" folio is eight frames. The last breaks the rule that no mapping is larger
-than its folio (kernel-facts 9.6, C17)."""
+than its folio (S195, S128)."""
 
 _VCPUS = (0, 1)
 

@@ -338,7 +338,7 @@ HOOKS = {
     "split": "tdx_sept_split_private_spte",
     "remove": "tdx_sept_remove_private_spte",
 }
-"""KVM's TDX functions behind the hooks (kernel-facts 8.2, 8.17)."""
+"""KVM's TDX functions behind the hooks (S161, S175)."""
 
 
 def call_said(

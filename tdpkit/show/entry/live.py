@@ -48,7 +48,7 @@ EXAMPLES = {
     "nx": EntryExample("2M leaf, not executable (NX)", 0x80A2_1F9B_3120_0BB3, 2),
     "unaligned": EntryExample("no leaf: its frame is askew", 0x80A0_0001_C8A0_3FB7, 2),
 }
-"""Entries by name; sources: kernel-facts 2.1b-2.5, and huge leaves recorded from the kernel (spte_bits)."""
+"""Entries by name; sources: S20-S25, and huge leaves recorded from the kernel (spte_bits)."""
 
 
 class PickedGuest(NamedTuple):

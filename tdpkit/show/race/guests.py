@@ -114,7 +114,7 @@ GUESTS = {
     "toy": RaceGuest("toy: 64 frames in four leaves", LAYOUTS["large"], "20K", "136K", 1),
 }
 """Guests by name. The 12 TiB in 16 TiB are the thread's (M2), the 8 KiB are Yan's case against arithmetic
-(M14; kernel-facts C40).
+(M14; S139).
 """
 
 

@@ -440,7 +440,7 @@ def test_kais_range_is_answered_in_these_words(guests):
 
 
 def test_the_12_tib_range_is_answered_in_these_words(guests):
-    """[2T+4K, 14T+4K) over 2M leaves (M2): 1 frame before the start, 511 after the end; findings 1."""
+    """[2T+4K, 14T+4K) over 2M leaves (M2): 1 frame before the start, 511 after the end; S230."""
     guest, start, end = guests["16T", "TD"], parse_gfn("2T+4K"), parse_gfn("14T+4K")
     assert said(boundary_state(guest, start, end, "look")) == (
         "Look at [2T+4K, 14T+4K) of a 16T TD",

@@ -336,7 +336,7 @@ def test_the_answer_says_what_the_entry_is(name, says):
     ],
 )
 def test_the_caption_says_what_a_child_keeps(name, level, options, says):
-    """Kernel-facts 2.6; child 3, whose index has two bits set."""
+    """S26; child 3, whose index has two bits set."""
     state = entry_state(read_entry(EXAMPLES[name].spte, level), 3, **options)
     caption = entry_words(state).caption
     assert caption.startswith(f"Child 3 of 512 is {state.child.spte:#018x}, ")

@@ -119,7 +119,7 @@ def test_the_table_is_well_formed_and_has_the_columns_of_the_story():
 
 
 def test_as_posted_each_row_says_what_the_caller_makes_of_1():
-    """Kernel-facts 6.12 D1, in the exhibit's words."""
+    """S107, in the exhibit's words."""
     lines = lost_errno_text(Shortage(1, lasting=True), run_short(Shortage(1, lasting=True))).splitlines()[1:]
     for line, words in zip(
         lines,

@@ -39,7 +39,7 @@ def opened(tracks, name, rows=OPENING):
 @pytest.mark.parametrize(
     ("guest", "visits"),
     [
-        # The kernel's own C code (findings 1), and prototypes older than this code (findings 3, facts 7).
+        # The kernel's own C code (S230), and prototypes older than this code (S233, S122, S133).
         ("16T-2M", [6303777, 523, 16, 12, 12, 25178142, 16]),
         ("16T-1G", [12837, 527, 20, 16, 16, None, None]),
         ("one-1G", [8, 522, 10, 8, 11, 8, None]),
@@ -60,14 +60,14 @@ def test_verdicts_splits_and_frames_of_the_thread_s_range(tracks):
     }
     assert (plain.verdict, plain.needed, plain.needless, plain.priced) == ("needless", 2, 6291455, True)
     assert (w1.verdict, w1.needed, w1.needless, w1.missing, w1.outside) == ("wrong", 1, 1, 1, 1)
-    assert race.zap_visits == 6304283  # kernel-facts C7
+    assert race.zap_visits == 6304283  # S122
     assert [row.priced for row in race.rows].count(True) == 1
 
 
 @pytest.mark.parametrize(
     ("guest", "start", "end", "forced"),
     [
-        # kernel-facts 7.4, shifted to where the leaf lies in this guest
+        # S142, shifted to where the leaf lies in this guest
         ("one-1G", 0x40000 + 0x207, 0x40000 + 0x209, 2),
         ("one-1G", 0x40000 + 0x3FF, 0x40000 + 0x401, 3),
         ("one-1G", 0x40000 + 0x200, 0x40000 + 0x400, 1),
@@ -88,7 +88,7 @@ def test_the_exact_ones_make_as_many_splits_as_were_recorded(tracks, guest, star
 
 
 def test_frames_outside_are_those_of_the_recorded_tables(tracks):
-    """kernel-facts 7.4, collateral frames: a strategy that does nothing saves none of them."""
+    """S142, collateral frames: a strategy that does nothing saves none of them."""
     nothing = rows_of({"nothing": lambda geometry, span: []})
     for guest, start, end, frames in (
         ("one-1G", 0x40000 + 0x200, 0x40000 + 0x400, 261632),

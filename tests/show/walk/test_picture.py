@@ -133,7 +133,7 @@ def badges(svg: ElementTree.Element) -> list[int]:
 
 
 def test_every_visit_so_far_has_its_number_on_the_toy(states, trees):
-    """Twelve visits in all (findings 1), no entry more than twice."""
+    """Twelve visits in all (S230), no entry more than twice."""
     for (name, at, hidden), state in states.items():
         if name == "steps":
             visits = state.rail.kinds[: at + 1].count("visit")
@@ -445,7 +445,7 @@ def test_the_table_hides_what_the_picture_hides():
 
 
 def test_the_text_starts_with_the_answer_and_ends_with_the_kernels_trace_lines():
-    """Formats of kernel-facts 11; the first leaf split is the level 2 one at frame 4."""
+    """Formats of S220-S221; the first leaf split is the level 2 one at frame 4."""
     call = opening("steps")
     at = next(n for n, step in enumerate(call.steps) if step.kind == "split")
     state = walk_state(call, at)

@@ -272,7 +272,7 @@ visit L2 32: crosses end
 exchange L2 32: leaf → table
 split L2 32, done
 return 0""".splitlines()
-"""The call worked by hand from kernel-facts 4 and 5: the toy has a table at 0 (leaves of four frames at 0 and
+"""The call worked by hand from S60-S65 and S80: the toy has a table at 0 (leaves of four frames at 0 and
 4, a table at 8, nothing at 12) and leaves of sixteen frames at 16 and 32."""
 
 
