@@ -16,16 +16,10 @@ from typing import Any, NamedTuple
 
 from tdpkit.engine.events import (
     ENOMEM,
-    AllocTable,
     Coroutine,
     Event,
-    External,
-    Flush,
-    FreeTable,
     Lock,
-    SetSpte,
     Unlock,
-    Visit,
     record,
     run,
 )
@@ -285,7 +279,7 @@ class _LogWorld(TdxWorld):
 
     def answer(self, event: Event) -> Any:
         self.take_calls()
-        self.lines.append(_line(event))
+        self.lines.append(str(event))
         got = super().answer(event)
         self.take_calls()
         return got
@@ -301,29 +295,6 @@ def _entry(spte: int, level: int) -> str:
     if spte == FROZEN_SPTE:
         return "frozen"
     return "none" if not is_shadow_present_pte(spte) else "leaf" if is_last_spte(spte, level) else "table"
-
-
-def _line(event: Event) -> str:
-    match event:
-        case Visit(iter=it):
-            return f"visit: level {it.level}, index {it.index}: {_entry(it.old_spte, it.level)}"
-        case AllocTable():
-            return "a page for a table"
-        case Unlock():
-            return f"mmu_lock dropped ({event.reason})"
-        case Lock():
-            return f"mmu_lock taken for {'read' if event.shared else 'write'}"
-        case SetSpte():
-            old, new = _entry(event.old_spte, event.level), _entry(event.new_spte, event.level)
-            return f"store: level {event.level}, index {event.index}: {old} -> {new}"
-        case External():
-            return f"the TDX side is to follow: {event.op}, level {event.level}, frame {event.gfn:#x}"
-        case FreeTable():
-            return "the page is freed"
-        case Flush():
-            return "all TLBs flushed"
-        case _:
-            return str(event)
 
 
 def _rounds(lines: list[str]) -> Iterator[list[str]]:

@@ -11,7 +11,6 @@ formulas stand for; nothing but these two modules imports z3.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 from itertools import product
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from tdpkit.engine.gfn import name_gfn
 
 from . import statements
 from .statements import LEVELS, STATEMENTS, Statement
+from .words import html_table
 
 __all__ = ["STATEMENTS", "Proof", "ProofRow", "ProofTable", "Statement", "prove", "prove_all"]
 
@@ -164,12 +164,7 @@ class ProofTable(tuple[ProofRow, ...]):
             )
             for row in self
         ]
-        left = ' style="text-align:left"'
-        cells = "".join(f"<th{left}>{escape(cell)}</th>" for cell in _HEAD)
-        body = "".join(
-            f"<tr>{''.join(f'<td{left}>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines
-        )
-        return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+        return html_table("Statements proved, and their broken twins", _HEAD, lines)
 
 
 def prove_all() -> ProofTable:

@@ -138,7 +138,7 @@ class SplitCall:
 
     @property
     def geometry(self) -> Geometry:
-        """The tree's."""
+        """The geometry of the tree that is split."""
         return self.layout.geometry
 
     @property

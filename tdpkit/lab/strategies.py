@@ -272,7 +272,7 @@ def head_and_tail(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "plain split",
     "[s, e), every leaf, to 4K",
     "one call that splits all of the range, as dirty logging",
-    source="S81",
+    source="dirty logging, upstream (S81)",
 )
 def plain_split(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """Every huge leaf of [s, e) down to 4K, as dirty logging does."""

@@ -23,7 +23,7 @@ from tdpkit.engine.gfn import (
     format_gfn,
     parse_gfn,
 )
-from tdpkit.lab.words import known_name, listed
+from tdpkit.lab.words import check_flag, known_name, listed
 
 from .theme import LIGHT, LIVE, LIVE_STYLE, Palette
 
@@ -339,10 +339,3 @@ def address_field(what: str, placeholder: str) -> ipywidgets.Text:
         continuous_update=False,
         layout={"width": "150px"},
     )
-
-
-def check_flag(value: bool, name: str) -> bool:
-    """`value`, if it is True or False (else InvalidTypeError): a switch has no third position."""
-    if isinstance(value, bool):
-        return value
-    raise InvalidTypeError(f"{name} is True or False; {value!r} is neither")

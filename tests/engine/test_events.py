@@ -166,6 +166,7 @@ def test_a_resched_of_a_zap_flushes_then_lets_go():
 # ---- recording -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(brute.cases(root_levels=(2, 4)))
 def test_a_recording_keeps_each_visit_as_it_was_and_returns_what_run_returns(case):
     """One Visit object serves a whole walk: uncopied, every recorded visit would be the last one."""

@@ -368,6 +368,7 @@ def stored(attributes: FrameSet, stores) -> set[int]:
     return private
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(STORES, SPANS)
 def test_stores_in_any_order_leave_what_a_set_of_frames_has(stores, span):

@@ -767,6 +767,7 @@ def blocks(vm: Kvm):
         yield from ((level, first) for first in range(0, FRAMES, size))
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.sampled_from(SHAPES), st.sampled_from([KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM]), STORES, FLAGS)
 def test_after_each_store_the_mixed_flag_is_on_the_blocks_with_frames_of_both_halves(

@@ -187,6 +187,7 @@ def expect(machine: Machine, gfn: int, is_private: bool, largest: int) -> tuple[
     return FIXED, brute.rebuild(vm.geometry, table, change)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(
     st.sampled_from(SHAPES),

@@ -55,6 +55,7 @@ def outcome(call, root: TdpMmuRoot, wanted: tuple[int, int, int, int]) -> str:
     return "mapped"
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(brute.layouts(), st.data())
 def test_populate_does_on_any_tree_what_map_run_does(layout, data):
@@ -154,6 +155,7 @@ def guest_of_16_tib() -> TdpMmuRoot:
     return root
 
 
+@pytest.mark.slow
 def test_sixteen_tebibytes_of_2m_leaves_are_all_there(guest_of_16_tib):
     root = guest_of_16_tib
     assert tables_per_level(root) == (0, 2**14, 2**5, 1)
@@ -223,6 +225,7 @@ def compare(root: TdpMmuRoot, start: int, end: int, *, block: int | None = None)
 BLOCKS = st.sampled_from([1, 4, 20, None])
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(brute.cases(), BLOCKS, st.data())
 def test_the_scan_meets_what_the_walk_meets_before_and_after_a_split_and_a_zap(case, block, data):
@@ -239,6 +242,7 @@ def test_the_scan_meets_what_the_walk_meets_before_and_after_a_split_and_a_zap(c
             compare(root, first, last, block=block)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(brute.geometries(root_levels=(2, 4)), BLOCKS, st.data())
 def test_the_scan_meets_what_the_walk_meets_where_populate_put_tables_side_by_side(geometry, block, data):
@@ -279,6 +283,7 @@ def test_the_scan_meets_what_the_walk_meets_in_x86_tables(geometry, level, first
     compare(root, max(0, start - 2**20), end + 2**28)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [1, 1 << 13])
 def test_thousands_of_shuffled_tables_with_holes_of_their_own_are_all_read(capacity):
     """More than are read at a time: blocks that overwrite each other, or rows left out, would show.

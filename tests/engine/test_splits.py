@@ -101,6 +101,7 @@ def split(guest: Guest, how, start: int, end: int) -> int:
         return guest.run(how(guest.kvm, KvmGfnRange(guest.slots[0], start, end, 2)), held="write")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", list(product((0, 1, 2), repeat=2)))
 def test_head_and_tail_and_the_patch_leave_the_same_tree_with_the_edges_free(pattern):
     """S126, all ranges over all patterns; only what holds an edge inside was split (S239, items 2, 4, 5)."""

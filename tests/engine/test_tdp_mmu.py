@@ -243,6 +243,7 @@ def test_a_plain_split_breaks_every_leaf_of_the_range_above_the_target(case, sha
     assert_settled(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("level", "count", "tables", "visits"), [(3, 16, 8208, 32_817), (2, 8192, 8192, 32_785), (2, 1, 1, 6)]
 )

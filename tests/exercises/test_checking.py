@@ -76,6 +76,7 @@ def test_every_check_there_is_is_tested_here() -> None:
     assert len(there) > 20
 
 
+@pytest.mark.slow
 @EACH_PROBLEM
 def test_the_right_answer_is_right_and_needs_no_picture(problem: Problem) -> None:
     before = repr(problem.right)
@@ -99,6 +100,7 @@ def test_dots_anywhere_are_no_answer_yet(problem: Problem) -> None:
         assert verdict.text.endswith((".", "?", ")"))
 
 
+@pytest.mark.slow
 @EACH_PROBLEM
 def test_junk_is_answered_in_words(problem: Problem) -> None:
     """Its own words; the last resort is for objects that raise even inside an error."""

@@ -366,6 +366,7 @@ def test_an_accept_of_less_than_is_mapped_is_stuck_without_a_split(gfn: int) -> 
     assert (ran.stuck, ran.lost, ran.splits, ran.mended) == (True, (), 1, True)
 
 
+@pytest.mark.slow
 def test_every_call_is_tried() -> None:
     assert [len(usual_runs(caller)) for caller in CALLERS] == [136, 136, 16, 16]
     assert [len(larger_runs(caller)) for caller in ("punch hole", "memory failure")] == [136, 16]

@@ -147,6 +147,7 @@ def is_the_smallest(verdict: Verdict, plan: Plan) -> bool:
     return shown in smallest(plan) and says_it_in_the_picture(verdict)
 
 
+@pytest.mark.slow
 def test_the_model_has_every_tree_and_knows_the_right_answers() -> None:
     """An entry: a hole, a leaf, or a table of two smaller ones: 2, 2 + 2 * 2 = 6, 2 + 6 * 6 = 38."""
     assert len(trees()) == 38**2
@@ -248,6 +249,7 @@ def on_1g(edge: str, blocks: list[tuple[str, str, int]]) -> tuple[Leaves, Leaves
     return leaves, wanted
 
 
+@pytest.mark.slow
 def test_the_model_says_so_too() -> None:
     for edge, blocks in BLOCKS.items():
         left, wanted = on_1g(edge, blocks)
@@ -274,6 +276,7 @@ def test_a_call_too_large_to_be_made_is_answered_all_the_same() -> None:
 # ---- edge_blocks(x, pages) -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solution", [smallest_only, around_nothing])
 def test_every_way_to_the_right_trees_is_right(solution: Callable[..., Any]) -> None:
     assert check_edge_blocks(solution).right is True
@@ -291,6 +294,7 @@ WRONG_EDGE_BLOCKS: dict[str, Callable[[int, dict[int, int]], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG_EDGE_BLOCKS)
 def test_a_wrong_edge_blocks_meets_the_smallest_case(name: str) -> None:
     wrong = WRONG_EDGE_BLOCKS[name]
@@ -538,6 +542,7 @@ WRONG_CALLS: dict[str, Callable[[int, int], list]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG_CALLS)
 def test_wrong_calls_meet_the_smallest_case(name: str) -> None:
     wrong = WRONG_CALLS[name]

@@ -59,6 +59,7 @@ def test_every_right_formulation_passes(solution: Callable[..., bool]) -> None:
     assert check_crosses(solution).right is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer", [np.bool_, int, float, lambda it: np.array(it), lambda it: np.array([it])], ids=range(5)
 )
@@ -243,6 +244,7 @@ def splits_by_hand(start: int, end: int) -> int:
     return len(sixteens) + len(fours)
 
 
+@pytest.mark.slow
 def test_every_range_is_judged_by_the_leaves_that_hold_an_edge() -> None:
     """Each range is right for its own number once, and another one's in turn is wrong."""
     ranges: dict[int, list[tuple[int, int]]] = {number: [] for number in SPLIT_COUNTS}

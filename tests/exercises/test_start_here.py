@@ -52,6 +52,7 @@ def lost_by_hand(start: int, end: int) -> int:
     return len(gone - set(range(start, end)))
 
 
+@pytest.mark.slow
 def test_every_range_of_the_toy_is_judged_by_the_frames_it_loses() -> None:
     for start, end in product(range(32), range(1, 33)):
         if start < end:

@@ -174,8 +174,8 @@ def test_the_private_leaf_stays_whole_and_the_block_is_marked_all_the_same() -> 
 def test_the_walk_begins_at_the_index_of_the_shared_bit() -> None:
     """Bit 47 of an address is bit 8 of the index at level 4, which bits 39 to 47 make."""
     visits = [line for line in hunt().log if line.startswith("visit")]
-    assert visits[0] == f"visit: level 4, index {1 << (47 - 39)}: table"
-    assert visits[-1] == "visit: level 2, index 1: none"
+    assert visits[0] == f"visit level 4, index {1 << (47 - 39)}, at 0: table"
+    assert visits[-1] == "visit level 2, index 1, at 2M: non-present"
 
 
 def test_the_first_round_walks_and_the_others_only_fail_in_the_fault_path() -> None:
@@ -183,10 +183,10 @@ def test_the_first_round_walks_and_the_others_only_fail_in_the_fault_path() -> N
     starts = [at for at, line in enumerate(log) if line.startswith("TDG.MEM.PAGE.ACCEPT")]
     assert len(starts) == 2
     first, second = log[: starts[1]], log[starts[1] :]
-    assert first.count("mmu_lock taken for write") == 1
-    assert "mmu_lock taken for write" not in second
+    assert first.count("take mmu_lock for write") == 1
+    assert "take mmu_lock for write" not in second
     for part in (first, second):
-        assert part.count("mmu_lock taken for read") == 1
+        assert part.count("take mmu_lock for read") == 1
         assert sum(line.endswith("errno -95") for line in part) == 1
         assert part[-1] == "TDH.VP.ENTER(vcpu=0) = TDX_SUCCESS"
 
@@ -248,22 +248,22 @@ def test_the_call_and_the_root_are_right_by_any_of_their_names(call: Any, root: 
 def test_the_right_call_at_the_wrong_root_is_shown_the_index(root: str) -> None:
     verdict = check_hunt(CULPRIT, root)
     assert verdict.right is False
-    assert "“visit: level 4, index 256: table”" in verdict.text
+    assert "“visit level 4, index 256, at 0: table”" in verdict.text
     assert verdict.text.endswith(
         "frame 0x205 has index 0 in the table of the mirror root, and 256 in that of the direct root."
     )
 
 
-MIRROR, DIRECT = "visit: level 4, index 0: table", "visit: level 4, index 256: table"
+MIRROR, DIRECT = "visit level 4, index 0, at 0: table", "visit level 4, index 256, at 0: table"
 FIRST_DIFFERENCE = {
     "kvm_split_cross_boundary_leafs": (3, MIRROR, DIRECT, True),
     "kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs": (3, MIRROR, DIRECT, True),
-    "weak_kvm_split_cross_boundary_leafs": (3, "mmu_lock dropped (done)", DIRECT, False),
+    "weak_kvm_split_cross_boundary_leafs": (3, "drop mmu_lock, held for write (done)", DIRECT, False),
     "kvm_tdp_mmu_split_huge_pages_log_dirty": (3, "WARN_ON_ONCE(kvm_has_mirrored_tdp(kvm))", DIRECT, False),
     "kvm_tdp_mmu_split_huge_pages_cross_boundary": (3, MIRROR, DIRECT, True),
-    "kvm_tdp_mmu_try_split_huge_pages": (6, MIRROR, "mmu_lock dropped (done)", True),
-    "kvm_mmu_slot_try_split_huge_pages": (3, "mmu_lock taken for read", DIRECT, False),
-    "kvm_mmu_try_split_huge_pages": (6, MIRROR, "mmu_lock dropped (done)", True),
+    "kvm_tdp_mmu_try_split_huge_pages": (6, MIRROR, "drop mmu_lock, held for write (done)", True),
+    "kvm_mmu_slot_try_split_huge_pages": (3, "take mmu_lock for read", DIRECT, False),
+    "kvm_mmu_try_split_huge_pages": (6, MIRROR, "drop mmu_lock, held for write (done)", True),
     "kvm_tdp_mmu_mirrors_split_huge_pages": (3, MIRROR, DIRECT, True),
 }
 """By S81, S103, S104, S124, S140: the mirror root; both, the direct one first; none; a WARN."""

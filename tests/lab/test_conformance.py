@@ -198,6 +198,7 @@ def others(name: str, value: Any) -> list[Any]:
     return changed
 
 
+@pytest.mark.slow
 @EACH_CASE
 def test_each_recorded_answer_is_compared(command, kind, case):
     """An answer that nobody compares would let a wrong engine pass."""
@@ -233,6 +234,7 @@ def misfits(value: Any) -> list[Any]:
     return [{}, "x", 7, [True], [0.5], [None], [[]], [[-1, 1, 1, 1]], [[0.5, 1, 1, 1]], ["x"]]
 
 
+@pytest.mark.slow
 @EACH_CASE
 def test_a_field_of_another_form_is_no_vector(command, kind, case):
     for name, value in fields(case):
@@ -515,6 +517,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "where", "name", "wrong"),
     WRONG,

@@ -60,6 +60,7 @@ def test_the_zap_walks_the_threads_range_too(mapped_by, zap, leaves, splits):
     assert before is None or [*leaf_runs(root)] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["8K", "2M", "4M", "1G", "3G"])
 @pytest.mark.parametrize("mapped_by", [name for name in MAPS if name != "4K leaves"])
 def test_each_number_is_the_engines_own_step_by_step(mapped_by, size):
@@ -102,6 +103,7 @@ def test_sizes_go_from_8k_to_12t_and_fit_the_guest():
     assert HOLE.start == START
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mapped_by", "contender", "size"),
     [

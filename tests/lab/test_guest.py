@@ -66,6 +66,7 @@ def test_every_field_of_an_outcome_is_what_counting_frames_gives(case, kind, act
     assert (outcome.span.start, outcome.span.end) == (start, end)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "start", "end"), PRESET_SPANS)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_the_presets_answer_what_counting_their_frames_gives(presets, name, start, end, action):

@@ -20,6 +20,7 @@ from .test_strategies import FOUR, HOLE, SMALL, guest
 # ---- long calls ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_long_call_is_counted_as_if_it_were_walked():
     """Every strategy, random trees and ranges: none is walked from end to end, and nothing differs but what
     a priced call leaves in the tree.
@@ -48,6 +49,7 @@ def test_a_long_call_is_counted_as_if_it_were_walked():
     assert priced > 50
 
 
+@pytest.mark.slow
 def test_what_scans_found_may_be_shared_by_runs_on_one_tree():
     """Strategy after strategy, each taken back: as if each had scanned for itself. Some scans serve twice."""
     random, asked, made = Random(13), 0, 0
@@ -78,6 +80,7 @@ def test_a_priced_call_splits_both_ends_for_real():
     world.undo()
 
 
+@pytest.mark.slow
 def test_the_tree_is_as_the_model_says_after_every_strategy():
     """And what a journal remembers brings it back."""
     random = Random(11)
@@ -187,6 +190,7 @@ def judged(shape, span, strategy, geometry=FOUR):
     return judge(run_strategy(root, strategy, span), span, forced), root
 
 
+@pytest.mark.slow
 def test_verdicts_follow_from_the_trees_alone():
     """Against the model's trees, whatever the strategy says: for each strategy and many cases."""
     random, seen = Random(5), set()

@@ -69,6 +69,7 @@ def private(view: LifeView) -> set[int]:
 # ---- the story of a conversion -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_after_each_act_every_frame_has_the_half_the_state_and_the_byte_of_the_model(split):
     everyone = set(range(FRAMES))
@@ -108,6 +109,7 @@ def test_after_each_act_every_frame_has_the_half_the_state_and_the_byte_of_the_m
             assert found(view)[frame] == kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_frames_lost_are_those_that_share_a_leaf_with_the_range_and_only_without_a_split(split):
     for start, end in ranges(4, 4):
@@ -125,6 +127,7 @@ def test_on_x86_a_leaf_of_2m_loses_all_its_other_frames():
         assert at_end_of(life, "convert").private == ((0, 261), (1280, 2048))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_with_folios_of_4k_no_leaf_crosses_an_edge(split):
     for start, end in ranges(3, 5):
@@ -133,6 +136,7 @@ def test_with_folios_of_4k_no_leaf_crosses_an_edge(split):
         assert {run.level for step in life.steps for run in step.view.sept} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_folios_of_4k_are_accepted_page_by_page_and_no_frame_is_left_pending(split):
     """A guest that means a whole block tries 2M first, as Linux does, and is told TDX_PAGE_SIZE_MISMATCH."""
@@ -209,6 +213,7 @@ def test_a_leaf_that_came_back_too_large_is_split_while_it_is_pending():
 # ---- a page that is refused ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_refused_page_leaves_splits_that_were_made_and_nothing_else():
     """Each crossing leaf needs two pages: its table, and the S-EPT's."""
     for start, end in ranges(4, 8):
@@ -281,6 +286,7 @@ def lives():
     ]
 
 
+@pytest.mark.slow
 def test_a_leaf_is_removed_or_demoted_after_block_then_track_then_every_vcpu_out_and_in(lives):
     for life in lives:
         blocked: dict[tuple[int, int], set[str]] = {}
@@ -380,6 +386,7 @@ def frames_of(root: TdpMmuRoot) -> list[tuple[int, int]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{}, *STORIES[4:7]], ids=str)
 def test_at_every_moment_the_writes_of_the_record_add_up_to_the_trees(how, monkeypatch):
     """KVM's trees are read as the next thing happens, for a store follows its event; the S-EPT at once."""
@@ -459,6 +466,7 @@ def test_folded_steps_stand_for_all_the_pages_that_they_pass_over(lives):
                 assert frames % step.pages == 0
 
 
+@pytest.mark.slow
 def test_no_story_is_longer_than_a_slider_can_tell():
     for start, end in ranges(0, 9):
         for how in STORIES[:6]:

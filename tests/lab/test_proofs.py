@@ -30,6 +30,8 @@ from tdpkit.lab.worlds import CountingWorld, Faults, FaultWorld
 from tests.lab.test_search import EXACT
 from tests.test_imports import FILES, imports
 
+pytestmark = pytest.mark.slow
+
 TOY = Geometry(index_bits=1, root_level=4, max_leaf_level=3)
 """16 frames; its "2M" is 2 frames and its "1G" is 4."""
 LAST = (1 << 52) - 1

@@ -18,6 +18,8 @@ from tests.oracles import brute
 from .test_shapes import as_brute
 from .test_spec import is_safe
 
+pytestmark = pytest.mark.slow
+
 EXACT = {*CONTENDERS, "empty_range", "head_and_tail"}
 SAFE = {"plain_split", "two_calls_unfiltered", "merged_blocks", "one_frame_each"}
 WRONG = {"head_rounded_up", "last_frame_as_edge", "one_2m_pass"}

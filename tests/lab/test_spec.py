@@ -20,6 +20,7 @@ def all_ranges(frames):
     return [GfnRange(start, end) for start in range(frames + 1) for end in range(start, frames + 1)]
 
 
+@pytest.mark.slow
 def test_the_forced_tree_is_the_models():
     """Every tree and range of the smallest universe, and samples of a larger one."""
     random = Random(3)

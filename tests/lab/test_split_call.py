@@ -148,6 +148,7 @@ def joined(runs: list[list[int]]) -> list[list[int]]:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["split_all", "split_cross", "faults"])
 def test_the_steps_of_a_recorded_case_add_up_to_what_the_kernel_did(kind):
     """The longer cases, which `conformance` replays too, repeat these steps more often."""
@@ -234,6 +235,7 @@ def test_a_call_opens_at_its_first_step_on_the_layout_as_it_is_written():
         assert brute.read(call.root) == planted(setup.layout)
 
 
+@pytest.mark.slow
 def test_each_step_has_the_tree_that_another_run_has_there_forward_back_and_at_random():
     changing = 0
     for number, setup in enumerate(setups()):

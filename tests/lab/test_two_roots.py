@@ -110,6 +110,7 @@ def watched(monkeypatch):
 # ---- which roots ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_root_types_are_those_of_the_facts(asked):
     for outcome in asked:
         assert outcome.types == types_of(outcome.question), outcome.question
@@ -197,6 +198,7 @@ def test_only_the_top_index_differs_whatever_the_frame(gfn, kind, level):
 # ---- what happens there ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VM_KINDS)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("root_level", [4, 5])
@@ -226,6 +228,7 @@ def test_memory_becomes_what_brute_force_makes_of_the_trees_meant_and_no_other_c
             assert list(root.external) == calls
 
 
+@pytest.mark.slow
 def test_the_runs_of_leaves_and_the_steps_are_those_in_memory(watched):
     for question in QUESTIONS:
         outcome, before, after, _ = watched(question)

@@ -132,6 +132,7 @@ def test_numbers_in_prose_are_printed_by_a_cell(notebook: nbformat.NotebookNode)
         assert number in digits, f"no cell prints {number}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["simply", "just", "obviously", "of course", "trivial"])
 def test_prose_does_not_belittle(notebook: nbformat.NotebookNode, word: str) -> None:
     found = re.findall(rf"[^.]*\b{word}\b[^.]*", "\n".join(prose(notebook)), flags=re.IGNORECASE)

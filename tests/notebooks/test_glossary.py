@@ -1,5 +1,6 @@
 """The glossary: in order, each term once, and none that the course does not use."""
 
+import pytest
 import re
 
 from tests.notebooks.write_outputs import NOTEBOOKS, ROOT
@@ -14,6 +15,7 @@ def test_terms_are_in_order_and_each_is_there_once() -> None:
     assert terms == sorted(set(terms), key=lambda term: (term.casefold(), term))
 
 
+@pytest.mark.slow
 def test_the_course_uses_every_term() -> None:
     def used(term: str) -> bool:
         return any(re.search(rf"\b{re.escape(word)}", COURSE, re.IGNORECASE) for word in term.split(", "))

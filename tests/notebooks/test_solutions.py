@@ -81,6 +81,7 @@ def solved(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, object]]:
             sources.append(cell.source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_folded_solutions_pass_their_checks(path, capsys) -> None:
     verdicts = dict(solved(nbformat.read(path, as_version=4)))

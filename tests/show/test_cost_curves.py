@@ -18,6 +18,7 @@ def curves():
     return CostCurves()
 
 
+@pytest.mark.slow
 def test_there_is_a_line_for_the_zap_and_each_contender_in_each_panel(curves):
     figure = curves.figure()
     for axes, (name, counted) in zip(figure.axes, curves.curves.items(), strict=True):
@@ -94,6 +95,7 @@ def test_the_text_says_the_last_point_of_each_line(curves):
     assert repr(curves).splitlines() == [said.format(*row) for row in rows]
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_every_run():
     code = (
         "import hashlib, json\nfrom tdpkit.show.cost_curves import CostCurves\n"
@@ -104,6 +106,7 @@ def test_it_is_the_same_in_every_run():
     assert ROOT.name
 
 
+@pytest.mark.slow
 def test_one_panel_is_drawn_alone_and_an_unknown_one_not_at_all():
     assert len(CostCurves(["2M leaves"]).figure().axes) == 1
     assert len(CostCurves(["2M leaves", "nothing"]).figure().axes) == 2

@@ -64,6 +64,7 @@ def changed(exhibit: Exhibit, move: Move) -> None:
 # ---- a control proposes, and follows ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @each_move
 def test_a_control_changes_its_own_part_of_the_choice_and_back(sample, move):
     exhibit = sample.make()
@@ -81,6 +82,7 @@ def test_a_control_changes_its_own_part_of_the_choice_and_back(sample, move):
         assert seen(exhibit) == before
 
 
+@pytest.mark.slow
 @each_move
 def test_a_control_follows_what_is_shown_by_name(sample, move):
     exhibit, other = sample.make(), sample.make()
@@ -90,6 +92,7 @@ def test_a_control_follows_what_is_shown_by_name(sample, move):
     assert part(exhibit, move.control).value == part(other, move.control).value
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.data())
 def test_after_any_changes_it_is_what_a_fresh_exhibit_brought_there_by_show_is(data):
@@ -134,6 +137,7 @@ def test_a_control_that_stays_sends_nothing_and_the_picture_comes_first(sample):
     assert [widget for widget in twice if not isinstance(widget, ipywidgets.Text)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["_state_of", "_svg"])
 @pytest.mark.parametrize("by", ["control", "show"])
 @pytest.mark.parametrize("sample", [sample for sample in SAMPLES.values() if len(sample.moves) > 1])
@@ -287,6 +291,7 @@ def no_field_takes() -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change", "error", "rule"),
     [
@@ -310,6 +315,7 @@ def test_what_breaks_a_rule_is_refused_in_words_and_nothing_half_happens(name, c
     assert seen(exhibit) == before, "and the next good one clears the message"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
@@ -349,6 +355,7 @@ BAD_TEXTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sample", "move"), TEXTS)
 def test_a_bad_text_is_answered_in_words_and_stays_in_its_field_to_be_mended(sample, move):
     exhibit = sample.make()
@@ -369,6 +376,7 @@ def test_a_bad_text_is_answered_in_words_and_stays_in_its_field_to_be_mended(sam
     assert seen(exhibit) == seen(brought_to(sample, exhibit.choice)), "a good text is written in its form"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sample", "move"), TEXTS)
 def test_any_good_change_clears_the_message_and_the_bad_text(sample, move):
     for good in sample.moves:
@@ -435,6 +443,7 @@ def test_a_bug_behind_a_button_is_in_the_log(sample, monkeypatch, caplog):
 # ---- picture, table, bundle ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @each
 def test_picture_and_table_are_those_of_the_state_in_the_page_s_colours(sample):
     exhibit = sample.make()
@@ -469,6 +478,7 @@ def test_the_bundle_is_a_view_a_picture_and_a_text_and_stands_without_a_kernel(s
     assert bundle == again, "the same in every exhibit but for the view's model"
 
 
+@pytest.mark.slow
 @each
 def test_two_exhibits_share_no_id_and_do_not_move_each_other(sample):
     one, other = sample.make(), sample.make()
@@ -502,6 +512,7 @@ def test_every_control_is_named_and_can_be_reached(sample):
             assert control.continuous_update, "and a slider while it moves"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", dict.fromkeys(type(sample.make()) for sample in SAMPLES.values()), ids=lambda kind: kind.prefix
 )

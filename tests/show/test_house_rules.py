@@ -55,6 +55,8 @@ from tests.show.test_theme import TEXT_ROLES
 from tests.show.two_roots.test_picture import QUESTIONS
 from tests.show.walk.test_picture import calls
 
+pytestmark = pytest.mark.slow
+
 Draw = Callable[[Palette, str], str]
 
 

@@ -60,6 +60,7 @@ def test_it_is_drawn_among_the_cost_curves(tail_first):
     assert ", tail first 12; the zap visits" in repr(curves)
 
 
+@pytest.mark.slow
 def test_it_can_be_proved(tail_first):
     """The plan that runs is the plan that is proved: nothing is written twice."""
     from tdpkit.lab.proofs import prove

@@ -819,6 +819,7 @@ class Story:
                 assert td.leaves[gfn, level] == (pfn, PRESENT)
 
 
+@pytest.mark.slow
 @given(brute.geometries((2, 4)), brute.SEEDS)
 @settings(max_examples=120)
 def test_whatever_happens_both_sides_agree_and_are_as_the_frames_say(geometry, random):
@@ -832,6 +833,7 @@ def test_whatever_happens_both_sides_agree_and_are_as_the_frames_say(geometry, r
     assert (story.td.tdx.external_spt, story.td.tdx.pamt_refcount) == ({}, {})
 
 
+@pytest.mark.slow
 def test_the_stories_meet_every_answer_often():
     met: Counter[str] = Counter()
     for seed in range(60):

@@ -534,6 +534,7 @@ def test_an_access_succeeds_on_accepted_pages_only(state, sept_ve_disable, expec
 # ---- epochs --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tracked_means_that_who_was_inside_at_the_next_track_has_left_since():
     """All histories of two vCPUs up to eight steps, the BLOCK anywhere in the first four."""
     histories = 0

@@ -126,6 +126,7 @@ def test_pages_that_were_not_accepted_stay_pending_outside_the_range(offset, siz
     assert {page[1] for page in there.values()} == {PENDING}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", EXACT)
 @pytest.mark.parametrize(("offset", "size", "split_at"), CONVERSIONS)
 def test_pages_of_4k_need_no_split(offset, size, split_at, split):

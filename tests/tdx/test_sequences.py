@@ -6,6 +6,7 @@ That is a dictionary of leaves, one of links, and the entries of vCPUs counted o
 from collections import Counter
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 
 from tdpkit.engine.gfn import Geometry, InvalidValueError
@@ -333,6 +334,7 @@ class Pair:
                 assert reference.leaves[gfn, level] in ((pfn, PRESENT), (pfn, BLOCKED))
 
 
+@pytest.mark.slow
 @given(brute.geometries(), brute.SEEDS)
 @settings(max_examples=250)
 def test_any_sequence_of_calls_does_what_the_model_without_a_tree_does(geometry, random):
@@ -341,6 +343,7 @@ def test_any_sequence_of_calls_does_what_the_model_without_a_tree_does(geometry,
         pair.step()
 
 
+@pytest.mark.slow
 def test_the_random_sequences_meet_every_answer_often():
     """Else the test above would prove less than it says."""
     met: Counter[str] = Counter()

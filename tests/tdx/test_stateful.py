@@ -40,6 +40,8 @@ from tests.oracles import invariants
 from tests.oracles.guests import PRIVATE, Guest
 from tests.oracles.invariants import PENDING, PRESENT, assert_only_edges_were_split, assert_untouched, state
 
+pytestmark = pytest.mark.slow
+
 SOAK = int(os.environ.get("TDPKIT_SOAK") or 1)
 STEPS = 12
 """Steps of one run."""

@@ -19,7 +19,7 @@ from tdpkit.engine.spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte
 from tdpkit.tdx.abi import TDX_SUCCESS, Call
 
 from . import words
-from .record import Act, Deed, Fact, Standing, Work, Write, level_and_state
+from .record import Act, Deed, Fact, FrameWrite, Standing, Work, level_and_state
 from .words import AGAIN, GUESTS_DEEDS, IN_HAND, JOINED, Names, Said
 
 # ---- how things stand ------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class _Scene:
             self._found = None
         self.standing = standing
 
-    def put(self, write: Write) -> None:
+    def put(self, write: FrameWrite) -> None:
         """A write takes effect."""
         if write.place not in self.held:
             self.held[write.place] = bytearray(self.frames)
@@ -406,7 +406,7 @@ class _Telling:
             self._locker = words.LOCKERS.get(deed.what, words.ACCEPT_LEVEL)
             self.say(said)
 
-    def _stores(self, event: SetSpte, writes: tuple[Write, ...]) -> None:
+    def _stores(self, event: SetSpte, writes: tuple[FrameWrite, ...]) -> None:
         """An entry is about to be written; a leaf that goes begins a piece of work."""
         self._tree = writes[0].place
         gone = not is_shadow_present_pte(event.new_spte) and event.new_spte != FROZEN_SPTE

@@ -43,7 +43,7 @@ def level_and_state(code: int) -> tuple[int, str]:
     return code >> _STATE_BITS, STATES[code & (1 << _STATE_BITS) - 1]
 
 
-class Write(NamedTuple):
+class FrameWrite(NamedTuple):
     """`place` holds `content` from frame `start` on: a number for each frame.
 
     place: a tree ("direct", "mirror", "sept") with a leaf_code; or memory with a byte, as the guest reads it
@@ -105,7 +105,7 @@ class Fact(NamedTuple):
 
     what: Event | Call | Act | Work | Deed
     standing: Standing
-    writes: tuple[Write, ...] = ()
+    writes: tuple[FrameWrite, ...] = ()
     answer: Any = None
 
 
@@ -142,18 +142,18 @@ class Recorder(TdxWorld):
         td.recorder = self
         td.module.log = _Log(self._called)
 
-    def note(self, what: Event | Call | Act | Work | Deed, *writes: Write, answer: Any = None) -> None:
+    def note(self, what: Event | Call | Act | Work | Deed, *writes: FrameWrite, answer: Any = None) -> None:
         """One more fact."""
         self.facts.append(Fact(what, self._stand(), writes, answer))
 
-    def memory(self, start: int, end: int, *, shared: bool = False) -> list[Write]:
+    def memory(self, start: int, end: int, *, shared: bool = False) -> list[FrameWrite]:
         """The bytes of frames [start, end) as they are now, where the TD is small enough to keep them."""
         td = self.td
         if not td.memory:
             return []
         first = td.kvm.slot.host_pfn or 0 if shared else td.gmem.first_pfn
         content = bytes(td.memory[first + gfn] for gfn in range(start, end))
-        return [Write("shared bytes" if shared else "bytes", start, content)]
+        return [FrameWrite("shared bytes" if shared else "bytes", start, content)]
 
     def answer(self, event: Event) -> Any:
         """As a TD's world, and the event is kept."""
@@ -173,7 +173,7 @@ class Recorder(TdxWorld):
 
     def _called(self, call: Call) -> None:
         """A line of the module's log; its effect is there already."""
-        writes: list[Write] = []
+        writes: list[FrameWrite] = []
         if call.status == TDX_SUCCESS and call.gfn is not None and call.level is not None:
             sept = self.td.module.sept
             row = sept.row
@@ -185,9 +185,9 @@ class Recorder(TdxWorld):
                 writes += self.memory(call.gfn, call.gfn + sept.geometry.pages(call.level))
         self.note(call, *writes)
 
-    def _entry(self, place: str, pool: PageTablePool, entry: int, gfn: int, level: int) -> Write:
+    def _entry(self, place: str, pool: PageTablePool, entry: int, gfn: int, level: int) -> FrameWrite:
         room = min(pool.geometry.pages(level), self.td.frames - gfn)
-        return Write(place, gfn, *_frames_under(pool, entry, level, room))
+        return FrameWrite(place, gfn, *_frames_under(pool, entry, level, room))
 
     def _stand(self) -> Standing:
         kvm, module = self.td.kvm, self.td.module

@@ -129,12 +129,12 @@ class PageLife:
 
     @property
     def geometry(self) -> Geometry:
-        """The machine's."""
+        """The geometry of the machine that the story is told of."""
         return self.td.geometry
 
     @property
     def frames(self) -> int:
-        """The TD's."""
+        """Frames that the TD has."""
         return self.td.frames
 
     @property

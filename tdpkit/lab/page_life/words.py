@@ -24,7 +24,7 @@ from tdpkit.engine.mmu import KVM_LPAGE_GUEST_INHIBIT_FLAG, KVM_LPAGE_MIXED_FLAG
 from tdpkit.engine.spte import is_last_spte, is_shadow_present_pte
 from tdpkit.tdx.abi import TDX_PAGE_SIZE_MISMATCH, TDX_SUCCESS, Call, status_name
 
-from ..words import capital, count_of
+from ..words import capital, count_of, listed
 from .record import Deed
 
 GUEST, KVM, MODULE = "guest", "KVM", "TDX module"
@@ -55,7 +55,7 @@ class Names:
         return str(gfn) if self.toy else format_gfn(gfn)
 
     def span(self, start: int, end: int) -> str:
-        """A range."""
+        """Write a range as its first frame and the one after its last."""
         return f"[{self.frame(start)}, {self.frame(end)})"
 
     def leaf(self, gfn: int, level: int) -> str:
@@ -250,7 +250,7 @@ def flags_said(names: Names, was: Flags, now: Flags) -> Said:
             return _said("accept level", sentence)
     sentence = "No block holds both halves now: none forbids a huge page for that."
     if mixed := blocks(now, KVM_LPAGE_MIXED_FLAG):
-        firsts = " and ".join(map(names.frame, mixed))
+        firsts = listed(map(names.frame, mixed))
         what = f"The block at {firsts} holds" if len(mixed) == 1 else f"The blocks at {firsts} hold"
         sentence = f"{what} both halves: no huge page there until that changes."
     return _said("huge-page flags", sentence)

@@ -88,7 +88,7 @@ def _child_caption(entry: Entry, child: Child) -> str:
     if not said:
         return f"{which}: no bit differs from its parent."
     differ = "differs" if len(frame) + len(other) == 1 else "differ"
-    return f"{which}: {' and '.join(said)} {differ} from its parent."
+    return f"{which}: {listed(said)} {differ} from its parent."
 
 
 def _nx_note(state: EntryState, child: Child) -> str:

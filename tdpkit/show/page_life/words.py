@@ -5,7 +5,7 @@ from __future__ import annotations
 from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.fold import Finding, LifeView, MappedRun
 from tdpkit.lab.page_life.story import FOLIOS
-from tdpkit.lab.words import count_of, group_digits, html_table
+from tdpkit.lab.words import count_of, group_digits, html_table, listed
 from tdpkit.tdx.abi import Call, status_name
 
 LOG_LINES = 6
@@ -31,7 +31,7 @@ STATE_LETTERS = {"PRESENT": "A", "PENDING": "P", "BLOCKED": "B", "PENDING_BLOCKE
 
 
 def title(life: PageLife) -> str:
-    """The story."""
+    """Name the story: the range, and how it was split."""
     where = life.names.span(life.span.start, life.span.end)
     what = "A hole in" if life.then == "punch hole" else "The life of"
     folios = "" if life.folios == "2M" else f", {FOLIOS[life.folios].title}"
@@ -107,7 +107,7 @@ def _line(life: PageLife, calls: list[Call]) -> str:
     call = calls[-1]
     if call.vcpu is not None:
         vcpus = [f"{one.vcpu}" for one in calls]
-        who = f"vCPU {vcpus[0]}" if len(vcpus) == 1 else f"vCPUs {' and '.join(vcpus)}"
+        who = f"vCPU {vcpus[0]}" if len(vcpus) == 1 else f"vCPUs {listed(vcpus)}"
         return f"{call.name} {who}"
     where = "" if call.gfn is None else f" {life.names.frame(call.gfn)}"
     if call.status:

@@ -323,7 +323,7 @@ class RaceState(NamedTuple):
 
     @property
     def rows(self) -> list[RaceRow]:
-        """In order."""
+        """The rows in the order in which they are shown."""
         named = {row.name: row for row in self.race.rows}
         return [named[name] for name in self.order]
 

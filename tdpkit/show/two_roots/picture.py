@@ -236,7 +236,7 @@ def _live_root(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, left: in
     by = f"index by {_indexed_by(outcome, root)}"
     drawing.text(right, _TOP + 42, by, mono=True, weight=700, anchor="end")
     first, step = _UPPER[len(root.path)]
-    strips = _Strips(drawing, outcome, root, (inner, right), (first, step), _STRIP)
+    strips = _TableStrips(drawing, outcome, root, (inner, right), (first, step), _STRIP)
     strips.draw()
     strips.say_unused()
     for number, at in enumerate(root.path):
@@ -324,7 +324,7 @@ def _seamcalls(drawing: Drawing, calls: tuple[str, ...], x: int) -> None:
 def _thin_tree(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, inner: int) -> None:
     left, right = inner + 52, inner + _PANEL - 24 - 34
     first, step = _LOWER[len(root.path)]
-    _Strips(drawing, outcome, root, (left, right), (first, step), _THIN).draw()
+    _TableStrips(drawing, outcome, root, (left, right), (first, step), _THIN).draw()
     for number, at in enumerate(root.path):
         y = first + number * step + 11
         drawing.text(inner, y, f"level {at.level}", "muted", size=11)
@@ -339,7 +339,7 @@ def _status(drawing: Drawing, root: RootSeen, role: str, x: int, y: int) -> None
 
 
 def _chip(drawing: Drawing, x: int, y: int) -> None:
-    """Hardware."""
+    """Draw the sign for hardware: it walks this tree."""
     drawing.path("".join(f"M{at} {y - 3} V{y + 19}" for at in (x + 4, x + 8, x + 12)), "ink")
     drawing.rect(x, y, 16, 16, drawing.palette["ink"])
 
@@ -358,7 +358,7 @@ def _zapped_kind(root: RootSeen) -> str:
     return "lost" if root.is_mirror else "refaulted"
 
 
-class _Strips:
+class _TableStrips:
     """One strip per level, the table on the way to g.
 
     sides: left and right ends; tops: the first strip's top, and the step to the next.

@@ -102,7 +102,7 @@ def _edges(call: SplitCall, step: CallStep) -> list[str]:
     return [name for name, edge in edges if step.gfn < edge < last]
 
 
-class Finding(NamedTuple):
+class EntryFound(NamedTuple):
     """What a visit finds: in a few words, in a sentence, and which test of the pseudo-code ends it."""
 
     short: str
@@ -110,27 +110,27 @@ class Finding(NamedTuple):
     line: str
 
 
-def _found(call: SplitCall, step: CallStep) -> Finding:
+def _found(call: SplitCall, step: CallStep) -> EntryFound:
     """What the visit `step` finds at its entry, the reschedule aside."""
     if not is_shadow_present_pte(step.old_spte):
-        return Finding("nothing mapped", "maps nothing", "skip")
+        return EntryFound("nothing mapped", "maps nothing", "skip")
     if not is_last_spte(step.old_spte, step.level):
         if step.level > call.min_level:
-            return Finding("table", "points to a table", "skip")
+            return EntryFound("table", "points to a table", "skip")
         below = f"points to a table, and the walk does not go below level {call.min_level}"
-        return Finding("table", below, "skip")
+        return EntryFound("table", below, "skip")
     if not call.only_cross_boundary:
-        return Finding("huge leaf", "is a huge leaf above the target level: to be split", "skip")
+        return EntryFound("huge leaf", "is a huge leaf above the target level: to be split", "skip")
     if not call.would_split(step.gfn, step.level, step.old_spte):
-        return Finding("leaf inside", "is a leaf that lies inside the range: it stays whole", "inside")
+        return EntryFound("leaf inside", "is a leaf that lies inside the range: it stays whole", "inside")
     first, *more = _edges(call, step)
     if call.span.start == call.span.end:
-        return Finding(
+        return EntryFound(
             "crosses start = end", "is a leaf that crosses the start, which is the end too", "inside"
         )
     both = "".join(f" and the {edge}" for edge in more)
     short = ", ".join((first, *more))
-    return Finding(f"crosses {short}", f"is a leaf that crosses the {first}{both}", "inside")
+    return EntryFound(f"crosses {short}", f"is a leaf that crosses the {first}{both}", "inside")
 
 
 def _is_split_next(call: SplitCall, at: int) -> bool:

@@ -106,6 +106,7 @@ def strip_top(svg, label, left=24):
     return int(text.get("y")) + 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("kind", VM_KINDS)
 @pytest.mark.parametrize(("start", "end"), SPANS["toy"])

@@ -140,6 +140,7 @@ def test_the_toy_is_drawn_frame_by_frame(guests, kind, action, start, end):
     check_strips(state, byframe.named("toy"), kind, start, end, action)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(("start", "end"), MIXED_SPANS)
 def test_the_mixed_guest_is_drawn_frame_by_frame(guests, action, start, end):

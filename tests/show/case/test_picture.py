@@ -107,6 +107,7 @@ def states(cases: list[ToyCase]) -> list[CaseState]:
 # ---- a verdict in place of its own answer --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_picture_with_a_verdicts_words_keeps_the_house_rules_too(states: list[CaseState]) -> None:
     for words in ("No.", "a word " * 120, "[0x20000001 (2T+4K), 0xe0000001 (14T+4K)), " * 12):
         for state in states[::7]:
@@ -124,6 +125,7 @@ def test_a_picture_with_a_verdicts_words_keeps_the_house_rules_too(states: list[
 # ---- what it says --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_word_of_the_state_is_in_the_picture_and_in_the_text(states: list[CaseState]) -> None:
     for state in states:
         written, said, words = texts(tree(case_svg(state, LIGHT))), case_text(state), case_words(state)
@@ -208,6 +210,7 @@ def test_what_should_have_been_is_drawn_where_it_is_another(
             assert not any(c.first <= gfn < c.last for c in same for gfn, _ in wanted ^ after)
 
 
+@pytest.mark.slow
 def test_a_marked_leaf_is_hatched_and_named(states: list[CaseState]) -> None:
     for state in states:
         picture = tree(case_svg(state, LIGHT, "ca"))
@@ -302,6 +305,7 @@ def bar(low: int, high: int, y: int, *, leaves: bool) -> str:
     return f"M{low} {y - 6} V{y + 6} M{low} {y} H{high} {end}"
 
 
+@pytest.mark.slow
 def test_the_range_and_the_calls_are_bars_at_their_frames_beside_their_texts(
     cases: list[ToyCase], states: list[CaseState]
 ) -> None:
@@ -324,6 +328,7 @@ def test_the_range_and_the_calls_are_bars_at_their_frames_beside_their_texts(
             assert [p.get("stroke") for p in drawn(picture, "path") if p.get("d") == d] == [LIGHT[role]]
 
 
+@pytest.mark.slow
 def test_the_edges_run_through_every_tree_and_are_named_at_their_places(states: list[CaseState]) -> None:
     """One dashed line goes through the first tree and the calls, one through each other tree."""
     for state in states:

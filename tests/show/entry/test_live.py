@@ -84,6 +84,7 @@ def test_an_entry_is_typed(decoder):
     assert decoder.example_menu.value == ""
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**64 - 1))
 @settings(max_examples=60)
 def test_every_64_bit_value_goes_in_and_comes_out_whole(raw):

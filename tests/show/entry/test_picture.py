@@ -382,6 +382,7 @@ def test_an_index_that_a_table_does_not_have_is_refused_with_or_without_children
         entry_state(read_entry(EXAMPLES[name].spte, 2), index)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.integers(0, 2**64 - 1), st.integers(1, 5), st.integers(0, 511), st.booleans(), st.booleans())
 def test_any_64_bits_make_a_picture_that_keeps_its_place(raw, level, index, nx, execute):

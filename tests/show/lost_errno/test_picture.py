@@ -36,6 +36,7 @@ def drawn(shortage: Shortage, palette=LIGHT, ids: str = "") -> str:
 # ---- form ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortage", ALL)
 def test_every_word_has_its_place_in_every_case(shortage):
     svg = tree(drawn(shortage))

@@ -86,6 +86,7 @@ def trees(lives, cases):
 # ---- form ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_picture_keeps_its_size_whatever_the_story(trees):
     assert len({svg.get("viewBox") for svg in trees.values()}) == 1
 

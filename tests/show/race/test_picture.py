@@ -102,6 +102,7 @@ def at_or_near(frame, most: int) -> int:
     return min(max((int(where * most) >> bits << bits) + beside, 0), most)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(sorted(SPANS)),
@@ -123,6 +124,7 @@ def test_every_picture_of_any_state_keeps_the_house_rules(tracks, guest, who, on
     assert svg == race_svg(state, LIGHT)
 
 
+@pytest.mark.slow
 def test_runs_are_merged_so_that_a_picture_of_4_billion_frames_is_a_few_hundred_boxes(trees):
     for (guest, *_, who), svg in trees.items():
         if guest.startswith("16T") and who == "opening":
@@ -161,6 +163,7 @@ def test_what_is_said_of_every_row_is_written_out(states, trees):
         assert joined.count("by formula") == sum(row.priced for row in state.race.rows)
 
 
+@pytest.mark.slow
 def test_rows_stand_in_their_order(states):
     for state in states.values():
         for order in (state.order, state.race.by_visits()):
@@ -186,6 +189,7 @@ def test_the_more_calls_the_fewer_are_written_out_each(states):
     assert "and 15 more" in written
 
 
+@pytest.mark.slow
 def test_pictures_of_different_states_differ(states):
     pictures = [race_svg(state, LIGHT, "sr") for state in states.values()]
     assert len(set(pictures)) == len(pictures)
@@ -346,6 +350,7 @@ LEGEND = {
 }
 
 
+@pytest.mark.slow
 def test_the_legend_s_swatches_and_diamonds_are_those_of_the_rows(states):
     for state in states.values():
         svg = tree(race_svg(state, LIGHT, "sr"))

@@ -143,6 +143,7 @@ def test_the_tree_is_bit_for_bit_what_it_was(guest):
     assert in_use(track.root) == before
 
 
+@pytest.mark.slow
 def test_the_tree_of_16_tib_is_what_it_was(tracks):
     track = tracks["16T-2M"]
     runs, pages = list(leaf_runs(track.root)), track.root.pool.rows_in_use
@@ -150,6 +151,7 @@ def test_the_tree_of_16_tib_is_what_it_was(tracks):
     assert (list(leaf_runs(track.root)), track.root.pool.rows_in_use) == (runs, pages)
 
 
+@pytest.mark.slow
 def test_the_same_range_gives_the_same_race(tracks):
     for guest in SMALL:
         first = opened(tracks, guest, ALL)
@@ -200,6 +202,7 @@ SPANS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("guest", "span"), [(guest, span) for guest in SPANS for span in SPANS[guest]])
 def test_segments_and_marks_are_those_of_a_tree_that_is_really_split(tracks, guest, span):
     layout, rng = GUESTS[guest].layout, random.Random(3)

@@ -69,11 +69,13 @@ def check_all(svg, outcome):
 # ---- house rules ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_picture_keeps_the_house_rules(outcomes):
     for outcome in outcomes:
         check_all(two_trees_svg(outcome, LIGHT), outcome)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(questions)
 def test_every_picture_of_any_frame_keeps_the_house_rules(question):
@@ -93,6 +95,7 @@ def test_the_longest_frames_have_room(kind, level, gfn):
         check_all(two_trees_svg(outcome, LIGHT), outcome)
 
 
+@pytest.mark.slow
 def test_all_pictures_are_of_one_size_so_that_nothing_below_jumps(trees):
     assert len({svg.get("viewBox") for svg in trees}) == 1
 
@@ -199,6 +202,7 @@ def test_seamcalls_are_written_in_order_exactly_where_there_are_some(outcomes, t
         assert said is (outcome.is_td and not outcome.seamcalls)
 
 
+@pytest.mark.slow
 def test_a_split_a_zap_and_what_stays_whole_are_told_apart_by_hatch_and_word(outcomes):
     for outcome in outcomes:
         svg = two_trees_svg(outcome, LIGHT, "x").partition("its new 4K leaves")[0]  # without the legend

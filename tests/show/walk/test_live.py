@@ -156,6 +156,7 @@ def test_the_patch_always_splits_down_to_4k(stepper):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", OPENINGS)
 def test_every_level_that_the_call_takes_is_in_the_menu(layout):
     """One that is not there would leave the exhibit half changed."""

@@ -78,6 +78,7 @@ def words(states):
 # ---- form ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_there_are_pictures_of_every_kind_of_step(states):
     kinds = {state.rail.kinds[at] for (_, at, _), state in states.items()}
     visited = {"start", "visit", "drop", "resched", "page", "refused", "retake", "store", "split", "lost"}
@@ -85,6 +86,7 @@ def test_there_are_pictures_of_every_kind_of_step(states):
     assert {state.whole for state in states.values()} == {True, False}
 
 
+@pytest.mark.slow
 def test_nothing_is_drawn_outside_the_picture(trees):
     for case, svg in trees.items():
         check_inside(svg, case)
@@ -258,6 +260,7 @@ def test_the_ring_of_a_large_machine_is_on_the_strip_of_its_level(trees):
         assert {top for _, top, _, _ in outlines(svg, "ink", 2)} >= {row_of(svg, 4), row_of(svg, 3)}
 
 
+@pytest.mark.slow
 def test_each_badge_is_on_the_entry_of_its_visit(states, trees):
     """The badges of an entry lie about its middle; that of the last visit is dark."""
     for case, state in toys(states).items():
@@ -284,6 +287,7 @@ def test_each_badge_is_on_the_entry_of_its_visit(states, trees):
             assert abs(sum(found) / len(found) - middle) <= 1, (case, gfn, level)
 
 
+@pytest.mark.slow
 def test_every_entry_is_drawn_where_its_frames_are(states, trees):
     """Of the boxes over the middle of a frame the last one drawn is seen."""
     for case, state in toys(states).items():
@@ -418,6 +422,7 @@ def test_pictures_of_different_steps_differ(states):
 # ---- the text twins ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_table_is_well_formed_and_its_current_row_is_the_step():
     for name, call in calls().items():
         for at in {0, len(call.steps) // 2, len(call.steps) - 1}:

@@ -338,6 +338,7 @@ def test_every_reason_is_a_sentence():
             assert re.fullmatch(r"[a-z][^\n]{10,150}[a-z\d]\.", option.why), option
 
 
+@pytest.mark.slow
 def test_every_reason_is_true():
     said = Counter(check_reason(q, option) for q in questions() for option in options_at(q.call, q.at))
     claims = {*WRONG, *RIGHT, *NONE}

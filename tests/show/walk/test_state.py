@@ -146,6 +146,7 @@ def test_the_rail_has_every_step_and_its_gaps_are_the_steps_without_the_lock(cal
             assert inside == {n for n, step in enumerate(call.steps) if not getattr(step, flag)}
 
 
+@pytest.mark.slow
 def test_what_is_hidden_does_not_depend_on_what_is_to_come(calls):
     """Two calls that differ only later look the same before, or the picture would give the answer away."""
     compared = 0
