@@ -311,7 +311,7 @@ def test_a_guest_repeats_the_rows_of_kernel_facts_7_4(kind, layout, start, end, 
 
 @pytest.mark.parametrize("kind", VM_KINDS)
 def test_kais_range_crosses_the_1g_leaf_at_its_start_only(presets, kind):
-    """[1G+1M, 2G) (M10): 1 MiB before the start would go; the leaf goes to 2M, its first 2M leaf to 4K."""
+    """[1G+1M, 2G) (K2): 1 MiB before the start would go; the leaf goes to 2M, its first 2M leaf to 4K."""
     guest, start, end = presets["one-1G", kind], parse_gfn("1G+1M"), parse_gfn("2G")
     gib = 2**30 // 2**12
     with guest.after(start, end, "zap") as (_, outcome):

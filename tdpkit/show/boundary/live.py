@@ -38,7 +38,7 @@ PRESETS = {
     "mixed": ExplorerPreset("4 GiB of mixed leaves", "mixed", "plain", "6M+12K", "3G+513M", 2),
     "16T": ExplorerPreset("16 TiB of 2M leaves, the thread's 12 TiB hole", "16T", "TD", "2T+4K", "14T+4K", 3),
 }
-"""Presets by name; sources: the review thread, M2 (16 TiB) and M10 (1G+1M)."""
+"""Presets by name; sources: the review thread, M2 (16 TiB) and K2 (1G+1M), to which M10 refers."""
 
 
 class ExplorerChoice(NamedTuple):

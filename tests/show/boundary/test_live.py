@@ -40,7 +40,7 @@ def test_it_opens_on_the_toy():
     ("preset", "frames", "start", "end", "kind"),
     [
         ("toy", 32, 5, 12, "TD"),
-        ("one-1G", 3 << 18, (1 << 18) + 256, 2 << 18, "plain"),  # Kai's [1G+1M, 2G), M10
+        ("one-1G", 3 << 18, (1 << 18) + 256, 2 << 18, "plain"),  # Kai's [1G+1M, 2G), K2
         ("mixed", 4 << 18, 6 * 256 + 3, (3 << 18) + 513 * 256, "plain"),
         ("16T", 1 << 32, (2 << 28) + 1, (14 << 28) + 1, "TD"),  # the thread's [2T+4K, 14T+4K), M2
     ],

@@ -404,7 +404,7 @@ def said(state) -> tuple[str, str, list[str], list[str]]:
 
 
 def test_kais_range_is_answered_in_these_words(guests):
-    """[1G+1M, 2G) in one 1G leaf (M10).
+    """[1G+1M, 2G) in one 1G leaf (K2).
 
     1 MiB before the start is 256 frames. The leaf goes to 2M, its first 2M leaf to 4K: 2 splits, 2 tables. A
     split visits 1 + 1 entry of levels 4 and 3, all 512 of level 2, and 2 + 3 again for its splits: 519. The
