@@ -14,11 +14,13 @@ from tdpkit.lab.layouts import LAYOUTS, Layout
 from tdpkit.lab.strategies import STRATEGIES, PlannedCall, Planner, Rule, Strategy
 from tdpkit.lab.words import count_of, known_name
 
+from ..drawing import shorten
+
 MOST_ROWS = 40
 """Each row is a run at every move of a slider, and one more strip of a picture that scrolls already."""
 MOST_CALLS = 256
-_TITLE_WIDTH, _IDEA_WIDTH = 56, 270
-"""Room for what learners write; a capital takes 4, another letter 3."""
+_TITLE, _IDEA = 160, 560
+"""Room for what learners write: the column of names beside the strips, and the line above the calls."""
 
 Rows = Iterable[str] | Mapping[str, Planner]
 """Names of tdpkit.lab.strategies.STRATEGIES, or strategies by a name of one's own."""
@@ -56,16 +58,8 @@ def rule_of(name: str, planner: Planner, geometry: Geometry) -> Rule:
     if isinstance(planner, Strategy) and planner.__name__ == name:
         return planner.rule.on(geometry)
     idea = ((getattr(planner, "__doc__", "") or "").strip() or "a plan of your own").splitlines()[0]
-    return Rule(_short(name.replace("_", " "), _TITLE_WIDTH), "your own", _short(idea, _IDEA_WIDTH))
-
-
-def _short(text: str, width: int) -> str:
-    text = " ".join(text.split())
-    for at, letter in enumerate(text):
-        width -= 4 if letter.isupper() or not letter.isascii() else 3
-        if width < 0:
-            return f"{text[: max(at - 1, 1)]}…"
-    return text
+    title = shorten(name.replace("_", " "), _TITLE, 13, weight=600)
+    return Rule(title, "your own", shorten(" ".join(idea.split()), _IDEA))
 
 
 def checked(name: str, planner: Planner) -> Planner:
