@@ -99,7 +99,7 @@ def test_every_citation_resolves(name: str) -> None:
 
 
 OUTSIDE = re.compile(
-    r"[Kk]ernel-facts|\b[Ff]indings \d|\bDESIGN\b|\bstyle\.md|\.\./shared/|/work/|§"
+    r"[Kk]ernel-facts|\b[Ff]indings \d|\bDESIGN\b|\bstyle\.md|\.\./shared/|§"
     r"|(?<![\w#%.])C\d{1,2}\b(?![\w.(=])"
 )
 """Pages that are not in the repository, and claims by the number they have there."""
