@@ -54,7 +54,6 @@ from tdpkit.engine.splits import (
     kvm_tdp_mmu_split_huge_pages_cross_boundary,
     kvm_tdp_mmu_split_huge_pages_log_dirty,
 )
-from tdpkit.engine.spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte
 from tdpkit.engine.tdp_mmu import tdp_mmu_zap_leafs
 from tdpkit.engine.tree import LeafRun, TdpMmuRoot, leaf_runs, map_leaf
 from tdpkit.lab.layouts import TD_4LEVEL, TOY
@@ -289,12 +288,6 @@ class _LogWorld(TdxWorld):
         log = self.tdx.module.log
         self.lines += [repr(call) for call in log[self._seen :]]
         self._seen = len(log)
-
-
-def _entry(spte: int, level: int) -> str:
-    if spte == FROZEN_SPTE:
-        return "frozen"
-    return "none" if not is_shadow_present_pte(spte) else "leaf" if is_last_spte(spte, level) else "table"
 
 
 def _rounds(lines: list[str]) -> Iterator[list[str]]:
