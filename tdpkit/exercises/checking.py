@@ -3,23 +3,32 @@
 The body of a check holds the problem and nothing else. It returns what to say of a right answer; it raises
 `Wrong` with a counterexample, or `Unanswered` where a part is still missing. :func:`check` turns these three
 into a :class:`Verdict`, and turns anything else that goes wrong into words: a submission may be of any kind,
-may raise whatever it is asked, and may never end.
+may raise whatever it is asked, may print, and may never end.
 """
 
 from __future__ import annotations
 
+import math
+import signal
+import sys
+from base64 import b64encode
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import wraps
-from inspect import signature
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial, wraps
+from html import escape
+from inspect import currentframe, signature
+from io import StringIO
 from itertools import islice
+from threading import current_thread, main_thread
+from time import monotonic
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError, as_integer
-from tdpkit.lab.words import listed
+from tdpkit.lab.words import group_digits, listed
 from tdpkit.show.theme import LIGHT
 
 P = ParamSpec("P")
+T = TypeVar("T")
 Question = TypeVar("Question", bound=Hashable)
 
 # ---- the answer of a check -----------------------------------------------------------------------------
@@ -32,30 +41,64 @@ class Counterexample(NamedTuple):
     draw: Callable[..., str]
     """Called as ``draw(state, palette, verdict=words)``."""
 
-    def svg(self, answer: str) -> str:
-        """The picture, with `answer` in place of the exhibit's own."""
+    def svg(self, answer: str = "") -> str:
+        """The picture, with `answer`, if there is one, in place of the exhibit's own."""
         return self.draw(self.state, LIGHT, verdict=answer)
+
+
+COLOURS = {
+    True: "var(--jp-success-color0,#14694a)",
+    False: "var(--jp-error-color1,#a81e37)",
+    None: "var(--jp-ui-font-color1,#1f2937)",
+}
+"""Of a right answer, a wrong one, none yet: JupyterLab's own colours, else ones with contrast on white."""
+_WORDS = {True: "Right", False: "Not yet", None: "No answer yet"}
+_SIGNS = {True: "✓ ", False: "✗ ", None: ""}
 
 
 class Verdict:
     """The result of a check.
 
-    right: None while nothing is submitted. case: a counterexample to be drawn. Its picture says the verdict,
-    because a page shows either the picture or the text.
+    right: None while nothing is submitted. case: a counterexample to be drawn. printed: what the submission
+    printed in that case. As HTML the verdict is a line, and the case is drawn below it; a page that shows
+    nothing but the picture has the verdict inside it.
     """
 
-    def __init__(self, right: bool | None, text: str, case: Counterexample | None = None) -> None:
+    def __init__(
+        self, right: bool | None, text: str, case: Counterexample | None = None, printed: str = ""
+    ) -> None:
         self.right = right
         self.text = text
         self.case = case
+        self.printed = printed
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in a line, without what was printed."""
+        return f"{_WORDS[self.right]}: {self.text}"
 
     def __repr__(self) -> str:
-        word = {True: "Right", False: "Not yet", None: "No answer yet"}[self.right]
-        return f"{word}: {self.text}"
+        return self.sentence + (f"\nIt printed:\n{self.printed}" if self.printed else "")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
-        picture = {"image/svg+xml": self.case.svg(repr(self))} if self.case else {}
-        return {"text/plain": repr(self), **picture}
+        picture = {"image/svg+xml": self.case.svg(self.sentence)} if self.case else {}
+        return {"text/plain": repr(self), "text/html": self._html(), **picture}
+
+    def _html(self) -> str:
+        colour, word = COLOURS[self.right], f"{_SIGNS[self.right]}{_WORDS[self.right]}"
+        parts = [f'<b style="color:{colour}">{word}</b>: {escape(self.text)}']
+        if self.printed:
+            parts.append(f'<div>It printed:<pre style="margin:0">{escape(self.printed)}</pre></div>')
+        if self.case:
+            # As an image it keeps its ids to itself, and a notebook that is not trusted shows it too.
+            data = b64encode(self.case.svg().encode()).decode()
+            parts.append(
+                f'<img src="data:image/svg+xml;base64,{data}" alt="this case, drawn" '
+                'style="display:block;width:100%;margin-top:8px">'
+            )
+        edge = "var(--jp-border-color1,#bdbdbd)" if self.right is None else colour
+        line = f"border-left:3px solid {edge};padding-left:10px;line-height:1.4"
+        return f'<div style="{line}">{"".join(parts)}</div>'
 
 
 class Wrong(Exception):  # noqa: N818 - a verdict, not an error of the program
@@ -83,18 +126,25 @@ def check(waiting: str = "") -> Callable[[Callable[P, str]], Callable[P, Verdict
 
         @wraps(problem)
         def checked(*submitted: P.args, **named: P.kwargs) -> Verdict:
-            bound = parameters.bind(*submitted, **named)
-            bound.apply_defaults()
             try:
-                if waiting and any(map(unanswered, bound.arguments.values())):
-                    raise Unanswered
-                return Verdict(True, problem(*submitted, **named))
-            except Unanswered as missing:
-                return Verdict(None, str(missing) or waiting.format_map(bound.arguments))
-            except Wrong as wrong:
-                return Verdict(False, wrong.text, wrong.case)
-            except Exception as error:  # whatever the submission does, the learner is told
-                return Verdict(False, f"{_in_words(error)}.")
+                bound = parameters.bind(*submitted, **named)
+            except TypeError as error:
+                return Verdict(None, f"{problem.__name__}: {error}.")
+            bound.apply_defaults()
+            printed = _Printed()
+            with redirect_stdout(printed), redirect_stderr(printed):
+                try:
+                    if waiting and any(map(unanswered, bound.arguments.values())):
+                        raise Unanswered
+                    right = within(CHECK_SECONDS, _TOO_SLOW, partial(problem, *submitted, **named))
+                    return Verdict(True, right)
+                except Unanswered as missing:
+                    given = {name: shown(value) for name, value in bound.arguments.items()}
+                    return Verdict(None, str(missing) or waiting.format_map(given))
+                except Wrong as wrong:
+                    return Verdict(False, wrong.text, wrong.case, printed.text)
+                except RAISED as error:  # whatever the submission does, the learner is told
+                    return Verdict(False, f"{_in_words(error)}.", printed=printed.text)
 
         return checked
 
@@ -110,8 +160,88 @@ def about(question: str) -> Iterator[None]:
         raise
     except Wrong as wrong:
         raise Wrong(f"{question}: {wrong.text}", wrong.case) from None
-    except Exception as error:  # as in a check
+    except RAISED as error:  # as in a check
         raise Wrong(f"{question}: {_in_words(error)}.") from None
+
+
+# ---- a submission's time, and its room on the page -----------------------------------------------------
+
+CALL_SECONDS, CHECK_SECONDS = 5.0, 60.0
+"""For one call of a submission, which needs milliseconds; and for all of a check, on the slowest machine."""
+_ENDLESS = "did not end within {:g} seconds, and was stopped"
+_TOO_SLOW = "took more than {:g} seconds in all, and was stopped"
+_AGAIN = 1e-4
+"""Seconds from one alarm to the next. A loop around a bare except ends at the first that meets it outside of
+its try, which one in some thousand does."""
+_MOST_PRINTED = 1000
+"""Characters: some ten lines."""
+
+
+class TimeUp(BaseException):
+    """A call did not end in time. No Exception, so a submission that catches those does not catch it."""
+
+
+RAISED = (Exception, SystemExit, TimeUp)
+"""What a submission may raise and the learner is told; an interrupt is the learner's own."""
+
+
+def one_call(function: Callable[..., T], *arguments: Any) -> T:
+    """The value of one call of a submission; raises what it raises, and TimeUp if it does not end."""
+    return within(CALL_SECONDS, _ENDLESS, function, *arguments)
+
+
+def within(seconds: float, words: str, function: Callable[..., T], *arguments: Any) -> T:
+    """The value of a call, in which TimeUp is raised if it takes longer than `seconds`, however busy it is.
+
+    It is raised again until the call has ended, for a submission may catch anything. Calls may nest; the time
+    of an inner one is the outer one's too. words: say it, with {} for the seconds. Only a main thread has
+    alarms, and not on every system: elsewhere there is no limit.
+    """
+    if current_thread() is not main_thread() or not hasattr(signal, "setitimer"):
+        return function(*arguments)
+    ended, began, here = False, monotonic(), currentframe()
+
+    def ring(number: int, frame: Any) -> None:
+        if not ended and frame is not here:  # here it would keep others' alarm from being put back
+            raise TimeUp(words.format(seconds))
+
+    left, again = signal.setitimer(signal.ITIMER_REAL, 0)
+    others = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+        return function(*arguments)
+    finally:
+        ended, here = True, None
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, others or signal.SIG_DFL)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (monotonic() - began), 1e-6), again)
+
+
+class _Printed(StringIO):
+    """Takes the place of the page, and keeps the beginning of what is printed in one case."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.restart()
+
+    def restart(self) -> None:
+        """Another case begins."""
+        self.seek(0)
+        self.truncate()
+        self.cut = False
+
+    def write(self, text: str) -> int:
+        """Keep `text` as far as there is room."""
+        room = _MOST_PRINTED - self.tell()
+        self.cut |= len(text) > room
+        super().write(text[:room])
+        return len(text)
+
+    @property
+    def text(self) -> str:
+        """What was printed."""
+        return self.getvalue().rstrip() + ("\n..." if self.cut else "")
 
 
 # ---- words ---------------------------------------------------------------------------------------------
@@ -123,6 +253,9 @@ def shown(value: Any) -> str:
         text = repr(value)
     except Exception:  # its __repr__ may raise anything
         text = f"a {type(value).__name__}"
+        if isinstance(value, int):  # Python does not write numbers of more than some thousand digits
+            digits = int(value.bit_length() * math.log10(2)) + 1
+            text = f"a number of about {group_digits(digits)} digits"
     return cut(text, 60)
 
 
@@ -131,7 +264,7 @@ def cut(text: str, most: int = 200) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """An error's own words, if it has any."""
     try:
         return cut(str(error))
@@ -139,8 +272,10 @@ def _told(error: Exception) -> str:
         return ""
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: BaseException) -> str:
     """The kit's own errors name a rule, so their words will do; any other is named."""
+    if type(error) is ValueError and _told(error).startswith("Exceeds the limit"):
+        return "this answer has a number too large to be written"
     kits_own = isinstance(error, InvalidValueError | InvalidTypeError)
     return (kits_own and _told(error)) or f"this answer {Raised(error)!r}"
 
@@ -165,12 +300,17 @@ def answered(
 ) -> Iterator[tuple[Question, Any]]:
     """Each question with its answer; the first question without one is asked, in the words of `ask`.
 
-    each: what the dict of answers holds, such as "a number for each range".
+    answers: a dict, or a list of as many answers in the order of the questions. each: what it holds, such as
+    "a number for each range".
     """
-    if answers is not ... and not isinstance(answers, Mapping):
-        raise refused(f"the answers are a dict with {each}", answers)
-    for question in questions:
-        said = ... if answers is ... else answers.get(question, ...)
+    asked = [*questions]
+    if not isinstance(answers, Mapping):
+        row = [...] * len(asked) if answers is ... else ordered(answers, len(asked))
+        if row is None:
+            raise refused(f"the answers are a dict with {each}", answers)
+        answers = dict(zip(asked, row, strict=True))
+    for question in asked:
+        said = answers.get(question, ...)
         if unanswered(said):
             raise Unanswered(ask(question))
         yield question, said
@@ -203,7 +343,7 @@ def one_of(value: Any, names: Iterable[str], what: str) -> str:
 def items(value: Any, most: int = 65) -> list[Any] | None:
     """The first `most` items of a list, set, array, generator; None for text and for what has no items."""
     try:
-        return None if isinstance(value, str | bytes) else list(islice(value, most))
+        return None if isinstance(value, str | bytes) else one_call(list, islice(value, most))
     except Exception:  # its __iter__ may raise anything
         return None
 
@@ -220,21 +360,28 @@ def ordered(value: Any, count: int) -> list[Any] | None:
 
 
 class Raised:
-    """Stands for the answer of a submitted function that raised; equal to no answer."""
+    """Stands for the answer of a submitted function that raised or did not end; equal to no answer."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
     def __repr__(self) -> str:
+        if isinstance(self.error, TimeUp):
+            return str(self.error)
         name, words = type(self.error).__name__, _told(self.error)
         return f"raised {name}: {words}" if words else f"raised {name}"
 
 
 def answer_of(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The answer of a submitted function, or what it raised; Unanswered while it is not written."""
+    """The answer of a submitted function, or what it raised; Unanswered while it is not written.
+
+    What it prints is kept until the next call: a counterexample is shown with what was printed there.
+    """
+    if isinstance(sys.stdout, _Printed):
+        sys.stdout.restart()
     try:
-        said = function(*arguments)
-    except Exception as error:  # a submission may raise anything; the learner is told
+        said = one_call(function, *arguments)
+    except RAISED as error:  # a submission may raise anything; the learner is told
         return Raised(error)
     if unanswered(said):
         raise Unanswered

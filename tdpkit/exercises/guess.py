@@ -9,14 +9,7 @@ from typing import Any
 
 import ipywidgets
 
-from .checking import Verdict
-
-_COLOURS = {
-    True: "--jp-success-color0,#14694a",
-    False: "--jp-error-color1,#a81e37",
-    None: "--jp-ui-font-color1,#1f2937",
-}
-"""Of a right answer, a wrong one, none yet: JupyterLab's own colours, else ones with contrast on white."""
+from .checking import COLOURS, Verdict
 
 
 class Guess:
@@ -64,7 +57,7 @@ class Guess:
         """Take the guess as it stands, and show the engine's answer."""
         self._guessed = True
         verdict = self._check(self.value)
-        style = f"display:block;line-height:1.4;color:var({_COLOURS[verdict.right]})"
+        style = f"display:block;line-height:1.4;color:{COLOURS[verdict.right]}"
         self.message.value = f'<span role="status" style="{style}">{escape(repr(verdict))}</span>'
 
     def _on_move(self, change: Any) -> None:

@@ -21,6 +21,7 @@ from tdpkit.show.walk.words import name_entry
 
 from .checking import (
     Counterexample,
+    Raised,
     Unanswered,
     Wrong,
     about,
@@ -85,9 +86,13 @@ def check_crosses(crosses: Any) -> str:
         if truth(said) is not right:
             layout = Layout(_SMALL, (LeafRun(leaf.gfn, level, 1, leaf.gfn),), _SMALL.root_pages)
             state = boundary_state(Guest(layout, "plain"), span.start, span.end, "look")
+            fault = f", and {'it does' if right else 'it does not'}"
+            if isinstance(said, Raised):
+                fault = ""
+            elif truth(said) is None:
+                fault = f", where {right} is wanted"
             raise Wrong(
-                f"{leaf} and range [{span.start}, {span.end}): crosses {did(said)}, and "
-                f"{'it does' if right else 'it does not'}.",
+                f"{leaf} and range [{span.start}, {span.end}): crosses {did(said)}{fault}.",
                 Counterexample(state, boundary_svg),
             )
     return f"{count_of(tried, 'case')}: every leaf and every range of a machine of 16 frames."

@@ -65,12 +65,14 @@ from tdpkit.tdx.guest import td_accept
 from tdpkit.tdx.kvm_tdx import KvmTdx, TdxWorld
 
 from .checking import (
+    RAISED,
     Raised,
     Wrong,
     about,
     answer_of,
     answered,
     check,
+    one_call,
     one_of,
     ordered,
     refused,
@@ -453,7 +455,7 @@ def _where_it_began(case: Hunt) -> str:
 
 _MOST_EVENTS = 20_000
 """Far more than any split of these TDs needs."""
-_WRITE = 'a coroutine, such as what kvm_tdp_mmu_mirrors_split_huge_pages returns, or one with "yield from"'
+_WRITE = 'a coroutine: what a split function of the engine returns, or one of your own with "yield from"'
 
 
 class MendCase(NamedTuple):
@@ -615,7 +617,7 @@ def _watched(coroutine: Any) -> Coroutine[int]:
     held, answer = True, None
     for _ in range(_MOST_EVENTS):
         try:
-            event = coroutine.send(answer)
+            event = one_call(coroutine.send, answer)
         except StopIteration as stop:
             value = whole(stop.value)
             if value is None:
@@ -624,7 +626,7 @@ def _watched(coroutine: Any) -> Coroutine[int]:
             if not held:
                 raise Wrong("it returned with mmu_lock dropped.") from None
             return value
-        except Exception as error:  # a submission may raise anything; the learner is told
+        except RAISED as error:  # a submission may raise anything; the learner is told
             raise Wrong(f"it {Raised(error)!r}.") from None
         if not isinstance(event, Event):
             raise Wrong(f"it handed out {shown(event)}, which is no event of the engine.")

@@ -205,7 +205,7 @@ def says_it_in_the_picture(verdict: Verdict) -> bool:
     assert bundle["text/plain"] == repr(verdict)
     texts = ElementTree.fromstring(bundle["image/svg+xml"]).iter("{http://www.w3.org/2000/svg}text")
     drawn = " ".join(" ".join(text.itertext()) for text in texts)
-    return " ".join(repr(verdict).split()) in " ".join(drawn.split())
+    return " ".join(verdict.sentence.split()) in " ".join(drawn.split())
 
 
 def answered_in_words(verdict: Verdict, *, draw: bool = True) -> bool:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import inspect
+import re
+import signal
+import sys
+import threading
+import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from tdpkit import exercises
 from tdpkit.engine.gfn import InvalidValueError
+from tdpkit.exercises import checking, two_roots
 from tdpkit.exercises.checking import (
+    COLOURS,
     Counterexample,
     Raised,
+    TimeUp,
     Unanswered,
     Verdict,
     Wrong,
@@ -33,7 +44,10 @@ from tdpkit.exercises.checking import (
     truth,
     unanswered,
     whole,
+    within,
 )
+from tdpkit.exercises.convert_zap_accept import check_demote_order
+from tdpkit.show.theme import contrast
 from tests.exercises.problems import PROBLEMS, Problem, answered_in_words
 from tests.oracles.junk import (
     ERRORS,
@@ -84,7 +98,9 @@ def test_the_right_answer_is_right_and_needs_no_picture(problem: Problem) -> Non
     assert verdict.right is True, verdict
     assert problem.says in verdict.text
     assert repr(problem.right) == before, "it is not changed"
-    assert verdict._repr_mimebundle_() == {"text/plain": f"Right: {verdict.text}"}
+    bundle = verdict._repr_mimebundle_()
+    assert bundle.keys() == {"text/plain", "text/html"}
+    assert bundle["text/plain"] == f"Right: {verdict.text}"
 
 
 @EACH_PROBLEM
@@ -96,7 +112,9 @@ def test_dots_anywhere_are_no_answer_yet(problem: Problem) -> None:
     for submitted in submissions:
         verdict = problem.verdict(*submitted)
         assert verdict.right is None, (submitted, verdict)
-        assert verdict._repr_mimebundle_() == {"text/plain": f"No answer yet: {verdict.text}"}
+        bundle = verdict._repr_mimebundle_()
+        assert bundle.keys() == {"text/plain", "text/html"}
+        assert bundle["text/plain"] == f"No answer yet: {verdict.text}"
         assert verdict.text.endswith((".", "?", ")"))
 
 
@@ -108,7 +126,7 @@ def test_junk_is_answered_in_words(problem: Problem) -> None:
         for submitted in spoiled_submissions(problem, junk):
             verdict = problem.verdict(*submitted)
             assert answered_in_words(verdict, draw=name in SEEN), (name, verdict)
-            hopeless = name.startswith(("hostile", "huge", "deep"))
+            hopeless = name.startswith(("hostile", "deep"))
             assert hopeless or LAST_RESORT not in verdict.text, (name, verdict)
 
 
@@ -159,11 +177,13 @@ def test_a_check_answers_with_a_verdict() -> None:
 
 
 def test_a_counterexample_is_drawn_with_the_verdict_in_place_of_its_own_answer() -> None:
+    """Below a line that says the verdict, the picture has its own words."""
     bundle = check_small(8)._repr_mimebundle_()
-    assert bundle == {
-        "text/plain": "Not yet: 8 is too large.",
-        "image/svg+xml": "<state in #ffffff: Not yet: 8 is too large.>",
-    }
+    assert bundle.keys() == {"text/plain", "text/html", "image/svg+xml"}
+    assert bundle["text/plain"] == "Not yet: 8 is too large."
+    assert bundle["image/svg+xml"] == "<state in #ffffff: Not yet: 8 is too large.>"
+    [image] = re.findall(r'<img src="data:image/svg\+xml;base64,([\w+/=]+)"', bundle["text/html"])
+    assert b64decode(image) == b"<state in #ffffff: >"
 
 
 def test_any_other_error_of_a_problem_is_told() -> None:
@@ -214,6 +234,12 @@ def test_answers_come_in_the_order_of_the_questions_and_the_first_missing_one_is
             read(other)
     with pytest.raises(LookupError):
         read(HostileDict())
+    assert read([1, None, 3]) == read((1, None, 3)) == [("a", 1), ("b", None), ("c", 3)]
+    with pytest.raises(Unanswered, match="what is b"):
+        read([1, ..., 3])
+    for other in ([1, 2], [1, 2, 3, 4], {1, 2, 3}):
+        with pytest.raises(Wrong, match="the answers are a dict with a letter for each, not "):
+            read(other)
 
 
 @pytest.mark.parametrize(
@@ -252,8 +278,17 @@ def test_one_of_a_few_names_is_named_exactly() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(7, "7"), ("a", "'a'"), (Hostile(), "a Hostile"), (deep(), "a list"), ("a" * 99, f"'{'a' * 56}...")],
-    ids=range(5),
+    [
+        (7, "7"),
+        ("a", "'a'"),
+        (Hostile(), "a Hostile"),
+        (deep(), "a list"),
+        ("a" * 99, f"'{'a' * 56}..."),
+        (10**99, f"1{'0' * 56}..."),
+        (10**5000, "a number of about 5 001 digits"),
+        (-(10**5000), "a number of about 5 001 digits"),
+    ],
+    ids=range(8),
 )  # fmt: skip
 def test_a_value_is_shown_as_far_as_it_can_be(value: Any, text: str) -> None:
     assert shown(value) == text
@@ -288,3 +323,234 @@ def test_a_verdict_says_which_it_is() -> None:
     assert [repr(Verdict(right, "so.")) for right in (True, False, None)] == [
         "Right: so.", "Not yet: so.", "No answer yet: so."
     ]  # fmt: skip
+
+
+# ---- a verdict on the page -----------------------------------------------------------------------------
+
+
+def test_as_html_a_verdict_is_a_line_with_its_sign_and_its_colour() -> None:
+    for right, sign in ((True, "✓ Right"), (False, "✗ Not yet"), (None, "No answer yet")):
+        page = Verdict(right, "5 < 6 & so.")._repr_mimebundle_()["text/html"]
+        line = ElementTree.fromstring(page)
+        assert "".join(line.itertext()) == f"{sign}: 5 < 6 & so."
+        [bold] = line.iter("b")
+        assert (bold.text, bold.get("style")) == (sign, f"color:{COLOURS[right]}")
+    assert len(set(COLOURS.values())) == 3
+
+
+def test_what_a_submission_says_is_no_markup() -> None:
+    printed = "</pre><script>alert(1)</script>"
+    page = Verdict(False, "</div><script>", printed=printed)._repr_mimebundle_()["text/html"]
+    assert "<script" not in page
+    assert (
+        "".join(ElementTree.fromstring(page).itertext()) == f"✗ Not yet: </div><script>It printed:{printed}"
+    )
+
+
+def lab_colours(theme: str) -> dict[str, str]:
+    """The variables of a theme of the installed JupyterLab; what refers to another has its fallback."""
+    path = Path(sys.prefix) / f"share/jupyter/lab/themes/@jupyterlab/theme-{theme}-extension/index.css"
+    found = re.findall(r"(--jp-[\w-]+):\s*(?:var\(--[\w-]+,\s*)?([^;})]+)", path.read_text(encoding="utf-8"))
+    return {**dict(found), "paper": {"light": "#ffffff", "dark": "#111111"}[theme]}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_colours_are_read_on_the_paper_of_jupyterlab(theme: str) -> None:
+    colours = lab_colours(theme)
+    assert {"white": "#ffffff", "#111": "#111111"}[colours["--jp-layout-color0"]] == colours["paper"]
+    for right in (True, False):
+        name, fallback = re.fullmatch(r"var\((--[\w-]+),(#\w{6})\)", COLOURS[right]).groups()  # type: ignore[union-attr]
+        assert contrast(colours[name], colours["paper"]) >= 4.5
+        assert contrast(fallback, "#ffffff") >= 4.5
+
+
+# ---- what a submission prints --------------------------------------------------------------------------
+
+
+@check("write double(n).")
+def check_double(double: Any) -> str:
+    """Ask for the doubles of 0 to 99."""
+    for number in range(100):
+        said = answer_of(double, number)
+        if said != 2 * number:
+            raise Wrong(f"double({number}) {did(said, 'is')}.")
+    return "doubled."
+
+
+def printing(number: int) -> int:
+    print("asked for", number)
+    print("on the side", file=sys.stderr)
+    return 2 * number if number < 50 else 0
+
+
+def test_of_what_is_printed_only_that_of_the_counterexample_is_shown(capsys: Any) -> None:
+    verdict = check_double(printing)
+    assert repr(verdict) == "Not yet: double(50) is 0.\nIt printed:\nasked for 50\non the side"
+    assert verdict.sentence == "Not yet: double(50) is 0."
+    assert "asked for 50" in verdict._repr_mimebundle_()["text/html"]
+    right = check_double(lambda number: print(number) or 2 * number)
+    assert repr(right) == "Right: doubled."
+    assert capsys.readouterr() == ("", "")
+    print("the page is itself again")
+    assert capsys.readouterr().out == "the page is itself again\n"
+
+
+def test_what_is_printed_is_cut() -> None:
+    verdict = check_double(lambda number: print("x" * 600, "y" * 600, "z"))
+    assert verdict.printed == "x" * 600 + " " + "y" * 399 + "\n..."
+
+
+def test_what_a_coroutine_prints_is_kept_too() -> None:
+    def split(kvm: Any, gfn: int, level: int) -> Any:
+        print("before")
+        yield from ()
+        print("after", gfn)
+        return 1 / 0
+
+    verdict = two_roots.check_mend(split)
+    assert "it raised ZeroDivisionError" in verdict.text
+    assert verdict.printed == "before\nafter 5"
+
+
+# ---- what never ends -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call has 0.2 s, a check 1 s; and afterwards no alarm is left."""
+    monkeypatch.setattr(checking, "CALL_SECONDS", 0.2)
+    monkeypatch.setattr(checking, "CHECK_SECONDS", 1.0)
+
+
+def forever(*_: Any) -> Any:
+    while True:
+        pass
+
+
+def forever_whatever_comes(*_: Any) -> Any:
+    while True:
+        try:
+            for _ in range(10**5):
+                pass
+        except BaseException:
+            continue
+
+
+def asleep(*_: Any) -> Any:
+    time.sleep(100)
+
+
+STOPPED = "did not end within 0.2 seconds, and was stopped"
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("loop", [forever, forever_whatever_comes, asleep])
+def test_what_never_ends_is_stopped_and_its_case_named(loop: Callable[..., Any]) -> None:
+    handler, began = signal.getsignal(signal.SIGALRM), time.monotonic()
+    verdict = check_double(lambda number: 2 * number if number < 7 else loop())
+    assert repr(verdict) == f"Not yet: double(7) {STOPPED}."
+    assert time.monotonic() - began < 5
+    assert signal.getsignal(signal.SIGALRM) is handler
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize(
+    "problem", [one for one in PROBLEMS if one.functions], ids=lambda problem: problem.check.__name__
+)
+def test_each_check_of_a_function_names_the_case_on_which_it_hung(problem: Problem) -> None:
+    verdict = problem.verdict(forever)
+    assert verdict.right is False
+    assert STOPPED in verdict.text
+    assert re.search(r"\d.* did not end", verdict.text), "the numbers it was given"
+    assert answered_in_words(verdict)
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_coroutine_and_items_that_never_come_are_stopped() -> None:
+    def split(kvm: Any, gfn: int, level: int) -> Any:
+        yield from ()
+        forever()
+
+    assert STOPPED in two_roots.check_mend(split).text
+    lists = (forever() for _ in range(3))
+    assert check_demote_order(lists).text == f"this answer {STOPPED}."
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_check_as_a_whole_has_its_limit() -> None:
+    @check()
+    def check_odd(value: Any) -> str:
+        """Ask the value itself, outside of any call of :func:`answer_of`."""
+        return "odd." if value == 1 else "even."
+
+    class Endless:
+        __eq__ = forever  # type: ignore[assignment]
+        __hash__ = None  # type: ignore[assignment]
+
+    assert check_odd(Endless()).text == "this answer took more than 1 seconds in all, and was stopped."
+    began = time.monotonic()
+    slow = check_double(lambda number: time.sleep(0.1) or 2 * number)
+    assert time.monotonic() - began < 5, "100 calls would take 10"
+    assert slow.text.endswith("took more than 1 seconds in all, and was stopped.")
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_an_alarm_that_was_set_before_still_rings() -> None:
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(True))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(TimeUp, match=r"after 0\.1 s"):
+            within(0.1, "after {} s", forever)
+        assert not rung
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 0.21
+        time.sleep(0.4)
+        assert rung == [True]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_in_another_thread_a_check_works_without_a_limit() -> None:
+    found: list[Verdict] = []
+    thread = threading.Thread(target=lambda: found.append(check_double(lambda number: 2 * number)))
+    thread.start()
+    thread.join()
+    assert found[0].right is True
+
+
+def test_leaving_python_is_an_answer_like_any_other_and_an_interrupt_is_not() -> None:
+    assert check_double(lambda number: sys.exit(3)).text == "double(0) raised SystemExit: 3."
+
+    def interrupted(number: int) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_double(interrupted)
+
+
+# ---- what is too large, and what is missing ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("huge", [10**4000, 10**5000, -(10**5000), "x" * 10**6, [10**5000] * 9], ids=range(5))
+@EACH_PROBLEM
+def test_a_huge_number_or_text_is_cut(problem: Problem, huge: Any) -> None:
+    verdict = problem.verdict(*[huge for _ in problem.right])
+    assert answered_in_words(verdict)
+    assert "Exceeds the limit" not in verdict.text
+    assert len(repr(verdict)) < 300
+
+
+def test_a_missing_argument_is_asked_for() -> None:
+    assert repr(check_double()) == "No answer yet: check_double: missing a required argument: 'double'."
+
+
+def test_nothing_that_asks_for_a_function_gives_the_solution_away() -> None:
+    """The solution of each calls functions of the engine by name, or is one line (S140)."""
+    waiting = two_roots.check_mend(...).text
+    wrong = two_roots.check_mend(lambda *_: None).text
+    assert "coroutine" in waiting
+    assert "coroutine" in wrong
+    for name in ("mirrors", *two_roots.SUSPECTS):
+        assert name not in waiting + wrong

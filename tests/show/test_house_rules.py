@@ -24,7 +24,7 @@ from tdpkit.lab.strategies import STRATEGIES
 from tdpkit.lab.two_roots import ask
 from tdpkit.show.boundary import BoundaryExplorer
 from tdpkit.show.boundary.picture import boundary_svg
-from tdpkit.show.boundary.state import boundary_state
+from tdpkit.show.boundary.state import boundary_state, left_state
 from tdpkit.show.case import CasePicture
 from tdpkit.show.case.picture import case_svg
 from tdpkit.show.case.state import case_state
@@ -68,6 +68,11 @@ def boundary() -> Iterator[Draw]:
                 for action in ACTIONS[(number + at) % 2 :: 2]:
                     state = boundary_state(guest, parse_gfn(start), parse_gfn(end), action)
                     yield partial(boundary_svg, state)
+    for kind in VM_KINDS:
+        guest = Guest("toy", kind)
+        for start, end in ((5, 12), (26, 27)):
+            guest.zap(start, end)
+            yield partial(boundary_svg, left_state(guest, 5, 14))
 
 
 def case() -> Iterator[Draw]:

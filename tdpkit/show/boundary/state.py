@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tdpkit.engine.gfn import Geometry, format_gfn
-from tdpkit.engine.tree import Leaf, table_at
+from tdpkit.engine.gfn import Geometry, GfnRange, format_gfn
+from tdpkit.engine.tree import Leaf, table_at, translate
 from tdpkit.lab.guest import Guest, GuestOutcome
 from tdpkit.lab.words import count_of
 
@@ -56,24 +56,66 @@ def boundary_state(guest: Guest, start: int, end: int, action: str) -> BoundaryS
     for an unknown action; the guest is unchanged in any case.
     """
     with guest.after(start, end, action) as (after, outcome):
-        painter = _Painter(after, outcome)
-        small = guest.shows_bytes
-        return BoundaryState(
-            outcome=outcome,
-            geometry=guest.geometry,
-            frames=guest.frames,
-            what_if=guest.what_if,
-            guest=painter.guest_strip(),
-            lenses=(painter.whole(),) if small else (painter.lens("start"), painter.lens("end")),
-            memory=_memory(after, outcome) if small else (),
-        )
+        return _seen(after, outcome)
+
+
+def left_state(guest: Guest, start: int, end: int) -> BoundaryState:
+    """The small `guest` as somebody's conversion of frames [start, end) left it (action "convert").
+
+    A frame that the layout maps and the guest does not is zapped, or lost if it lies outside the range. To
+    read its bytes the guest is touched. Raises InvalidTypeError or InvalidValueError as
+    :func:`boundary_state`.
+    """
+    span = guest.check_span(start, end)
+    laid_out = {
+        gfn: level
+        for first, level, count, _ in guest.layout.leaves
+        for gfn in range(first, first + count * guest.geometry.pages(level))
+    }
+    now = {gfn: translate(guest.root, gfn) for gfn in laid_out}
+    gone = join_cells(
+        Cell(gfn, gfn + 1, "inside" if gfn in span else "outside") for gfn, leaf in now.items() if not leaf
+    )
+    splits = {
+        (guest.geometry.gfn_round_for_level(gfn, level), level)
+        for gfn, level in laid_out.items()
+        if (leaf := now[gfn]) and leaf.level < level
+    }
+    outcome = GuestOutcome(
+        kind=guest.kind,
+        action="convert",
+        span=span,
+        crossing=(),
+        split_visits=0,
+        zap_visits=0,
+        splits=tuple(sorted(splits)),
+        zapped_inside=sum(cell.last - cell.first for cell in gone if cell.kind == "inside"),
+        outside=tuple(GfnRange(cell.first, cell.last) for cell in gone if cell.kind == "outside"),
+    )
+    return _seen(guest, outcome)
+
+
+def _seen(after: Guest, outcome: GuestOutcome) -> BoundaryState:
+    """`after` an action, read out of its tables."""
+    painter = _Painter(after, outcome)
+    small = after.shows_bytes
+    return BoundaryState(
+        outcome=outcome,
+        geometry=after.geometry,
+        frames=after.frames,
+        what_if=after.what_if,
+        guest=painter.guest_strip(),
+        lenses=(painter.whole(),) if small else (painter.lens("start"), painter.lens("end")),
+        memory=_memory(after, outcome) if small else (),
+    )
 
 
 def _memory(after: Guest, outcome: GuestOutcome) -> tuple[str, ...]:
     """The guest touches every frame that is still its own, and accepts what it must."""
     read = []
     for gfn in range(after.frames):
-        if "zap" in outcome.action and gfn in outcome.span:
+        zaps = outcome.action in ("zap", "split+zap", "convert")
+        if zaps and gfn in outcome.span and translate(after.root, gfn) is None:
             read.append("··")
             continue
         if after.host_frame(gfn) is None:
@@ -106,14 +148,27 @@ class _Painter:
     # ---- which strips -----------------------------------------------------------------------------------
 
     def guest_strip(self) -> Strip:
-        """The whole guest by its layout, without reading a table."""
-        cells = []
+        """The whole guest: by its layout, without reading a table, unless it is small and a stranger's."""
+        cells: list[Cell] = []
+        if self.outcome.action == "convert":
+            cells = [self._frame(gfn) for gfn in range(self.guest.frames)]
+            return self._guest_strip(join_cells(cells))
         for gfn, level, count, _ in self.guest.layout.leaves:
             last = gfn + count * self.geometry.pages(level)
             cells += self._mapped_cells(gfn, last, f"leaf{level}", gone=self.zapped)
-        holes = self._between(cells, 0, self.guest.frames)
-        label = f"the guest, 0 to {format_gfn(self.guest.frames)}"
-        return Strip(label, "", 0, self.guest.frames, tuple(sorted([*cells, *holes])), (0, self.guest.frames))
+        return self._guest_strip(cells)
+
+    def _guest_strip(self, cells: Iterable[Cell]) -> Strip:
+        frames, cells = self.guest.frames, [*cells]
+        whole = tuple(sorted([*cells, *self._between(cells, 0, frames)]))
+        return Strip(f"the guest, 0 to {format_gfn(frames)}", "", 0, frames, whole, (0, frames))
+
+    def _frame(self, gfn: int) -> Cell:
+        """One frame as its entry is now."""
+        if leaf := translate(self.guest.root, gfn):
+            return Cell(gfn, gfn + 1, f"leaf{leaf.level}")
+        gone = "zapped" if gfn in self.span else self.away
+        return Cell(gfn, gfn + 1, "hole" if self.guest.host_frame(gfn) is None else gone)
 
     def _named(self, cells: Iterable[Cell], level: int) -> tuple[Cell, ...]:
         """The cells of a strip of `level`, equal ones joined, each with its text."""

@@ -14,7 +14,13 @@ from .state import BoundaryState, name_leaf
 
 WHAT_IF = "what-if: a TD of the modelled series maps at most 2M"
 
-_TITLES = {"look": "Look at", "zap": "Zap", "split": "Split the edges of", "split+zap": "Split, then zap"}
+_TITLES = {
+    "look": "Look at",
+    "zap": "Zap",
+    "split": "Split the edges of",
+    "split+zap": "Split, then zap",
+    "convert": "After a conversion of",
+}
 _VM = {"TD": "TD", "plain": "plain VM"}
 
 
@@ -38,13 +44,14 @@ def boundary_words(state: BoundaryState) -> BoundaryWords:
     outcome = state.outcome
     kinds = {cell.kind for strip in state.strips for cell in strip.cells}
     answer, role = _answer(state)
+    counters = _left_counters(state) if outcome.action == "convert" else _counters(outcome)
     return BoundaryWords(
         title=f"{_TITLES[outcome.action]} {outcome.span} of a {format_gfn(state.frames)} {_VM[outcome.kind]}",
         answer=f"{'TD' if outcome.kind == 'TD' else 'Plain VM'}: {answer}",
         role=role,
         note=WHAT_IF if state.what_if else "",
         captions=tuple(_edge_caption(state, lens.name) for lens in state.lenses),
-        counters=_counters(outcome),
+        counters=counters,
         legend=tuple((kind, name) for kind, name in _kind_names(state).items() if kind in kinds),
     )
 
@@ -85,6 +92,8 @@ def _answer(state: BoundaryState) -> tuple[str, str]:
     outcome = state.outcome
     if outcome.action == "look":
         return _at_stake(state)
+    if outcome.action == "convert":
+        return _left(state)
     gone = f"exactly {count_of(outcome.zapped_inside, 'frame')} in the range"
     gone += f" {'is' if outcome.zapped_inside == 1 else 'are'} gone, none outside"
     splits = count_of(len(outcome.splits), "split")
@@ -102,6 +111,26 @@ def _answer(state: BoundaryState) -> tuple[str, str]:
         return f"{_outside(outcome)} {fate}", "bad"
     fate = f"went too. The guest faults {it} in again; the contents are kept."
     return f"{_outside(outcome)} {fate}", "ink"
+
+
+def _still_mapped(state: BoundaryState) -> int:
+    """Frames of the range that the guest still has."""
+    span = state.outcome.span
+    leaves = (cell for cell in state.guest.cells if cell.kind.startswith("leaf"))
+    return sum(span.overlap(cell.first, cell.last - cell.first) for cell in leaves)
+
+
+def _left(state: BoundaryState) -> tuple[str, str]:
+    """What a conversion that somebody wrote has left, and the role of the words."""
+    outcome, mapped = state.outcome, _still_mapped(state)
+    range_part = "the range is gone" if outcome.zapped_inside else "nothing was mapped in the range"
+    if mapped:
+        range_part = f"{count_of(mapped, 'frame')} of the range {'is' if mapped == 1 else 'are'} still mapped"
+    if not outcome.outside:
+        return f"{range_part}; nothing outside it was taken.", "bad" if mapped else "ink"
+    are = "is" if outcome.outside_frames == 1 else "are"
+    fate = "lost" if outcome.kind == "TD" else "zapped"
+    return f"{range_part}; {_outside(outcome)} {are} {fate}.", "bad"
 
 
 def _at_stake(state: BoundaryState) -> tuple[str, str]:
@@ -136,6 +165,18 @@ def _counters(outcome: GuestOutcome) -> tuple[Counter, ...]:
             f"frames {fate} outside",
             "bad" if td and outcome.outside else "ink",
         ),
+    )
+
+
+def _left_counters(state: BoundaryState) -> tuple[Counter, ...]:
+    """Of a conversion that somebody wrote only what it left is known, not how it went about it."""
+    outcome, mapped, outside = state.outcome, _still_mapped(state), state.outcome.outside_frames
+    fate = "lost" if outcome.kind == "TD" else "to re-fault"
+    return (
+        Counter(group_digits(outcome.zapped_inside), "frames zapped in the range"),
+        Counter(group_digits(mapped), "frames of it still mapped", "bad" if mapped else "ink"),
+        Counter(group_digits(len(outcome.splits)), "splits"),
+        Counter(group_digits(outside), f"frames {fate} outside", "bad" if outside else "ink"),
     )
 
 

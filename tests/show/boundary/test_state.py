@@ -11,7 +11,7 @@ from tdpkit.engine.tree import LeafRun
 from tdpkit.lab import layouts
 from tdpkit.lab.guest import ACTIONS, VM_KINDS, Guest
 from tdpkit.lab.layouts import Layout
-from tdpkit.show.boundary.state import boundary_state
+from tdpkit.show.boundary.state import boundary_state, left_state
 from tdpkit.show.boundary.words import WHAT_IF, boundary_words
 from tdpkit.show.strips import Cell
 from tests.oracles import byframe
@@ -586,3 +586,63 @@ def test_a_leaf_of_the_roots_level_is_a_leaf_like_any_other():
     state = boundary_state(Guest(layout, "plain"), 70, 256, "look")
     check_strips(state, byframe.Frames(layout), "plain", 70, 256, "look")
     assert "the 256K leaf at 256K crosses the start" in boundary_words(state).answer
+
+
+# ---- what somebody's conversion left -------------------------------------------------------------------
+
+CONVERSIONS = {
+    "split and zap": [("split", 5, 12), ("zap", 5, 12)],
+    "zap": [("zap", 5, 12)],
+    "nothing": [],
+    "split": [("split", 5, 12)],
+    "too little": [("split", 5, 12), ("zap", 5, 11)],
+    "one end": [("split", 5, 32), ("zap", 5, 12)],
+    "elsewhere": [("zap", 24, 25)],
+}
+
+
+@pytest.mark.parametrize("kind", VM_KINDS)
+@pytest.mark.parametrize("calls", CONVERSIONS.values(), ids=CONVERSIONS)
+def test_what_a_conversion_left_is_drawn_frame_by_frame(kind, calls):
+    """The toy by hand: leaves of eight frames but for 16 to 23, [5, 12) to be converted."""
+    guest, whole, gone = Guest("toy", kind), {0, 8, 24}, set()
+    for name, start, end in calls:
+        getattr(guest, name)(start, end)
+        for leaf in sorted(whole):
+            inside = set(range(leaf, leaf + 8)) & set(range(start, end))
+            if name == "split" and 0 < len(inside) < 8:
+                whole.remove(leaf)
+            if name == "zap" and inside:
+                gone |= set(range(leaf, leaf + 8))
+        gone |= set(range(start, end)) if name == "zap" else set()
+    inside, lost = set(range(5, 12)), "lost" if kind == "TD" else "refaulted"
+    state = left_state(guest, 5, 12)
+    for frame in range(32):
+        leaf = "leaf2" if frame // 8 * 8 in whole else "leaf1"
+        expected = leaf if frame not in gone else "zapped" if frame in inside else lost
+        assert KINDS[told(state.guest)[frame]] == expected, frame
+        byte = "··" if frame in gone & inside else f"{0x10 + frame:02x}"
+        assert state.memory[frame] == ("00" if frame in gone - inside and kind == "TD" else byte), frame
+    words, kept = boundary_words(state), len(inside - gone)
+    assert [int(counter.value) for counter in words.counters] == [
+        len(gone & inside), kept, 3 - len(whole), len(gone - inside)
+    ]  # fmt: skip
+    assert (words.role == "bad") is (gone != inside)
+    assert ("the range is gone" in words.answer) is (kept == 0)
+    assert (f"{kept} frame" in words.answer) is (kept > 0)
+    assert words.title == "After a conversion of [20K, 48K) of a 128K " + (
+        "TD" if kind == "TD" else "plain VM"
+    )
+
+
+def test_a_range_of_another_guest_was_not_converted():
+    for start, end in ((5, 5), (9, 3), (0, 33)):
+        with pytest.raises(InvalidValueError):
+            left_state(Guest("toy", "TD"), start, end)
+
+
+def test_of_a_range_without_frames_nothing_is_gone():
+    state = left_state(Guest(Layout(layouts.TOY, (LeafRun(0, 1, 4, 0),), 8), "TD"), 5, 7)
+    assert (
+        boundary_words(state).answer == "TD: nothing was mapped in the range; nothing outside it was taken."
+    )
