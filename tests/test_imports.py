@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tdpkit"
 ROOMS = ("engine", "tdx", "lab", "show", "exercises")  # each may know those before it
+GLANCE = "tdpkit.glance"
+"""Stands above the lab to give it pictures: it knows what the room of pictures knows."""
 NAMES = ("state", "words", "picture", "live")  # of an exhibit: each may know those before it
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("numpy", "matplotlib", "ipywidgets", "anywidget", "z3", "IPython")
@@ -59,9 +61,13 @@ def names(files: list[Path]) -> list[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=names(FILES))
 def test_a_module_knows_its_own_room_and_those_below(file):
-    here = room(module_of(file))
+    here = "show" if module_of(file) == GLANCE else room(module_of(file))
     allowed = ROOMS[: ROOMS.index(here) + 1] if here else ()
     assert {room(name) for name in imports(file)} - {None} <= set(allowed)
+
+
+def test_nobody_but_the_package_itself_knows_what_gives_the_lab_its_pictures():
+    assert [name for name, file in MODULES.items() if GLANCE in known(file)] == ["tdpkit"]
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
@@ -130,6 +136,29 @@ def test_importing_what_is_light_loads_nothing_heavy(module):
     code = f"import sys, {module}; print(*sorted({set(HEAVY)!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+
+
+def test_in_a_shell_pictures_are_promised_without_loading_what_draws_them():
+    """A notebook's first import must not wait for widgets; what is imported after it is drawn too."""
+    code = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+before = set(sys.modules)
+import tdpkit
+new = {name for name in set(sys.modules) - before if not name.startswith("tdpkit")}
+ours = [name for name in sys.modules if name.startswith("tdpkit")]
+print(sorted(ours), sorted(new - sys.stdlib_module_names))
+from tdpkit.lab.guest import Guest
+shown, _ = shell.display_formatter.format(Guest("eight", "TD"))
+print(sorted(shown), "ipywidgets" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "['tdpkit', 'tdpkit.glance'] []",
+        "['image/svg+xml', 'text/plain'] False",
+    ]
 
 
 @pytest.mark.parametrize("package", ["tdpkit.engine", "tdpkit.tdx"])

@@ -11,15 +11,16 @@ added by KVM and not yet accepted by the guest (S171, S172). The TDX module is l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, SupportsIndex
 
 from tdpkit.engine.events import run
 from tdpkit.engine.gfn import (
     PG_LEVEL_2M,
     PG_LEVEL_4K,
+    Geometry,
     GfnRange,
     InvalidValueError,
     align_down,
@@ -44,7 +45,23 @@ _SHOWN_FRAMES = 64
 _FIRST_BYTE = 0x10
 
 
-class Touch(NamedTuple):
+class Sight(NamedTuple):
+    """What there is to see of a guest at one moment, to be drawn: leaves, bytes, and what zaps took."""
+
+    kind: str
+    """"TD" or "plain"."""
+    geometry: Geometry
+    frames: int
+    leaves: tuple[LeafRun, ...]
+    memory: tuple[int | None, ...]
+    """The byte behind each frame, mapped or not (None: nothing backs it); empty if the guest shows none."""
+    pending: frozenset[int]
+    gone: Mapping[int, bool]
+    """Each frame that a zap took, and whether the range named it, of a guest that shows its bytes."""
+
+
+@dataclass(frozen=True, repr=False)
+class Touch:
     """What happened when the guest touched one frame, and the byte it read (None: it read none)."""
 
     gfn: int
@@ -52,6 +69,8 @@ class Touch(NamedTuple):
     """"mapped"; "re-faulted" (plain VM); "violation" (TD: the page was gone, KVM adds one, PENDING);
     "pending" (TD: added, not accepted); "accepted" or "already accepted" (TD, by ACCEPT)."""
     byte: int | None
+    sight: Sight | None = field(default=None, compare=False)
+    """The guest afterwards (see :meth:`Guest.sight`)."""
 
     def __repr__(self) -> str:
         return f"frame {self.gfn}: {self.event}" + ("" if self.byte is None else f", reads {self.byte:02x}")
@@ -74,6 +93,8 @@ class GuestOutcome:
     zapped_inside: int
     outside: tuple[GfnRange, ...]
     """Frames zapped outside the range (action "look": that a zap without a split would take)."""
+    sight: Sight | None = field(default=None, compare=False)
+    """The guest after a step; None after :meth:`Guest.after`, which takes its action back."""
 
     @property
     def outside_frames(self) -> int:
@@ -111,6 +132,7 @@ class Guest:
         self.frames = self.layout.frames
         self.is_large = self.layout.is_large
         self.shows_bytes = self.frames <= _SHOWN_FRAMES
+        self._keeps_sights = self.shows_bytes
         self.reset()
 
     def reset(self) -> None:
@@ -123,11 +145,13 @@ class Guest:
                 f"{name_gfn(self.frames)} is beyond it"
             )
         map_layout(self.root, self.layout)
-        backed = [(gfn, self.host_frame(gfn)) for gfn in range(self.frames)] if self.shows_bytes else []
-        self.memory = {pfn: _FIRST_BYTE + gfn for gfn, pfn in backed if pfn is not None}
+        self._pfns = [self.host_frame(gfn) for gfn in range(self.frames)] if self.shows_bytes else []
+        self.memory = {pfn: _FIRST_BYTE + gfn for gfn, pfn in enumerate(self._pfns) if pfn is not None}
         self._changed = False
         self.pending: set[int] = set()
         """Frames of a TD that KVM added and the guest has not accepted."""
+        self.gone: dict[int, bool] = {}
+        """Each frame that a zap took, and whether its range named it, if the guest shows its bytes."""
 
     def __repr__(self) -> str:
         leaves = ", ".join(
@@ -144,6 +168,20 @@ class Guest:
             leaf = None if gfn in self.pending else translate(self.root, gfn)
             sight.append(f"{self.memory[leaf.pfn + gfn - leaf.gfn]:02x}" if leaf else "--")
         return " ".join(sight)
+
+    def sight(self) -> Sight | None:
+        """The guest as it is now; None for one with so many leaves that nobody reads them all again."""
+        if self.is_large and self._changed:
+            return None
+        return Sight(
+            self.kind,
+            self.geometry,
+            self.frames,
+            self.layout.leaves if self.is_large else tuple(leaf_runs(self.root)),
+            tuple(None if pfn is None else self.memory.get(pfn) for pfn in self._pfns),
+            frozenset(self.pending),
+            dict(self.gone),
+        )
 
     @property
     def what_if(self) -> bool:
@@ -177,7 +215,10 @@ class Guest:
 
         Raises InvalidTypeError or InvalidValueError if the range is empty, reversed or beyond the guest.
         """
-        span, journal = self.check_span(start, end), JournalWorld(self.kvm.pool)
+        return replace(self._look(self.check_span(start, end)), sight=self.sight())
+
+    def _look(self, span: GfnRange) -> GuestOutcome:
+        journal = JournalWorld(self.kvm.pool)
         would = self._perform(span, "split", self._edge_pieces(span), journal, CountingWorld())
         journal.undo()
         at_stake = self._outside(span, would.crossing)
@@ -209,10 +250,10 @@ class Guest:
             event = "re-faulted"
             if self.kind == "TD":
                 self.pending.add(frame)
-                return Touch(frame, "violation", None)
+                return self._met(frame, "violation", None)
         elif frame in self.pending:
-            return Touch(frame, "pending", None)
-        return Touch(frame, event, self.memory.get(pfn))
+            return self._met(frame, "pending", None)
+        return self._met(frame, event, self.memory.get(pfn))
 
     def accept(self, gfn: SupportsIndex) -> Touch:
         """A TD accepts frame `gfn`: a pending page becomes usable, filled with zeros (TDG.MEM.PAGE.ACCEPT).
@@ -224,11 +265,14 @@ class Guest:
         frame, pfn = self._backed(gfn)
         self.touch(frame)
         if frame not in self.pending:
-            return Touch(frame, "already accepted", self.memory.get(pfn))
+            return self._met(frame, "already accepted", self.memory.get(pfn))
         self.pending.remove(frame)
         if self.shows_bytes:
             self.memory[pfn] = 0
-        return Touch(frame, "accepted", self.memory.get(pfn))
+        return self._met(frame, "accepted", self.memory.get(pfn))
+
+    def _met(self, frame: int, event: str, byte: int | None) -> Touch:
+        return Touch(frame, event, byte, self.sight() if self._keeps_sights else None)
 
     def _backed(self, gfn: SupportsIndex) -> tuple[int, int]:
         frame = check_gfn(gfn)
@@ -253,8 +297,9 @@ class Guest:
         span = self.check_span(start, end)
         # A guest that shows its bytes will be touched, which no journal takes back.
         guest = Guest(self.layout, self.kind) if self.shows_bytes or self._changed else self
+        guest._keeps_sights = False  # it is read and thrown away, at each move of a slider
         if action == "look":
-            yield guest, guest.look(start, end)
+            yield guest, guest._look(span)
             return
         split, zap = JournalWorld(guest.kvm.pool), JournalWorld(guest.kvm.pool)
         try:
@@ -274,7 +319,8 @@ class Guest:
 
     def _stepwise(self, span: GfnRange, action: str) -> GuestOutcome:
         self._changed = True
-        return self._perform(span, action, [span], CountingWorld(), CountingWorld())
+        outcome = self._perform(span, action, [span], CountingWorld(), CountingWorld())
+        return replace(outcome, sight=self.sight())
 
     def _edge_pieces(self, span: GfnRange) -> list[GfnRange]:
         """The range; in a large guest its first and its last part, each within one table of largest leaves.
@@ -304,6 +350,9 @@ class Guest:
                 run(kvm_split_cross_boundary_leafs(self.kvm, self._private(piece), shared=False), split)
             for piece in pieces if "zap" in action else ():
                 run(kvm_tdp_mmu_unmap_gfn_range(self.kvm, self._private(piece)), zap)
+        if self.shows_bytes:
+            taken = ((gfn, n * self.geometry.pages(level)) for gfn, level, n, _ in zap.zapped)
+            self.gone |= {gfn: gfn in span for first, n in taken for gfn in range(first, first + n)}
         whole = pieces == [span]
         split_visits, zap_visits, inside = split.iterations, zap.iterations, 0
         if "split" in action and not whole:

@@ -33,7 +33,7 @@ from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm, KvmMemorySlot
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.splits import ACCEPT_SPLITS, SPLITS, RangeSplit
 from tdpkit.engine.tree import translate
-from tdpkit.tdx.abi import Access, Call
+from tdpkit.tdx.abi import TDX_SUCCESS, Access, Call
 from tdpkit.tdx.guest import td_accept, td_access
 from tdpkit.tdx.kvm_tdx import HostPages, KvmTdx, TdxWorld
 from tdpkit.tdx.module import SeptState, TdxModule, sept_state
@@ -121,6 +121,8 @@ class Td:
         self.tdx = KvmTdx(self.kvm, self.module, pages=HostPages(4 * base))
         self.world = _TdWorld(self.tdx)
         self.vcpu = 0
+        self.own: set[int] = set()
+        """Private frames that the guest has accepted and nobody has asked back: it counts on them."""
         self.run(kvm_vm_set_mem_attributes(self.kvm, 0, frames, KVM_MEMORY_ATTRIBUTE_PRIVATE))
         self.module.vp_enter(self.vcpu)
         if frames <= _SHOWN_FRAMES:
@@ -188,6 +190,8 @@ class Td:
         how, frame = ACCEPT_SPLITS[known_name(split, ACCEPT_SPLITS, "a split")], self._frame(gfn)
         self._kvm_run()
         got: int | None = self.run(td_accept(self.tdx, self.vcpu, frame, level, split=how))
+        if got == TDX_SUCCESS:
+            self.own |= {*range(frame, frame + self.geometry.pages(level))}
         return got
 
     def read(self, gfn: SupportsIndex) -> int | None:
@@ -212,6 +216,8 @@ class Td:
         attributes = _ATTRIBUTES[known_name(to, _ATTRIBUTES, "a half")]
         how = _range_split(split)
         ret: int = self.run(kvm_vm_set_mem_attributes(self.kvm, start, end, attributes, split=how))
+        if ret == 0:
+            self.own -= {*range(start, end)}
         return ret
 
     def punch_hole(self, start: int, pages: int, *, whole_folios: bool = True, split: str = "none") -> int:
@@ -229,11 +235,14 @@ class Td:
                 split=how,
             )
         )
+        if ret == 0:
+            self.own -= {*range(first, first + count)}
         return ret
 
     def memory_failure(self, page: int, *, split: str = "none") -> int:
         """The host finds file page `page` broken; its folio is zapped."""
         ret: int = self.run(kvm_gmem_error_folio(self.gmem, page, split=_range_split(split)))
+        self.own.discard(page)
         return ret
 
     # ---- looking ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tdpkit.engine.gfn import Geometry, InvalidTypeError, InvalidValueError, format_gfn, parse_gfn
 from tdpkit.engine.tree import LeafRun, leaf_runs, map_leaf, translate
 from tdpkit.lab import layouts
-from tdpkit.lab.guest import ACTIONS, VM_KINDS, Guest
+from tdpkit.lab.guest import ACTIONS, VM_KINDS, Guest, Touch
 from tdpkit.lab.layouts import LAYOUTS, Layout
 from tests.oracles import byframe
 
@@ -328,10 +328,10 @@ def test_kais_range_crosses_the_1g_leaf_at_its_start_only(presets, kind):
 
 def test_a_plain_guest_faults_a_zapped_frame_in_again_and_reads_its_old_byte():
     guest = Guest("eight", "plain")
-    assert [guest.touch(gfn) for gfn in range(8)] == [(gfn, "mapped", EIGHT[gfn]) for gfn in range(8)]
+    assert [guest.touch(gfn) for gfn in range(8)] == [Touch(gfn, "mapped", EIGHT[gfn]) for gfn in range(8)]
     guest.zap(3, 4)
-    assert guest.touch(5) == (5, "re-faulted", EIGHT[5])
-    assert guest.touch(5) == (5, "mapped", EIGHT[5])
+    assert guest.touch(5) == Touch(5, "re-faulted", EIGHT[5])
+    assert guest.touch(5) == Touch(5, "mapped", EIGHT[5])
     assert translate(guest.root, 5)[:3] == (5, 1, 5), "one 4K leaf on its own host frame"
     assert translate(guest.root, 4) is None, "a fault brings one frame"
 
@@ -340,24 +340,24 @@ def test_a_td_meets_a_violation_then_a_pending_page_and_reads_zeros_only_after_a
     """S171, S172."""
     guest = Guest("eight", "TD")
     guest.zap(3, 4)
-    assert guest.touch(5) == (5, "violation", None)
-    assert guest.touch(5) == (5, "pending", None)
-    assert guest.accept(5) == (5, "accepted", 0)
-    assert guest.touch(5) == (5, "mapped", 0)
-    assert guest.accept(5) == (5, "already accepted", 0)
+    assert guest.touch(5) == Touch(5, "violation", None)
+    assert guest.touch(5) == Touch(5, "pending", None)
+    assert guest.accept(5) == Touch(5, "accepted", 0)
+    assert guest.touch(5) == Touch(5, "mapped", 0)
+    assert guest.accept(5) == Touch(5, "already accepted", 0)
 
 
 def test_accept_adds_a_page_that_is_gone():
     guest = Guest("eight", "TD")
     guest.zap(3, 4)
-    assert guest.accept(2) == (2, "accepted", 0)
-    assert guest.touch(2) == (2, "mapped", 0)
+    assert guest.accept(2) == Touch(2, "accepted", 0)
+    assert guest.touch(2) == Touch(2, "mapped", 0)
 
 
 def test_accept_of_a_page_that_was_never_gone_keeps_its_byte():
     guest = Guest("eight", "TD")
-    assert guest.accept(6) == (6, "already accepted", EIGHT[6])
-    assert guest.touch(6) == (6, "mapped", EIGHT[6])
+    assert guest.accept(6) == Touch(6, "already accepted", EIGHT[6])
+    assert guest.touch(6) == Touch(6, "mapped", EIGHT[6])
 
 
 def test_a_pending_page_that_is_zapped_again_is_gone_not_pending():
@@ -365,9 +365,9 @@ def test_a_pending_page_that_is_zapped_again_is_gone_not_pending():
     guest.zap(3, 4)
     guest.touch(0)
     guest.zap(0, 1)
-    assert guest.touch(0) == (0, "violation", None)
-    assert guest.accept(0) == (0, "accepted", 0)
-    assert guest.touch(0) == (0, "mapped", 0)
+    assert guest.touch(0) == Touch(0, "violation", None)
+    assert guest.accept(0) == Touch(0, "accepted", 0)
+    assert guest.touch(0) == Touch(0, "mapped", 0)
 
 
 def test_a_pending_page_survives_a_zap_elsewhere():
@@ -375,7 +375,7 @@ def test_a_pending_page_survives_a_zap_elsewhere():
     guest.zap(3, 4)
     guest.touch(0)
     guest.zap(1, 2)
-    assert guest.touch(0) == (0, "pending", None)
+    assert guest.touch(0) == Touch(0, "pending", None)
 
 
 def test_an_accepted_page_that_is_zapped_and_added_again_reads_zeros_again():
@@ -384,8 +384,8 @@ def test_an_accepted_page_that_is_zapped_and_added_again_reads_zeros_again():
     guest.zap(3, 4)
     guest.accept(3)
     guest.zap(3, 4)
-    assert guest.touch(3) == (3, "violation", None)
-    assert guest.accept(3) == (3, "accepted", 0)
+    assert guest.touch(3) == Touch(3, "violation", None)
+    assert guest.accept(3) == Touch(3, "accepted", 0)
 
 
 @settings(max_examples=150)
@@ -398,12 +398,12 @@ def test_a_frame_that_was_not_zapped_keeps_its_byte_and_one_that_was_has_its_kin
         for gfn in (before.level > 0).nonzero()[0].tolist():
             touch = guest.touch(gfn)
             if after.level[gfn]:
-                assert touch == (gfn, "mapped", 0x10 + gfn)
+                assert touch == Touch(gfn, "mapped", 0x10 + gfn)
             elif kind == "plain":
-                assert touch == (gfn, "re-faulted", 0x10 + gfn)
+                assert touch == Touch(gfn, "re-faulted", 0x10 + gfn)
             else:
-                assert touch == (gfn, "violation", None)
-                assert guest.accept(gfn) == (gfn, "accepted", 0)
+                assert touch == Touch(gfn, "violation", None)
+                assert guest.accept(gfn) == Touch(gfn, "accepted", 0)
 
 
 def test_a_plain_guest_accepts_nothing():
@@ -435,9 +435,9 @@ def test_a_guest_too_large_to_show_reads_no_bytes_but_meets_the_same_events():
     guest = Guest("mixed", "TD")
     guest.zap(0, 1)
     assert guest.memory == {}
-    assert guest.touch(0) == (0, "violation", None)
-    assert guest.accept(0) == (0, "accepted", None)
-    assert guest.touch(0) == (0, "mapped", None)
+    assert guest.touch(0) == Touch(0, "violation", None)
+    assert guest.accept(0) == Touch(0, "accepted", None)
+    assert guest.touch(0) == Touch(0, "mapped", None)
 
 
 def test_a_touch_says_itself_with_its_byte_in_hex_and_without_one():
@@ -672,3 +672,34 @@ def test_a_touch_of_the_guest_after_an_action_is_not_carried_over():
         pass
     assert again == fresh
     assert guest.root.pool.rows_in_use == Guest("one-1G", "TD").root.pool.rows_in_use
+
+
+# ---- what was there to see -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", VM_KINDS)
+def test_sight_tells_what_zaps_took_and_who_asked(kind):
+    guest = Guest("eight", kind)
+    assert guest.sight().gone == {}
+    zapped = guest.zap(3, 4).sight
+    assert zapped.gone == {gfn: gfn == 3 for gfn in range(8)}
+    assert (zapped.leaves, zapped.memory, zapped.frames) == ((), tuple(EIGHT), 8)
+    touched = guest.touch(5).sight
+    assert touched.leaves == (LeafRun(5, 1, 1, 5),)
+    assert touched.pending == ({5} if kind == "TD" else set())
+    assert zapped.leaves == (), "an earlier sight stays as it was"
+
+
+def test_looking_and_what_after_takes_back_leave_no_trace():
+    guest = Guest("toy", "TD")
+    before = guest.sight()
+    assert guest.look(5, 12).sight == before
+    with guest.after(5, 12, "zap") as (_, outcome):
+        assert outcome.sight is None
+    assert guest.sight() == before
+
+
+def test_two_touches_are_equal_whatever_there_was_to_see():
+    one, other = Guest("eight", "TD"), Guest("toy", "TD")
+    assert one.touch(5) == other.touch(5)
+    assert one.look(0, 8) != other.look(0, 16)

@@ -341,3 +341,23 @@ def test_a_hole_before_the_file_or_of_nothing_is_einval():
 
 def test_the_toy_is_as_small_as_it_says():
     assert (TOY.pages(2), TOY.root_pages // 2 // TOY.pages(2)) == (8, 4)
+
+
+def test_a_guest_counts_on_what_it_accepted_until_its_vmm_asks_it_back():
+    td = Td(accepted=False)
+    td.touch(3)
+    assert td.own == set()
+    td.accept(0, level=2)
+    td.accept(11)
+    assert td.own == {*range(8), 11}
+    td.convert(2, 4, split="none")  # takes the whole leaf: the guest still counts on the rest of it
+    assert td.own == {0, 1, 4, 5, 6, 7, 11}
+    td.refuse(1)
+    td.accept(20)
+    assert td.own == {0, 1, 4, 5, 6, 7, 11}, "refused"
+    td = Td(folio_level=1, spans_folios=True)
+    td.punch_hole(3, 1)
+    assert td.own == {*range(32)} - {3}
+    assert td.punch_hole(40, 1) or td.own == {*range(32)} - {3}
+    td.memory_failure(9)
+    assert td.own == {*range(32)} - {3, 9}

@@ -76,6 +76,14 @@ def test_it_ends_with_exercises_and_a_summary(notebook: nbformat.NotebookNode) -
     assert "**Next:**" in prose(notebook)[-1]
 
 
+@pytest.mark.parametrize("number", ["00", "05"])
+def test_the_first_cell_shows_a_picture(number: str) -> None:
+    """One that comes after four screens of text is not seen by those who leave after two."""
+    [path] = (path for path in NOTEBOOKS if path.name.startswith(number))
+    first = code(nbformat.read(path, as_version=4))[0]
+    assert any("image/svg+xml" in output.get("data", {}) for output in first.outputs)
+
+
 def test_headings_form_a_tree(notebook: nbformat.NotebookNode) -> None:
     levels = [level for level, _ in headings(notebook)]
     assert levels.count(1) == 1

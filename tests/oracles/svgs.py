@@ -84,12 +84,12 @@ def extent(text: ElementTree.Element) -> tuple[float, float]:
 # ---- what holds for each -------------------------------------------------------------------------------
 
 
-def check_all(svg: str, case: object = None) -> None:
-    """All that can be said of any one picture."""
+def check_all(svg: str, case: object = None, *, headed: bool = True) -> None:
+    """All that can be said of any one picture; a low strip has a caption for its head (`headed` False)."""
     picture = tree(svg)
     title, description = (picture.find(f"{SVG}{tag}").text for tag in ("title", "desc"))
     check_form(picture, title, description)
-    check_head(picture)
+    (check_head if headed else check_caption)(picture)
     check_whole_numbers(picture)
     check_inside(picture, case)
     check_alone(svg)
@@ -110,6 +110,15 @@ def check_head(svg: ElementTree.Element) -> None:
         if not answer:
             break
     assert answer == []
+
+
+def check_caption(svg: ElementTree.Element) -> None:
+    """It begins with its title, on one line, or with as much of it as there is room for."""
+    first = next(svg.iter(f"{SVG}text"))
+    title = svg.find(f"{SVG}title").text
+    assert (first.get("x"), first.get("y")) == ("24", "17")
+    assert first.text == title or title.startswith(first.text.removesuffix("…"))
+    assert svg.find(f"{SVG}desc").text.startswith(title)
 
 
 def check_form(svg: ElementTree.Element, title: str, description: str) -> None:

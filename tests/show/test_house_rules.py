@@ -33,6 +33,7 @@ from tdpkit.show.entry.picture import entry_svg
 from tdpkit.show.exhibit import Exhibit
 from tdpkit.show.lost_errno import LostErrno
 from tdpkit.show.lost_errno.picture import lost_errno_svg
+from tdpkit.show.memory import memory_state, memory_svg
 from tdpkit.show.page_life import PageLifeStepper
 from tdpkit.show.page_life.picture import life_svg
 from tdpkit.show.race import StrategyRace
@@ -48,6 +49,7 @@ from tests.oracles.svgs import check_all, check_ids, check_themes, ids_of, print
 from tests.show.boundary.test_picture import SPANS as BOUNDARY_SPANS
 from tests.show.entry.test_picture import PATHS, STATES
 from tests.show.lost_errno.test_picture import ALL as SHORTAGES
+from tests.show.memory.test_picture import STRIPS
 from tests.show.page_life.test_picture import STORIES
 from tests.show.race.test_picture import GUESTS, SETS, state_of
 from tests.show.race.test_picture import SPANS as RACE_SPANS
@@ -121,11 +123,17 @@ def page_life() -> Iterator[Draw]:
             yield partial(life_svg, life, at)
 
 
+def memory() -> Iterator[Draw]:
+    for shown in STRIPS:
+        yield partial(memory_svg, memory_state(shown))
+
+
 SAMPLES = {
     "boundary": boundary,
     "case": case,
     "entry": entry,
     "lost_errno": lost_errno,
+    "memory": memory,
     "page_life": page_life,
     "race": race,
     "two_roots": two_roots,
@@ -156,7 +164,7 @@ def pictures(samples: dict[str, list[Draw]]) -> dict[str, list[str]]:
 
 def test_there_are_samples_of_every_exhibit(samples: dict[str, list[Draw]]) -> None:
     assert {name for name, draws in samples.items() if len(draws) < 20} == set()
-    assert set(EXHIBITS) == set(SAMPLES) - {"case"}
+    assert set(EXHIBITS) == set(SAMPLES) - {"case", "memory"}
 
 
 @NAMES
@@ -164,7 +172,7 @@ def test_it_scales_is_read_out_stays_inside_and_no_word_runs_into_another(
     pictures: dict[str, list[str]], name: str
 ) -> None:
     for number, svg in enumerate(pictures[name]):
-        check_all(svg, (name, number))
+        check_all(svg, (name, number), headed=name != "memory")
 
 
 @NAMES

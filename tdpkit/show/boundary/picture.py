@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tdpkit.engine.gfn import GfnRange, format_gfn, name_gfn
+from tdpkit.lab.guest import Guest
 from tdpkit.lab.words import html_table
 
 from ..drawing import LEFT, LINE, RIGHT, WIDTH, Drawing, box
@@ -17,7 +18,7 @@ from ..strips import (
     x_of,
 )
 from ..theme import Palette
-from .state import BoundaryState, Lens
+from .state import BoundaryState, Lens, boundary_state
 from .words import BoundaryWords, boundary_words
 
 _ANSWER_LINES = 2
@@ -83,6 +84,19 @@ def _edges(state: BoundaryState, said: BoundaryWords) -> list[tuple[str, str]]:
     """(name, place and fate) of each edge that has a lens of its own."""
     captions = zip(state.lenses, said.captions, strict=True)
     return [(lens.name, f"{name_gfn(lens.edge)}: {caption}") for lens, (caption, _) in captions if caption]
+
+
+class BoundaryPicture:
+    """The explorer's picture of what `action` does to frames [start, end) of `guest`, without its controls.
+
+    IPython shows it (tdpkit.glance). Raises as :func:`~tdpkit.show.boundary.state.boundary_state` does.
+    """
+
+    def __init__(self, guest: Guest, start: int, end: int, action: str = "look") -> None:
+        self.state = boundary_state(guest, start, end, action)
+
+    def __repr__(self) -> str:
+        return boundary_text(self.state)
 
 
 # ---- parts of the picture ------------------------------------------------------------------------------
