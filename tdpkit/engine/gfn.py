@@ -69,6 +69,8 @@ def as_integer(value: SupportsIndex, what: str) -> int:
 
     NumPy integers are converted too, so that they never wrap inside the engine.
     """
+    if type(value) is int:  # what the engine's own functions pass on
+        return value
     try:
         if not isinstance(value, bool):
             return operator.index(value)
@@ -216,7 +218,13 @@ class Geometry:
             raise InvalidValueError(
                 f"a level is from 1 to {self.root_level} under this root; {level} ({level:#x}) is not"
             )
-        return Level(level, self.pages(level), format_gfn(self.pages(level)))
+        return self._levels[level - 1]
+
+    @cached_property
+    def _levels(self) -> tuple[Level, ...]:
+        """From level 1 up: every call that is told a level asks for one of these."""
+        sizes = [(number, self.pages(number)) for number in range(1, self.root_level + 1)]
+        return tuple(Level(number, pages, format_gfn(pages)) for number, pages in sizes)
 
     def check_start(self, gfn: SupportsIndex) -> int:
         """Check `gfn` as the start of a range: raises InvalidValueError if negative or beyond the root."""

@@ -106,12 +106,13 @@ def way_down(root: TdpMmuRoot, gfn: SupportsIndex, level: int = PG_LEVEL_4K) -> 
     Raises InvalidValueError for a negative `gfn` or one this tree cannot hold.
     """
     frame = check_inside(root, check_gfn(gfn))
+    pool, geometry, index_gfn = root.pool, root.geometry, frame | root.gfn_bits
     passed, row = [], root.row
-    for at in range(root.geometry.root_level, level - 1, -1):
-        index = root.geometry.index(frame | root.gfn_bits, at)
-        spte = root.pool.table(row)[index]
+    for at in range(geometry.root_level, level - 1, -1):
+        index = geometry.index(index_gfn, at)
+        spte = pool.table(row)[index]
         passed.append(Passed(at, row, index, spte))
-        if not is_shadow_present_pte(spte) or is_last_spte(spte, at):
+        if spte & _PRESENT_LARGE != SPTE_MMU_PRESENT_MASK:  # no link to a table
             break
         row = spte_to_pfn(spte)
     return passed

@@ -7,10 +7,11 @@ strategy's (`strategies`).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdpkit.engine.events import Coroutine, run
-from tdpkit.engine.gfn import GfnRange, parse_gfn
+from tdpkit.engine.gfn import Geometry, GfnRange, align_down, parse_gfn
 from tdpkit.engine.tdp_mmu import tdp_mmu_split_huge_pages_root
 from tdpkit.engine.tree import Leaf, TdpMmuRoot, check_inside, translate
 
@@ -29,7 +30,7 @@ STEPWISE = parse_gfn("16G")
 """Frames up to which a call is walked entry by entry."""
 
 Scans = dict[tuple[int, int, int, tuple[tuple[int, int, int], ...]], "Scan"]
-"""By start, end, target level and the splits made before: what `scan` found."""
+"""By start, end, target level and the splits made there before: what `scan` found under a root's entry."""
 
 
 def coroutine_of(call: PlannedCall, root: TdpMmuRoot) -> Coroutine[int]:
@@ -146,13 +147,33 @@ def _make(root: TdpMmuRoot, call: PlannedCall, world: CountingWorld) -> int:
 
 
 def _scan(root: TdpMmuRoot, call: PlannedCall, world: CountingWorld, scans: Scans) -> Scan:
-    """What a long call would meet. The splits made so far say in which state the tree is."""
-    from tdpkit.engine.scan import scan
+    """What a long call would meet: under each entry of the root by itself, since nothing reaches from one
+    into the next. The splits made there so far say in which state it is.
+    """
+    from tdpkit.engine.scan import Scan, scan
 
-    key = (call.start, call.end, call.target_level, tuple(world.splits))
-    if key not in scans:
-        scans[key] = scan(root, call.start, call.end, call.target_level + 1)
-    return scans[key]
+    pages = root.geometry.pages(root.geometry.root_level)
+    inner = range(align_down(call.start, pages) + pages, min(call.end, root.max_gfn_exclusive), pages)
+    found = []
+    for start, end in pairwise([call.start, *inner, call.end]):
+        entry = GfnRange(align_down(start, pages), align_down(start, pages) + pages)
+        key = (start, end, call.target_level, tuple(split for split in world.splits if split[1] in entry))
+        if key not in scans:
+            scans[key] = scan(root, start, end, call.target_level + 1)
+        found.append(scans[key])
+    return Scan(
+        sum(part.visited for part in found),
+        tuple(leaf for part in found for leaf in part.crossing),
+        {level: sum(part.leaves[level] for part in found) for level in found[0].leaves},
+    )
+
+
+def keep_whole(geometry: Geometry, scans: Scans) -> Scans:
+    """Those of `scans` that hold for every range on the untouched tree: of an entry of the root from end to
+    end. There are few, and they are the long ones.
+    """
+    pages = geometry.pages(geometry.root_level)
+    return {key: found for key, found in scans.items() if key[1] - key[0] == pages and not key[3]}
 
 
 def _make_at_crossing_leaves(

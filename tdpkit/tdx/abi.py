@@ -59,7 +59,10 @@ class Seamcall(IntEnum):
     PHYMEM_PAMT_REMOVE = 59
 
     def __str__(self) -> str:
-        return "TDH." + self.name.replace("_", ".")
+        return _SEAMCALL_NAMES[self]
+
+
+_SEAMCALL_NAMES = {call: "TDH." + call.name.replace("_", ".") for call in Seamcall}
 
 
 class Call(NamedTuple):

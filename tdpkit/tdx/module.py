@@ -21,11 +21,13 @@ checked, and every status whose docstring says so. Source: S160-S178.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import MutableMapping
 from enum import IntEnum
 from typing import SupportsIndex
 
 from tdpkit.engine.gfn import (
+    PAGE_SHIFT,
     PG_LEVEL_2M,
     PG_LEVEL_4K,
     Geometry,
@@ -399,11 +401,12 @@ class TdxModule:
         if status == TDX_SUCCESS:
             self._disown(at)
             row, size = self.sept.pool.alloc(), self.geometry.pages(child_level)
-            for index in range(self.geometry.entries):
-                child = pfn + index * size
-                leaf = make_sept_leaf(child, child_level, UNBLOCKED_FROM[sept_state(at.spte)])
-                self.sept.pool.table(row)[index] = leaf
-                self.owned[child] = child_level
+            children = range(pfn, pfn + self.geometry.pages(number), size)
+            first = make_sept_leaf(pfn, child_level, UNBLOCKED_FROM[sept_state(at.spte)])
+            step = size << PAGE_SHIFT
+            # A leaf's frames are aligned, so adding an offset to it equals ORing it in.
+            self.sept.pool.table(row)[:] = array("Q", range(first, first + len(children) * step, step))
+            self.owned.update(dict.fromkeys(children, child_level))
             if needs_pair:
                 self.pamt_pairs.add(pfn)
             self._link(frame, at, page, row)

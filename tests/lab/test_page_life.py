@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from random import Random
 
@@ -11,7 +12,7 @@ from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.engine.splits import SPLITS
 from tdpkit.engine.tree import TdpMmuRoot, leaves
 from tdpkit.lab.layouts import LIFE_TOY
-from tdpkit.lab.page_life import PageLife
+from tdpkit.lab.page_life import PageLife, story
 from tdpkit.lab.page_life.fold import LifeView, fold
 from tdpkit.lab.page_life.record import Act, Deed, Fact, Recorder, Standing, Work
 from tdpkit.lab.page_life.story import FOLIOS, MACHINES
@@ -474,6 +475,27 @@ def test_no_story_is_longer_than_a_slider_can_tell():
     for start, end in ((1, 2047), (511, 513)):
         for split in ("v3", "none"):
             assert len(PageLife(start, end, split=split, machine="x86").steps) <= 130
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "how"),
+    [
+        (261, 1280, {}),
+        (1, 2047, {"folios": "4K, spanned"}),
+        (0, 2000, {"split": "none", "then": "punch hole"}),
+        (700, 702, {"split": "head and tail", "refuse": 1}),
+    ],
+    ids=str,
+)
+def test_pages_recorded_as_a_run_are_told_as_pages_recorded_one_by_one(start, end, how, monkeypatch):
+    run = PageLife(start, end, machine="x86", **how)
+    one_by_one = partial(Recorder, every=True)
+    monkeypatch.setattr(story, "Recorder", lambda td, every: one_by_one(td))
+    each = PageLife(start, end, machine="x86", **how)
+    assert run.steps == each.steps
+    assert run.td.module.log == each.td.module.log
+    pages = sum(getattr(fact.what, "name", "") == REMOVE for fact in each.facts)
+    assert len(each.facts) - len(run.facts) >= 8 * (pages - 8), "or the runs are as long as the pages"
 
 
 BLOCK_CALL, TRACK, REMOVE = "TDH.MEM.RANGE.BLOCK", "TDH.MEM.TRACK", "TDH.MEM.PAGE.REMOVE"

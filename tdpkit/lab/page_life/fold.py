@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 from tdpkit.engine.events import Event, External, Flush, Lock, SetSpte, Trace, Unlock
 from tdpkit.engine.gfn import Geometry, GfnRange
-from tdpkit.engine.spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte
 from tdpkit.tdx.abi import TDX_SUCCESS, Call
 
 from . import words
-from .record import Act, Deed, Fact, FrameWrite, Standing, Work, level_and_state
+from .record import Act, Deed, Fact, FrameWrite, Standing, Work, ZapRun, is_zap, level_and_state
 from .words import AGAIN, GUESTS_DEEDS, IN_HAND, JOINED, Names, Said
 
 # ---- how things stand ------------------------------------------------------------------------------------
@@ -96,7 +95,9 @@ class LifeStep(NamedTuple):
     """Pieces of work that this step stands for."""
 
 
-_ALIKE = re.compile(rb"(.)\1*", re.DOTALL)
+_ALIKE = re.compile(b"|".join(b"%b+" % re.escape(bytes([code])) for code in range(256)), re.DOTALL)
+"""Frames of one code side by side; a back reference would do, and take a step for each frame."""
+_UNREAD = {"PENDING": "··"}
 _MOVES_BYTES = ("TDH.MEM.PAGE.REMOVE", "TDG.MEM.PAGE.ACCEPT", "TDH.MEM.PAGE.DEMOTE")
 
 
@@ -146,8 +147,8 @@ class _Scene:
     def count(self, call: Call, pages: int) -> int:
         """A call of the module was made; frames outside the range that are lost with it."""
         self.calls += 1
-        self.seamcalls += call.name.startswith("TDH.")
-        if call.gfn is None or call.status != TDX_SUCCESS or call.name not in _MOVES_BYTES:
+        self.seamcalls += call.name[:4] == "TDH."
+        if call.name not in _MOVES_BYTES or call.gfn is None or call.status != TDX_SUCCESS:
             return 0
         outside = [slice(part.start, part.end) for part in self.span.outside(call.gfn, pages)]
         own = sum(self.own[part].count(1) for part in outside)
@@ -230,12 +231,12 @@ class _Scene:
         return mapped.get(self.state(gfn), "none")
 
     def _bytes(self) -> tuple[str, ...]:
-        told = []
-        for gfn in range(self.frames):
-            tree, memory = ("sept", "bytes") if self.is_private(gfn) else ("direct", "shared bytes")
-            state = level_and_state(self.held[tree][gfn])[1]
-            byte = f"{self.held[memory][gfn]:02x}"
-            told.append({"PRESENT": byte, "PENDING": "··"}.get(state, "--"))
+        told: list[str] = []
+        for number, (gfn, end) in enumerate(pairwise([0, *self.standing.private, self.frames])):
+            tree, memory = ("sept", "bytes") if number % 2 else ("direct", "shared bytes")
+            for code, byte in zip(self.held[tree][gfn:end], self.held[memory][gfn:end], strict=True):
+                state = level_and_state(code)[1]
+                told.append(f"{byte:02x}" if state == "PRESENT" else _UNREAD.get(state, "--"))
         return tuple(told)
 
 
@@ -316,6 +317,8 @@ class _Telling:
             self._called(what, fact)
         elif isinstance(what, Act | Work):
             self._begins(what, fact)
+        elif isinstance(what, ZapRun):
+            self._zapped_on(what, fact)
         elif isinstance(what, Deed):
             if what.what not in GUESTS_DEEDS:
                 self.close()
@@ -398,7 +401,7 @@ class _Telling:
         own = bool(scene.own[deed.start])
         if deed.what == "write":
             scene.owns(deed.start, deed.end - deed.start, True)
-        mapped = any(scene.held["sept"][span.start : span.end])
+        mapped = scene.held["sept"].count(0, span.start, span.end) < span.pages
         said = words.deed_said(deed, self.names, own=own, mapped=mapped)
         if deed.what in GUESTS_DEEDS:
             self.say(said, (deed.start, deed.end))
@@ -409,11 +412,23 @@ class _Telling:
     def _stores(self, event: SetSpte, writes: tuple[FrameWrite, ...]) -> None:
         """An entry is about to be written; a leaf that goes begins a piece of work."""
         self._tree = writes[0].place
-        gone = not is_shadow_present_pte(event.new_spte) and event.new_spte != FROZEN_SPTE
-        if gone and is_shadow_present_pte(event.old_spte) and is_last_spte(event.old_spte, event.level):
-            kind = "zap" if self._tree == "mirror" else "zap shared"
-            self._begin((kind, event.level), event.gfn, event.gfn + self.names.geometry.pages(event.level))
-            self._zapping = True
+        if is_zap(event):
+            self._zaps(event.level, event.gfn)
+
+    def _zaps(self, level: int, gfn: int) -> None:
+        kind = "zap" if self._tree == "mirror" else "zap shared"
+        self._begin((kind, level), gfn, gfn + self.names.geometry.pages(level))
+        self._zapping = True
+
+    def _zapped_on(self, run: ZapRun, fact: Fact) -> None:
+        """Leaves were zapped as the one before them: work that is known, and not told."""
+        pages = self.names.geometry.pages(run.level)
+        for gfn in range(run.start, run.end, pages):
+            self._zaps(run.level, gfn)
+        self.scene.stand(fact.standing)
+        self._put(fact)
+        for call in run.calls:
+            self.scene.count(call, pages)
 
     def _heard(self, event: Event, fact: Fact) -> None:
         """Another event of KVM's functions."""

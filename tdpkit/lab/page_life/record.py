@@ -2,17 +2,18 @@
 
 A :class:`Recorder` is the world in which a TD's calls run. It keeps a :class:`Fact` for each event of KVM's
 functions (but the visits of a walk), for each line of the TDX module's log, and for each deed of the guest
-and of userspace. A fact carries what it wrote, frame by frame, and how things stand that change without an
+and of userspace; where pages are many, one for all leaves that are zapped as the one beside them. A fact
+carries what it wrote, frame by frame, and how things stand that change without an
 event. Facts are values: whoever folds them into steps (`fold`) needs nothing of the TD they were taken from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from tdpkit.engine.events import Coroutine, Event, External, SetSpte, Visit, run
+from tdpkit.engine.events import Coroutine, Event, External, SetSpte, Trace, Visit, run
 from tdpkit.engine.pool import ROLE_IS_MIRROR, PageTablePool
 from tdpkit.engine.spte import (
     FROZEN_SPTE,
@@ -21,6 +22,7 @@ from tdpkit.engine.spte import (
     is_shadow_present_pte,
     spte_to_pfn,
 )
+from tdpkit.engine.tree import TdpMmuRoot, way_down
 from tdpkit.tdx.abi import TDX_SUCCESS, Call
 from tdpkit.tdx.kvm_tdx import TdxWorld
 from tdpkit.tdx.module import SeptState, sept_state
@@ -41,6 +43,12 @@ def leaf_code(level: int, state: str) -> int:
 def level_and_state(code: int) -> tuple[int, str]:
     """What :func:`leaf_code` put into a number."""
     return code >> _STATE_BITS, STATES[code & (1 << _STATE_BITS) - 1]
+
+
+def is_zap(event: SetSpte) -> bool:
+    """A leaf goes: KVM's own, and for good."""
+    gone = not is_shadow_present_pte(event.new_spte) and event.new_spte != FROZEN_SPTE
+    return gone and is_shadow_present_pte(event.old_spte) and is_last_spte(event.old_spte, event.level)
 
 
 class FrameWrite(NamedTuple):
@@ -100,10 +108,22 @@ class Deed(NamedTuple):
     ret: int = 0
 
 
+class ZapRun(NamedTuple):
+    """Leaves of one `level` in [start, end) of `tree` were zapped one after the other, each as the one before
+    them was; calls: the lines of the module's log that this took.
+    """
+
+    tree: str
+    level: int
+    start: int
+    end: int
+    calls: tuple[Call, ...]
+
+
 class Fact(NamedTuple):
     """One thing that happened. answer: the world's, to an event."""
 
-    what: Event | Call | Act | Work | Deed
+    what: Event | Call | Act | Work | Deed | ZapRun
     standing: Standing
     writes: tuple[FrameWrite, ...] = ()
     answer: Any = None
@@ -132,18 +152,29 @@ class _Log(list[Call]):
 
 
 class Recorder(TdxWorld):
-    """The world of `td` from now on, which keeps all that happens in `facts`."""
+    """The world of `td` from now on, which keeps all that happens in `facts`.
 
-    def __init__(self, td: RecordedTd) -> None:
+    every: each zapped leaf has its own facts. Else leaves side by side, zapped one after the other, have them
+    for the first one only, and a ZapRun for the others.
+    """
+
+    def __init__(self, td: RecordedTd, *, every: bool = True) -> None:
         super().__init__(td.tdx)
         self.td = td
+        self.every = every
         self.facts: list[Fact] = []
+        self._zapped: tuple[str, int, int] | None = None
+        """Tree and level of the leaf that was zapped last, and its end, as long as nothing else happens."""
+        self._run: ZapRun | None = None
+        self._run_calls: list[Call] = []
         self._standing = Standing((), {}, None, {}, 0)
         td.recorder = self
         td.module.log = _Log(self._called)
 
     def note(self, what: Event | Call | Act | Work | Deed, *writes: FrameWrite, answer: Any = None) -> None:
         """One more fact."""
+        if self._run:
+            self._end_run(self._run)
         self.facts.append(Fact(what, self._stand(), writes, answer))
 
     def memory(self, start: int, end: int, *, shared: bool = False) -> list[FrameWrite]:
@@ -160,30 +191,69 @@ class Recorder(TdxWorld):
         if type(event) is Visit:
             return False
         if type(event) is External:  # before the lines of the module's log
-            self.note(event)
+            if not self._run:
+                self.note(event)
             return super().answer(event)
         answer = super().answer(event)
         if type(event) is SetSpte:  # the store follows: nobody else is here to prevent it
-            pool = self.td.kvm.pool
-            tree = "mirror" if pool.role[event.row] & ROLE_IS_MIRROR else "direct"
-            self.note(event, self._entry(tree, pool, event.new_spte, event.gfn, event.level))
+            self._stores(event)
+        elif type(event) is Trace and self._run:
+            self._stand()  # as the zap of this leaf leaves it
         else:
+            self._zapped = self._zapped if type(event) is Trace else None
             self.note(event, answer=answer)
         return answer
 
+    def _stores(self, event: SetSpte) -> None:
+        """An entry is about to be written: of one more leaf in a row that is zapped, or it is a fact."""
+        pool = self.td.kvm.pool
+        tree = "mirror" if pool.role[event.row] & ROLE_IS_MIRROR else "direct"
+        alike, self._zapped = (tree, event.level, event.gfn) == self._zapped, None
+        if is_zap(event) and not self.every:
+            end = event.gfn + pool.geometry.pages(event.level)
+            self._zapped = tree, event.level, end
+            if alike:
+                start = self._run.start if self._run else event.gfn
+                self._run = ZapRun(tree, event.level, start, end, ())
+                return
+        self.note(event, self._entry(tree, pool, event.new_spte, event.gfn, event.level))
+
+    def _end_run(self, run: ZapRun) -> None:
+        """The leaves zapped in a row become one fact: it writes all of them, and stands as after the last."""
+        kvm, trees = self.td.kvm, {run.tree: self.td.kvm.direct_root}
+        if run.tree == "mirror":
+            assert kvm.mirror_root is not None
+            trees = {"mirror": kvm.mirror_root, "sept": self.td.module.sept}
+        writes = [write for tree, root in trees.items() for write in self._frames(tree, root, run)]
+        done = run._replace(calls=tuple(self._run_calls))
+        self.facts.append(Fact(done, self._standing, tuple(writes)))
+        self._run = None
+        self._run_calls.clear()
+
     def _called(self, call: Call) -> None:
         """A line of the module's log; its effect is there already."""
+        if self._run:
+            self._run_calls.append(call)
+            return
         writes: list[FrameWrite] = []
         if call.status == TDX_SUCCESS and call.gfn is not None and call.level is not None:
             sept = self.td.module.sept
-            row = sept.row
-            for level in range(sept.geometry.root_level, call.level, -1):
-                row = spte_to_pfn(sept.pool.table(row)[sept.geometry.index(call.gfn, level)])
-            entry = sept.pool.table(row)[sept.geometry.index(call.gfn, call.level)]
+            entry = way_down(sept, call.gfn, call.level)[-1].spte
             writes.append(self._entry("sept", sept.pool, entry, call.gfn, call.level))
             if call.name == "TDG.MEM.PAGE.ACCEPT":
                 writes += self.memory(call.gfn, call.gfn + sept.geometry.pages(call.level))
         self.note(call, *writes)
+
+    def _frames(self, place: str, root: TdpMmuRoot, run: ZapRun) -> Iterator[FrameWrite]:
+        """What a tree holds over the leaves of a run, read table by table."""
+        gfn, end = run.start, min(run.end, self.td.frames)
+        while gfn < end:
+            above = way_down(root, gfn, run.level + 1)[-1]
+            first = root.geometry.gfn_round_for_level(gfn, above.level)
+            last = min(first + root.geometry.pages(above.level), end)
+            content, _ = _frames_under(root.pool, above.spte, above.level, last - first)
+            yield FrameWrite(place, gfn, content[gfn - first :])
+            gfn = last
 
     def _entry(self, place: str, pool: PageTablePool, entry: int, gfn: int, level: int) -> FrameWrite:
         room = min(pool.geometry.pages(level), self.td.frames - gfn)
@@ -192,15 +262,21 @@ class Recorder(TdxWorld):
     def _stand(self) -> Standing:
         kvm, module = self.td.kvm, self.td.module
         invalid = kvm.mmu_invalidate_range if kvm.mmu_invalidate_in_progress else None
-        now = Standing(
+        private, flags, invalidating = (
             kvm.mem_attributes.edges,
             kvm.disallow_lpage,
             (invalid.start, invalid.end) if invalid else None,
-            module.entered,
-            module.td_epoch,
         )
-        if now != self._standing:
-            self._standing = now._replace(flags=dict(now.flags), entered=dict(now.entered))
+        entered, td_epoch = module.entered, module.td_epoch
+        was = self._standing
+        if (
+            td_epoch != was.td_epoch
+            or entered != was.entered
+            or private != was.private
+            or flags != was.flags
+            or invalidating != was.invalidating
+        ):
+            self._standing = Standing(private, dict(flags), invalidating, dict(entered), td_epoch)
         return self._standing
 
 

@@ -114,7 +114,7 @@ class PageLife:
         for vcpu in _VCPUS[1:]:
             self.td.module.vp_enter(vcpu)
         self.names = Names(geometry, machine == "toy")
-        self._recorder = Recorder(self.td)
+        self._recorder = Recorder(self.td, every=self.names.toy)
         by_block = level > PG_LEVEL_4K or spans
         self._guest = _Guest(self.td, self._recorder, by_block=by_block, every=machine == "toy")
         self.requests = 0

@@ -21,7 +21,16 @@ from typing import NamedTuple
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, GfnRange, InvalidValueError, name_gfn, parse_gfn
 from tdpkit.engine.pool import PageTablePool
 from tdpkit.engine.tree import TdpMmuRoot
-from tdpkit.lab.judge import Judgement, Report, Scans, forced_in, judge, leaves_at_edges, run_strategy
+from tdpkit.lab.judge import (
+    Judgement,
+    Report,
+    Scans,
+    forced_in,
+    judge,
+    keep_whole,
+    leaves_at_edges,
+    run_strategy,
+)
 from tdpkit.lab.layouts import Layout, map_layout
 from tdpkit.lab.strategies import PlannedCall, Planner, Rule, one_block_per_edge
 from tdpkit.lab.worlds import JournalWorld
@@ -341,6 +350,8 @@ class Track:
         self.geometry = layout.geometry
         self.root = TdpMmuRoot(PageTablePool(layout.geometry))
         map_layout(self.root, layout)
+        self.scans: Scans = {}
+        """What long calls meet on the tree, from race to race: most of a range stays when an edge moves."""
 
     def check_span(self, start: int, end: int) -> GfnRange:
         """[start, end), if the guest ends no earlier (else InvalidValueError). An empty range is one."""
@@ -368,8 +379,7 @@ def run_race(track: Track, rows: Mapping[str, Planner], start: int, end: int) ->
     painter = Painter(layout, axis, span)
     crossing = tuple((leaf.gfn, leaf.level) for leaf in leaves_at_edges(track.root, span))
     forced = forced_in(track.root, span)
-    scans: Scans = {}
-    return Race(
+    race = Race(
         geometry=layout.geometry,
         frames=layout.frames,
         levels=tuple(sorted({run.level for run in layout.leaves}, reverse=True)),
@@ -377,9 +387,11 @@ def run_race(track: Track, rows: Mapping[str, Planner], start: int, end: int) ->
         axis=axis,
         crossing=crossing,
         segments=painter.before(crossing),
-        rows=tuple(_run(track, span, forced, painter, scans, *item) for item in rows.items()),
+        rows=tuple(_run(track, span, forced, painter, *item) for item in rows.items()),
         zap_visits=_zap_visits(track.root, span),
     )
+    track.scans = keep_whole(layout.geometry, track.scans)
+    return race
 
 
 def _run(
@@ -387,14 +399,13 @@ def _run(
     span: GfnRange,
     forced: tuple[tuple[int, int], ...],
     painter: Painter,
-    scans: Scans,
     name: str,
     strategy: Planner,
 ) -> RaceRow:
     world = JournalWorld(track.root.pool)
     try:
         report = run_strategy(
-            track.root, checked(name, strategy), span, world=world, stepwise=STEPWISE, scans=scans
+            track.root, checked(name, strategy), span, world=world, stepwise=STEPWISE, scans=track.scans
         )
         judged = judge(report, span, forced)
         crossing = tuple((leaf.gfn, leaf.level) for leaf in leaves_at_edges(track.root, span))
