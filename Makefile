@@ -59,7 +59,6 @@ lab: .venv/ready
 	exec .venv/bin/jupyter lab -y --log-level=WARN --ip=127.0.0.1 --port=$(PORT) --KernelManager.transport=ipc \
 	    --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url="/lab/tree/$$1" \
 	    --LabApp.extension_manager=readonly \
-	    --ServerApp.kernel_websocket_connection_class=tdpkit.server.PromptConnection \
 	    $(if $(filter no,$(BROWSER)),--no-browser) $$([ "$$(id -u)" != 0 ] || echo --allow-root)
 
 LINT = .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy

@@ -48,7 +48,7 @@ def register(shell: Any) -> None:
 
 def bundle(draw: Draw, shown: Any) -> dict[str, str]:
     """Text and picture as a page takes them; nothing, hence the usual text, where nothing is drawn."""
-    from tdpkit.show.theme import LIGHT
+    from tdpkit.show.theme import LIGHT, still
 
     text, svg = draw(shown, LIGHT) or ("", "")
-    return {"text/plain": text, "image/svg+xml": svg} if svg else {}
+    return {"text/plain": text, "image/svg+xml": still(svg)} if svg else {}

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError, as_integer
 from tdpkit.lab.words import group_digits, listed
-from tdpkit.show.theme import LIGHT
+from tdpkit.show.theme import LIGHT, still
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Counterexample(NamedTuple):
 
     def svg(self, answer: str = "") -> str:
         """The picture, with `answer`, if there is one, in place of the exhibit's own."""
-        return self.draw(self.state, LIGHT, verdict=answer)
+        return still(self.draw(self.state, LIGHT, verdict=answer))
 
 
 COLOURS = {
@@ -193,17 +193,31 @@ def one_call(function: Callable[..., T], *arguments: Any) -> T:
 def within(seconds: float, words: str, function: Callable[..., T], *arguments: Any) -> T:
     """The value of a call, in which TimeUp is raised if it takes longer than `seconds`, however busy it is.
 
-    It is raised again until the call has ended, for a submission may catch anything. Calls may nest; the time
-    of an inner one is the outer one's too. words: say it, with {} for the seconds. Only a main thread has
-    alarms, and not on every system: elsewhere there is no limit.
+    It is raised again until the call has ended, for a submission may catch anything; from the second time on
+    at the first line that handles it too, since what is raised there leaves the handler. Calls may nest; the
+    time of an inner one is the outer one's too. words: say it, with {} for the seconds. Only a main thread
+    has alarms, and not on every system: elsewhere there is no limit.
     """
     if current_thread() is not main_thread() or not hasattr(signal, "setitimer"):
         return function(*arguments)
-    ended, began, here = False, monotonic(), currentframe()
+    ended, rung, began, here, tracing = False, False, monotonic(), currentframe(), sys.gettrace()
+
+    def trace(_frame: Any, event: str, _value: Any) -> Any:
+        if event == "line":
+            raise TimeUp(words.format(seconds))
+        return trace
 
     def ring(number: int, frame: Any) -> None:
-        if not ended and frame is not here:  # here it would keep others' alarm from being put back
-            raise TimeUp(words.format(seconds))
+        nonlocal rung
+        if ended or frame is here:  # here it would keep others' alarm from being put back
+            return
+        if rung:
+            sys.settrace(trace)
+            inner = frame
+            while inner and inner is not here:
+                inner.f_trace, inner = trace, inner.f_back
+        rung = True
+        raise TimeUp(words.format(seconds))
 
     left, again = signal.setitimer(signal.ITIMER_REAL, 0)
     others = signal.signal(signal.SIGALRM, ring)
@@ -212,6 +226,7 @@ def within(seconds: float, words: str, function: Callable[..., T], *arguments: A
         return function(*arguments)
     finally:
         ended, here = True, None
+        sys.settrace(tracing)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, others or signal.SIG_DFL)
         if left:

@@ -9,6 +9,10 @@ from typing import Any
 
 import ipywidgets
 
+from tdpkit.show.handles import Handles
+from tdpkit.show.outputs import display_live
+from tdpkit.show.theme import LIVE_STYLE
+
 from .checking import COLOURS, Verdict
 
 
@@ -32,6 +36,7 @@ class Guess:
         self.message = ipywidgets.HTML(layout={"min_height": "28px"})
         self.box = ipywidgets.VBox(
             [
+                ipywidgets.HTML(LIVE_STYLE, layout={"display": "none"}),
                 ipywidgets.HTML(f'<span style="display:block;line-height:1.4">{escape(question)}</span>'),
                 ipywidgets.HBox(
                     [self.control, self.button],
@@ -39,6 +44,7 @@ class Guess:
                 ),
                 *below,
                 self.message,
+                Handles(layout={"display": "none"}),
             ],
             layout={"max_width": "700px", "width": "100%"},
         )
@@ -72,9 +78,8 @@ class Guess:
         said = "not guessed yet" if self.value is ... else f"you say {self.value}"
         return f"{self.question} ({said})"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """The live view, and for pages without a kernel its text."""
-        return {**(self.box._repr_mimebundle_(**kwargs) or {}), "text/plain": repr(self)}
+    def _ipython_display_(self) -> None:
+        display_live(self.box, {"text/plain": repr(self)})
 
 
 def choice(question: str, label: str, answers: Sequence[str], check: Callable[[Any], Verdict]) -> Guess:

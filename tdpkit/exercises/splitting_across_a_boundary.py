@@ -118,7 +118,7 @@ def check_order(predicted: Any, call: SplitCall) -> str:
         you = f"you said level {shown(mine[0])}, frame {shown(mine[1])}" if mine else "your list ends"
         before = visits[number - 1] if number else 0
         then = len(call.steps) - 1 if right is None else right
-        walk = f"the {name_entry(call, place[1], place[0])} comes" if place else "the call is over"
+        walk = f"the {name_entry(call, *place)} comes" if place else "the call is over"
         raise Wrong(
             f"visit {number + 1}: {you}, but {walk}: {reason(call, before, then)}",
             Counterexample(walk_state(call, before, hidden=True), walk_svg),

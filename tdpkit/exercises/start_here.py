@@ -191,7 +191,8 @@ def check_convert(convert: Any) -> str:
         if fault:
             _drop_new_pages(guest, span)
             case = Counterexample(left_state(guest, span.start, span.end), boundary_svg)
-            raise Wrong(f"{Guest(layout, kind)!r}, range {span!r}: {fault}.", case)
+            guest = Guest(layout, kind)
+            raise Wrong(f"{guest!r}, range {guest.names.span(span.start, span.end)}: {fault}.", case)
     return f"{tried} conversions (every range, every layout, both kinds of VM), nothing lost."
 
 

@@ -26,7 +26,6 @@ from tdpkit.engine.gfn import (
     align_down,
     as_integer,
     check_gfn,
-    format_gfn,
     name_gfn,
 )
 from tdpkit.engine.kvm import KVM_FILTER_PRIVATE, KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmGfnRange
@@ -35,7 +34,7 @@ from tdpkit.engine.tree import Leaf, LeafRun, leaf_runs, map_leaf, translate
 
 from .cost import visits_again
 from .layouts import Layout, layout_named, map_layout
-from .words import count_of, known_name
+from .words import Names, count_of, known_name
 from .worlds import CountingWorld, JournalWorld
 
 VM_KINDS = {"TD": KVM_X86_TDX_VM, "plain": KVM_X86_DEFAULT_VM}
@@ -113,7 +112,9 @@ class GuestOutcome:
         if "zap" in self.action:
             said.append(f"{count_of(self.zapped_inside, 'frame')} zapped in the range")
             said.append(f"{outside} {'lost' if self.kind == 'TD' else 'zapped'} outside it")
-        return f"{self.kind}, {self.action} {self.span!r}: {', '.join(said)}"
+        toy = self.sight is not None and bool(self.sight.memory)
+        span = f"[{self.span.start}, {self.span.end})" if toy else repr(self.span)
+        return f"{self.kind}, {self.action} {span}: {', '.join(said)}"
 
 
 class Guest:
@@ -154,12 +155,18 @@ class Guest:
         """Each frame that a zap took, and whether its range named it, if the guest shows its bytes."""
 
     def __repr__(self) -> str:
+        names = self.names
         leaves = ", ".join(
-            f"{count} x {self.geometry.level(level).label} at {format_gfn(gfn & ~self.root.gfn_bits)}"
+            f"{count} x {names.size(self.geometry.pages(level))} at {names.frame(gfn & ~self.root.gfn_bits)}"
             for gfn, level, count, _ in leaf_runs(self.root)
         )
-        text = f"{self.kind} guest of {format_gfn(self.frames)}: {leaves or 'nothing mapped'}"
+        text = f"{self.kind} guest of {names.size(self.frames)}: {leaves or 'nothing mapped'}"
         return f"{text}; bytes {self.bytes_in_sight()}" if self.shows_bytes else text
+
+    @property
+    def names(self) -> Names:
+        """How frames and leaves are called: by number where every byte is seen, else in human units."""
+        return Names(self.geometry, self.shows_bytes)
 
     def bytes_in_sight(self) -> str:
         """The byte of each frame that is mapped and accepted, in hex; ``--`` for the others."""

@@ -5,6 +5,9 @@ four callers that split a private range runs on a fresh :class:`~.td.Td` of two 
 for host memory is refused, and that variable is a ``bool`` as posted or an ``int``. With memory back, we look
 up in that TD what the call returned, zapped and stored, and what the guest can still read.
 
+A conversion and a hole take a range of frames, and split a leaf where an edge of it lies inside. An ACCEPT
+and a memory failure are of one page: what matters there is the level, or the folio, and no range.
+
 Memory failure with a split is a plan of the thread (M7); how it would handle a failed split is unverified
 (see `engine.guest_memfd`). No PAMT page is in hand at first, as in v3's own cache for splits.
 """
@@ -17,7 +20,16 @@ from typing import Any, NamedTuple
 
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
 from tdpkit.engine.events import Coroutine, Event, External, Flush, Trace
-from tdpkit.engine.gfn import PAGE_SHIFT, PG_LEVEL_2M, PG_LEVEL_4K, GfnRange, InvalidValueError, as_integer
+from tdpkit.engine.gfn import (
+    PAGE_SHIFT,
+    PG_LEVEL_2M,
+    PG_LEVEL_4K,
+    GfnRange,
+    InvalidValueError,
+    as_integer,
+    check_gfn,
+    name_gfn,
+)
 from tdpkit.engine.guest_memfd import (
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
@@ -44,42 +56,43 @@ Splitting = Callable[..., Coroutine[int]]
 
 
 class Caller(NamedTuple):
-    """One of the four: how to set its TD up, its call on `span`, and how to see that it is done."""
+    """One of the four: how to set its TD up, its call on a span, and how to see that it is done."""
 
-    span: GfnRange
+    page: GfnRange | None
+    """The one page that it is of; None: it takes a range."""
     prepare: Callable[[bool], Td]
     """The TD before the call, with Dynamic PAMT or without."""
     splits: Mapping[str, Splitting]
     """Its ways to split, by name; TYPES names two of them."""
-    call: Callable[[Td, Splitting], Coroutine[int | None]]
+    call: Callable[[Td, Splitting, GfnRange], Coroutine[int | None]]
     record: Callable[[Td], GfnRange | None]
     """Frames for which the call is on record (see CallerRow.record)."""
     state: SeptState = SeptState.FREE
-    """The S-EPT's, of each frame of `span` once the call is done."""
+    """The S-EPT's, of each frame of the span once the call is done."""
 
 
-_EDGES = GfnRange(6, 12)
-_FRAME = GfnRange(3, 4)
+PAGE = GfnRange(3, 4)
+"""Of the callers that take one page: inside the first leaf."""
 
 
-def _convert(td: Td, split: Splitting) -> Coroutine[int]:
-    return kvm_vm_set_mem_attributes(td.kvm, _EDGES.start, _EDGES.end, 0, split=split)
+def _convert(td: Td, split: Splitting, span: GfnRange) -> Coroutine[int]:
+    return kvm_vm_set_mem_attributes(td.kvm, span.start, span.end, 0, split=split)
 
 
-def _punch(td: Td, split: Splitting) -> Coroutine[int]:
-    offset, length = _EDGES.start << PAGE_SHIFT, _EDGES.pages << PAGE_SHIFT
+def _punch(td: Td, split: Splitting, span: GfnRange) -> Coroutine[int]:
+    offset, length = span.start << PAGE_SHIFT, span.pages << PAGE_SHIFT
     mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
     return kvm_gmem_fallocate(td.gmem, mode, offset, length, whole_folios=False, split=split)
 
 
-def _accept(td: Td, split: Splitting) -> Coroutine[int | None]:
+def _accept(td: Td, split: Splitting, page: GfnRange) -> Coroutine[int | None]:
     if td.vcpu not in td.module.vcpus_inside:
         td.module.vp_enter(td.vcpu)  # userspace calls KVM_RUN again
-    return td_accept(td.tdx, td.vcpu, _FRAME.start, PG_LEVEL_4K, split=split)
+    return td_accept(td.tdx, td.vcpu, page.start, PG_LEVEL_4K, split=split)
 
 
-def _fail(td: Td, split: Splitting) -> Coroutine[int]:
-    return kvm_gmem_error_folio(td.gmem, _FRAME.start, split=split)
+def _fail(td: Td, split: Splitting, page: GfnRange) -> Coroutine[int]:
+    return kvm_gmem_error_folio(td.gmem, page.start, split=split)
 
 
 def _ready(dynamic_pamt: bool) -> Td:
@@ -90,14 +103,14 @@ def _touched(dynamic_pamt: bool) -> Td:
     """The first leaf is mapped and not accepted yet, the second is."""
     td = Td(frames=FRAMES, accepted=False, dynamic_pamt=dynamic_pamt)
     td.accept(FRAMES // 2, PG_LEVEL_2M)
-    td.touch(_FRAME.start)
+    td.touch(PAGE.start)
     return td
 
 
 def _folio_split(dynamic_pamt: bool) -> Td:
     """guest_memfd has split the first folio; its mapping is still 2M."""
     td = _ready(dynamic_pamt)
-    td.gmem.split_folio(_FRAME.start)
+    td.gmem.split_folio(PAGE.start)
     return td
 
 
@@ -108,17 +121,17 @@ def _shared(td: Td) -> GfnRange | None:
 
 def _inhibited(td: Td) -> GfnRange | None:
     pages = td.geometry.pages(PG_LEVEL_2M)
-    return GfnRange(0, pages) if hugepage_test_guest_inhibit(td.kvm, _FRAME.start, PG_LEVEL_2M) else None
+    return GfnRange(0, pages) if hugepage_test_guest_inhibit(td.kvm, PAGE.start, PG_LEVEL_2M) else None
 
 
 CALLERS: dict[str, Caller] = {
-    "conversion": Caller(_EDGES, _ready, SPLITS, _convert, _shared),
+    "conversion": Caller(None, _ready, SPLITS, _convert, _shared),
     "punch hole": Caller(
-        _EDGES, _ready, SPLITS, _punch, lambda td: td.gmem.holes[-1] if td.gmem.holes else None
+        None, _ready, SPLITS, _punch, lambda td: td.gmem.holes[-1] if td.gmem.holes else None
     ),
-    "ACCEPT": Caller(_FRAME, _touched, ACCEPT_SPLITS, _accept, _inhibited, SeptState.PRESENT),
+    "ACCEPT": Caller(PAGE, _touched, ACCEPT_SPLITS, _accept, _inhibited, SeptState.PRESENT),
     "memory failure": Caller(
-        _FRAME, _folio_split, SPLITS, _fail, lambda td: _FRAME if td.gmem.poisoned else None
+        PAGE, _folio_split, SPLITS, _fail, lambda td: PAGE if td.gmem.poisoned else None
     ),
 }
 """The four of S130, by name."""
@@ -133,7 +146,7 @@ VERDICTS = ("failed, said nothing", "frames lost", "failed, and said so", "all d
 
 
 class Shortage(NamedTuple):
-    """How memory runs short, the same for all four callers."""
+    """How memory runs short, the same for all four callers, and the range of those that take one."""
 
     refuse: int = 1
     """The number of the refused request for host memory, counted by each caller; 0: none is refused."""
@@ -144,6 +157,9 @@ class Shortage(NamedTuple):
     """Every later request is refused too, until memory is back."""
     again: bool = False
     """Memory is back, and each call is made again."""
+    start: int = 6
+    end: int = 12
+    """Frames [start, end) are converted, or punched out of the file: here both edges lie inside a leaf."""
 
 
 class Attempt(NamedTuple):
@@ -230,8 +246,8 @@ class CallerRow(NamedTuple):
 def run_short(shortage: Shortage) -> tuple[CallerRow, ...]:
     """Run each of CALLERS on a fresh TD under this shortage, and look.
 
-    Raises InvalidTypeError or InvalidValueError for a request beyond MOST_REQUESTS, a type not in TYPES, and
-    a switch that is neither True nor False.
+    Raises InvalidTypeError or InvalidValueError for a request beyond MOST_REQUESTS, a type not in TYPES, a
+    switch that is neither True nor False, and a range that is empty or ends beyond the FRAMES.
     """
     refuse = as_integer(shortage.refuse, "a request for host memory")
     if not 0 <= refuse <= MOST_REQUESTS:
@@ -242,36 +258,42 @@ def run_short(shortage: Shortage) -> tuple[CallerRow, ...]:
     known_name(shortage.declared, TYPES, "the type of the wrapper's variable")
     for name in ("dynamic_pamt", "lasting", "again"):
         check_flag(getattr(shortage, name), name)
-    return tuple(_run_one(name, shortage._replace(refuse=refuse)) for name in CALLERS)
+    span = GfnRange(check_gfn(shortage.start, "the start"), check_gfn(shortage.end, "the end"))
+    if not span.pages or span.end > FRAMES:
+        raise InvalidValueError(
+            f"a range is of one frame at least and ends at {name_gfn(FRAMES)} at most; {span!r} does not"
+        )
+    # What does not depend on the range runs once for all ranges.
+    shortage = shortage._replace(refuse=refuse, start=0, end=FRAMES)
+    return tuple(_run_one(name, caller.page or span, shortage) for name, caller in CALLERS.items())
 
 
 @cache
-def _run_one(name: str, shortage: Shortage) -> CallerRow:
+def _run_one(name: str, span: GfnRange, shortage: Shortage) -> CallerRow:
     caller = CALLERS[name]
     td = caller.prepare(shortage.dynamic_pamt)
     td.tdx.pamt_cache = 0
     before = td.accepted()
-    first = _attempt(td, caller, shortage, shortage.refuse)
-    again = _attempt(td, caller, shortage, 0) if shortage.again else None
+    first = _attempt(td, caller, span, shortage, shortage.refuse)
+    again = _attempt(td, caller, span, shortage, 0) if shortage.again else None
     td.refuse(0)  # to look needs memory too
     state = [td.state(gfn)[0] for gfn in range(FRAMES)]
     record = caller.record(td)
     return CallerRow(
         name,
-        caller.span,
+        span,
         first,
         again,
         tuple(td.page_runs()),
         record,
         tuple(None if byte == "--" else int(byte, 16) for byte in td.bytes_in_sight().split()),
-        None if caller.span.start in td.kvm.mem_attributes else td.read(caller.span.start),
-        tuple(td.lost(before, range(caller.span.start, caller.span.end))),
-        record is not None
-        and {state[gfn] for gfn in range(caller.span.start, caller.span.end)} == {caller.state},
+        None if span.start in td.kvm.mem_attributes else td.read(span.start),
+        tuple(td.lost(before, range(span.start, span.end))),
+        record is not None and {state[gfn] for gfn in range(span.start, span.end)} == {caller.state},
     )
 
 
-def _attempt(td: Td, caller: Caller, shortage: Shortage, refuse: int) -> Attempt:
+def _attempt(td: Td, caller: Caller, span: GfnRange, shortage: Shortage, refuse: int) -> Attempt:
     pages = td.tdx.pages
     made = len(pages.requests)
     refused: list[int] = []
@@ -287,7 +309,7 @@ def _attempt(td: Td, caller: Caller, shortage: Shortage, refuse: int) -> Attempt
     td.forget()
     split, walks, wrapper = _watched(td, caller.splits[TYPES[shortage.declared]])
     record = caller.record(td)
-    returned = td.run(caller.call(td, split))
+    returned = td.run(caller.call(td, split, span))
     events = td.events
     return Attempt(
         tuple(pages.requests[made:]),

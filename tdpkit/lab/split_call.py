@@ -148,13 +148,13 @@ class SplitCall:
 
     @property
     def splits(self) -> list[tuple[int, int]]:
-        """(gfn, level) of each leaf that this call split, in order."""
-        return [(step.gfn, step.level) for step in self.steps if step.kind == "split"]
+        """(level, gfn) of each leaf that this call split, in order."""
+        return [(step.level, step.gfn) for step in self.steps if step.kind == "split"]
 
     def visited(self, upto: int | None = None) -> Iterator[tuple[int, int]]:
-        """(gfn, level) of each entry visited, in order, up to and including step `upto` (None: all)."""
+        """(level, gfn) of each entry visited, in order, up to and including step `upto` (None: all)."""
         steps = self.steps if upto is None else self.steps[: upto + 1]
-        return ((step.gfn, step.level) for step in steps if step.kind == "visit")
+        return ((step.level, step.gfn) for step in steps if step.kind == "visit")
 
     def go(self, at: SupportsIndex) -> CallStep:
         """Bring the tables to step `at` (from 0), and return it.

@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, X86_4LEVEL, Geometry, GfnRange, format_gfn
 
+from .words import Names
+
 
 class PlannedCall(NamedTuple):
     """One call of the split function: frames [start, end), split down to `target_level`, made `when` so.
@@ -48,17 +50,19 @@ Planner = Callable[[Geometry, GfnRange], list[PlannedCall]]
 
 class Rule(NamedTuple):
     """A strategy in words; ``{large}`` and ``{small}`` stand for its machine's largest and smallest leaf
-    above a frame.
+    above a frame, ``{frame}`` for a frame.
     """
 
     title: str
     rule: str
     idea: str
 
-    def on(self, geometry: Geometry) -> Rule:
-        """The same for one machine."""
-        large, small = (geometry.level(level).label for level in (geometry.max_leaf_level, PG_LEVEL_2M))
-        return Rule(*(text.format(large=large, small=small) for text in self))
+    def on(self, names: Names) -> Rule:
+        """The same for one machine, sizes as it writes them: ``2M``, or on a toy the number of frames."""
+        geometry = names.geometry
+        levels = {"large": geometry.max_leaf_level, "small": PG_LEVEL_2M, "frame": PG_LEVEL_4K}
+        sizes = {name: names.frame(geometry.pages(level)) for name, level in levels.items()}
+        return Rule(*(text.format(**sizes) for text in self))
 
 
 class Curve(NamedTuple):
@@ -214,8 +218,8 @@ def two_calls(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
 
 @strategy(
     "head and tail",
-    "{large} block, then {small} block",
-    "around each edge the {large} block to {small}, then the {small} block to 4K; a shared one once",
+    "block of {large}, then of {small}",
+    "around each edge the block of {large} to {small}, then that of {small} to {frame}; a shared one once",
     source="Kai Huang, M13 (d9b677b4f4cbbf8a8c3dadb056077aa55feb5c30.camel@intel.com; S138)",
     curve=Curve("head and tail, both blocks", "private", "--"),
 )
@@ -226,8 +230,8 @@ def kai_two_step(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
 
 @strategy(
     "one block per edge",
-    "its smallest block, to 4K",
-    "a call to 4K splits larger leaves on its way down; so the smallest block around an edge is enough",
+    "its smallest block, to {frame}",
+    "a call to {frame} splits larger leaves on its way down; so the smallest block around an edge is enough",
     source=(
         "Sean Christopherson's later code, with leaves of 2M at most (reply to RFC v5 44, "
         "aXt_L6QKB9CSTZcW@google.com; S141); with larger ones, S233"
@@ -244,7 +248,7 @@ def one_block_per_edge(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
 
 @strategy(
     "empty range",
-    "[x, x), every leaf, to 4K",
+    "[x, x), every leaf, to {frame}",
     "the walk looks at the entries that begin before an edge and hold it, and at no other",
     source="ours (S233)",
 )
@@ -270,7 +274,7 @@ def head_and_tail(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
 
 @strategy(
     "plain split",
-    "[s, e), every leaf, to 4K",
+    "[s, e), every leaf, to {frame}",
     "one call that splits all of the range, as dirty logging",
     source="dirty logging, upstream (S81)",
 )
@@ -293,7 +297,7 @@ def two_calls_unfiltered(geometry: Geometry, s: int, e: int) -> list[PlannedCall
 @strategy(
     "merged blocks",
     "those that overlap, as one",
-    "a {large} block merged with the {small} block inside it goes down to 4K from end to end",
+    "a block of {large} merged with that of {small} inside it goes down to {frame} from end to end",
     source='a reading of "the split is only needed once" (Kai Huang, M13; S233)',
 )
 def merged_blocks(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
@@ -328,8 +332,8 @@ def head_rounded_up(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
 
 @strategy(
     "one frame each",
-    "[x, x+4K), to 4K",
-    "it splits down to 4K at an edge, aligned or not",
+    "[x, x+{frame}), to {frame}",
+    "it splits down to {frame} at an edge, aligned or not",
     source="S233, W2",
 )
 def one_frame_each(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
@@ -339,7 +343,7 @@ def one_frame_each(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
 
 @strategy(
     "last frame as edge",
-    "tail blocks of e - 4K",
+    "tail blocks of e - {frame}",
     "the tail's blocks are those around the last frame of the range, not around its end",
     source="S237",
 )
@@ -350,9 +354,9 @@ def last_frame_as_edge(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
 
 
 @strategy(
-    "one {small} pass",
-    "{small} blocks only, to 4K",
-    "enough where no leaf is larger; a {large} leaf at a multiple of {small} goes unnoticed",
+    "one pass at {small}",
+    "blocks of {small} only, to {frame}",
+    "enough where no leaf is larger; a leaf of {large} at a multiple of {small} goes unnoticed",
     source="S233",
 )
 def one_2m_pass(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:

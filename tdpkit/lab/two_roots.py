@@ -204,6 +204,11 @@ class RootSeen(NamedTuple):
         return self.visits > 0
 
     @property
+    def lost(self) -> int:
+        """Frames outside [g, g+1) that were zapped with their contents, as private ones are."""
+        return max(self.zapped - 1, 0) if self.is_mirror else 0
+
+    @property
     def level_before(self) -> int:
         """Level of the leaf that held g, or 0."""
         return next((step.level for step in self.path if step.before == "leaf"), 0)
@@ -273,8 +278,13 @@ class RootsOutcome:
         return self.is_td and self.types is None
 
     @property
+    def lost(self) -> int:
+        """Frames besides g whose contents are gone."""
+        return sum(root.lost for root in self.roots)
+
+    @property
     def answer(self) -> str:
-        """One sentence: what was asked, what it reached, what it left alone."""
+        """One sentence: what was asked, what it reached, what it left alone, what is lost."""
         return f"{self._asked()}: {self._reached()}."
 
     def _asked(self) -> str:
@@ -303,6 +313,8 @@ class RootsOutcome:
             said += f"; {listed(missed)} {'is' if len(missed) == 1 else 'are'} not touched"
         if self.wrong_root:
             said += ", the 2M leaf that was meant stays whole"
+        if self.lost:
+            said += f"; {self.lost} private frames besides g are lost"
         return said
 
 

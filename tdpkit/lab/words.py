@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
+from tdpkit.engine.gfn import (
+    PG_LEVEL_4K,
+    Geometry,
+    InvalidTypeError,
+    InvalidValueError,
+    format_gfn,
+)
 
 
 def group_digits(number: int) -> str:
@@ -13,9 +19,14 @@ def group_digits(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
+def noun_for(number: int, noun: str, plural: str = "") -> str:
+    """`noun` as it stands after `number`; `plural` where it is not the noun with an s."""
+    return noun if number == 1 else plural or noun + "s"
+
+
 def count_of(number: int, noun: str, plural: str = "") -> str:
     """``1 frame``, ``2 frames``, ``6 303 771 frames``; `plural` where it is not the noun with an s."""
-    return f"{group_digits(number)} {noun if number == 1 else plural or noun + 's'}"
+    return f"{group_digits(number)} {noun_for(number, noun, plural)}"
 
 
 def listed(words: Iterable[str], last: str = "and") -> str:
@@ -44,6 +55,39 @@ def check_flag(value: bool, name: str) -> bool:
     if isinstance(value, bool):
         return value
     raise InvalidTypeError(f"{name} is True or False; {value!r} is neither")
+
+
+class Names:
+    """Frames and leaves in words: numbers on the toy, addresses on x86."""
+
+    def __init__(self, geometry: Geometry, toy: bool) -> None:
+        self.geometry = geometry
+        self.toy = toy
+
+    def frame(self, gfn: int) -> str:
+        """A frame's number or address."""
+        return str(gfn) if self.toy else format_gfn(gfn)
+
+    def span(self, start: int, end: int) -> str:
+        """Write a range as its first frame and the one after its last."""
+        return f"[{self.frame(start)}, {self.frame(end)})"
+
+    def leaf(self, gfn: int, level: int) -> str:
+        """``page 5``, ``the 8-frame leaf at frame 0``."""
+        if level == PG_LEVEL_4K:
+            return f"page {self.frame(gfn)}" if self.toy else f"the page at {self.frame(gfn)}"
+        if self.toy:
+            return f"the {self.leaves_of(level)} at frame {gfn}"
+        return f"the {self.leaves_of(level)} at {self.frame(gfn)}"
+
+    def size(self, pages: int) -> str:
+        """So many frames: counted on the toy, in bytes on x86."""
+        return count_of(pages, "frame") if self.toy else format_gfn(pages)
+
+    def leaves_of(self, level: int) -> str:
+        """What a leaf of this level is called: ``8-frame leaf``, ``2M leaf``."""
+        size = f"{self.geometry.pages(level)}-frame" if self.toy else self.geometry.level(level).label
+        return f"{size} leaf"
 
 
 Cell = str | Sequence[str]

@@ -1,7 +1,7 @@
 """Cost curves: visits of plan, split and zap over the size of the range, drawn by matplotlib.
 
 The picture is static and drawn through matplotlib's object interface, the same bytes in every run. It is SVG
-with its own paper, in the colours of the light theme: a page shows it as an image.
+with its own paper, drawn in the colours of the light theme; a page shows it as an image (see `theme.still`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tdpkit.lab.cost_curves import MAPS, Curves, cost_curves
 from tdpkit.lab.strategies import CONTENDERS, Curve
 from tdpkit.lab.words import group_digits
 
-from .theme import LIGHT
+from .theme import LIGHT, still
 
 _SIZES = ("8K", "1M", "32M", "1G", "32G", "1T")
 _SETTINGS: dict[Any, Any] = {
@@ -88,7 +88,7 @@ class CostCurves:
         )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
-        return {"text/plain": repr(self), "image/svg+xml": self.svg()}
+        return {"text/plain": repr(self), "image/svg+xml": still(self.svg())}
 
 
 def curve_of(contender: str) -> Curve:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import NamedTuple
 from zlib import crc32
 
-from .theme import Palette
+from .theme import TURNS, Palette
 
 WIDTH, LEFT, RIGHT = 1000, 24, 976
 """Units of every picture: JupyterLab's cell is about 1000 px wide beside the file browser at 1400 px."""
@@ -145,6 +146,59 @@ class Key(NamedTuple):
     name: str
 
 
+class Track(NamedTuple):
+    """A stretch of a picture along which something is dragged: where its values lie, and where it is drawn.
+
+    name: says what is dragged (see tdpkit.show.exhibit.Exhibit.tracks). knots: (value, x) in order; between
+    two knots values lie evenly. top, bottom: y of the stretch that takes the pointer. keyed: it can be
+    reached by key as well; of several tracks of one name the first is.
+    """
+
+    name: str
+    knots: tuple[tuple[int, int], ...]
+    top: int
+    bottom: int
+    keyed: bool = True
+
+
+class Spot(NamedTuple):
+    """A box of a picture that can be pressed.
+
+    name: says what pressing it does (see tdpkit.show.exhibit.Exhibit.pressed). label: read to those who do
+    not see it. chosen: pressed or not, for what is chosen by it; None for what only acts.
+    """
+
+    name: str
+    label: str
+    left: int
+    top: int
+    right: int
+    bottom: int
+    chosen: bool | None = None
+
+
+class Picture(str):
+    """A picture as an SVG string; and what a live exhibit needs besides.
+
+    heading, answer, role: the picture's head, `role` the answer's colour. body: the picture without its head,
+    which the page shows as text that wraps. view: left, top, width and height of the body, in units.
+    smallest: the size of its smallest text, in units. tracks, spots: what of it can be dragged and pressed.
+    """
+
+    heading: str
+    answer: str
+    role: str
+    body: str
+    view: tuple[int, int, int, int]
+    smallest: int
+    tracks: tuple[Track, ...]
+    spots: tuple[Spot, ...]
+
+
+_BELOW_HEAD = 8
+"""Of the room between the head's last line and the picture, so much belongs to the head."""
+
+
 class Drawing:
     """One picture: `width` by `height` units; `ids` prefixes every id in it (unique per instance).
 
@@ -160,23 +214,45 @@ class Drawing:
         self.ids = ids or _OWN_IDS
         self.prefix = prefix
         self.parts: list[str] = []
+        self.tracks: list[Track] = []
+        self.spots: list[Spot] = []
+        self.filled: set[str] = set()
+        """Kinds of frames that were drawn; a legend names no others."""
+        self._head = ("", "", "ink")
+        self._head_parts = 0
+        self._head_ends = 0
+        self._smallest = LINE
         self._drawn = 0
 
-    def headed(self, title: str, answer: str, role: str = "ink") -> int:
-        """Draw the title and, in the colour of `role`, the answer; the y of the last line of it."""
+    def headed(self, title: str, answer: str, role: str = "ink", lines: int = 1) -> int:
+        """Draw the title and, in the colour of `role`, the answer; the y of the last line of it.
+
+        It comes first of all that is drawn. lines: so many of the answer have room in any case.
+        """
         fitting = (size for size in _TITLE_SIZES if text_width(title, size, weight=700) <= RIGHT - LEFT)
         self.text(LEFT, 32, title, size=next(fitting, _TITLE_SIZES[-1]), weight=700)
         y = 56
         for number, text in enumerate(wrap(answer)):
             y = 56 + LINE * number
             self.text(LEFT, y, text, role, size=13, weight=600)
+        y = max(y, 56 + LINE * (lines - 1))
+        self._head, self._head_parts, self._head_ends = (title, answer, role), len(self.parts), y
         return y
+
+    def track(self, track: Track) -> None:
+        """Let something be dragged along a stretch of the picture."""
+        self.tracks.append(track)
+
+    def spot(self, spot: Spot) -> None:
+        """Let a box of the picture be pressed."""
+        self.spots.append(spot)
 
     def _saw(self, *what: object) -> None:
         self._drawn = crc32(repr(what).encode(), self._drawn)
 
     def fill(self, kind: str) -> str:
         """The fill of a kind of frame: its hatch where it has one, else its colour."""
+        self.filled.add(kind)
         if kind in HATCHED:
             return f"url(#{self.ids}-{kind})"
         return self.palette.get(kind, self.palette["leaf3"])  # a toy's leaves may be larger than any on x86
@@ -235,11 +311,40 @@ class Drawing:
         if not content:
             return
         self._saw(x, y, content, role)
-        self.parts.append(
-            f'<text x="{x}" y="{y}" font-size="{size}" fill="{self.palette[role]}" text-anchor="{anchor}" '
-            f'font-weight="{weight}" font-family="{_MONO_FONT if mono else _SANS}" style="white-space:pre">'
-            f"{escape(content)}</text>"
+        self._smallest = min(self._smallest, size)
+        look = self._look(role, size, anchor, weight, mono)
+        self.parts.append(f'<text x="{x}" y="{y}" {look}>{escape(content)}</text>')
+
+    def texts(
+        self,
+        places: Iterable[tuple[int, int, str]],
+        role: str = "ink",
+        *,
+        size: int = 12,
+        anchor: str = "start",
+        weight: int = 400,
+        mono: bool = False,
+    ) -> None:
+        """Many short texts of one look, at (x, y, content): as :meth:`text`, at a tenth of the markup."""
+        if places := [place for place in places if place[2]]:
+            self._saw(places, role)
+            self._smallest = min(self._smallest, size)
+            each = "".join(f'<tspan x="{x}" y="{y}">{escape(content)}</tspan>' for x, y, content in places)
+            self.parts.append(f"<text {self._look(role, size, anchor, weight, mono)}>{each}</text>")
+
+    def _look(self, role: str, size: int, anchor: str, weight: int, mono: bool) -> str:
+        """The attributes of a text but its place."""
+        return (
+            f'font-size="{size}" fill="{self.palette[role]}" text-anchor="{anchor}" '
+            f'font-weight="{weight}" font-family="{_MONO_FONT if mono else _SANS}" style="white-space:pre"'
         )
+
+    @contextmanager
+    def turning(self, delay: int) -> Iterator[None]:
+        """What is drawn meanwhile turns up, `delay` milliseconds late, on a page where it just changed."""
+        self.parts.append(f'<g class="{TURNS}" style="animation-delay:{delay}ms">')
+        yield
+        self.parts.append("</g>")
 
     # ---- what pictures have in common --------------------------------------------------------------
 
@@ -262,13 +367,13 @@ class Drawing:
         self.text(x, y, content, role, size=size, anchor="middle", weight=weight, mono=mono)
 
     def plate(
-        self, x: int, y: int, content: str, room: int, role: str = "ink", *, size: int = 11, weight: int = 400
+        self, x: int, y: int, content: str, room: int, role: str = "ink", *, size: int = 12, weight: int = 400
     ) -> bool:
         """A text around (x, y) on paper, so that it can be read on any hatch; nothing without `room` for it.
 
         Says whether there was room.
         """
-        width = text_width(content, size, weight=weight) + 10
+        width = text_width(content, size, weight=weight) + 8
         if not content or width > room:
             return False
         self.rect(x - width // 2, y - size // 2 - 3, width, size + 6, self.palette["paper"])
@@ -318,30 +423,47 @@ class Drawing:
     ) -> None:
         """Numbered lines in a frame with room for `rows` of them; the one with the index `now` is marked."""
         self.text(left, top - 8, title, weight=700)
-        self.text(right, top - 8, "newest last", "muted", size=11, anchor="end")
+        self.text(right, top - 8, "newest last", "muted", anchor="end")
         self.rect(left, top, right - left, rows * LINE + 10, self.palette["paper"], "grid")
+        room = right - left - 46
         for at, (number, text) in enumerate(lines):
             y, marked = top + 18 + LINE * at, at == now
             if marked:
                 self.rect(left + 1, y - 13, right - left - 2, LINE, self.palette["leaf1"])
                 self.rect(left + 1, y - 13, 4, LINE, self.palette["ink"])
-            self.text(left + 44, y, number, "ink" if marked else "muted", anchor="end", mono=True, size=11)
-            self.text(left + 52, y, text, size=11, weight=700 if marked else 400)
+            weight = 700 if marked and text_width(text, weight=700) <= room else 400
+            self.text(left + 38, y, number, "ink" if marked else "muted", anchor="end", mono=True)
+            self.text(left + 44, y, shorten(text, room, weight=weight), weight=weight)
 
-    def svg(self, title: str, description: str) -> str:
+    def svg(self, title: str, description: str) -> Picture:
         """The whole picture; title and description are read to those who do not see it."""
         self._saw(self.width, self.height, title, description)
-        used = [kind for kind in HATCHED if any(f"url(#{self.ids}-{kind})" in part for part in self.parts)]
-        markup = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="100%" '
+        ids = f"{self.prefix}-{self._drawn:08x}"
+        top = self._head_ends and self._head_ends + _BELOW_HEAD
+        view = (0, top, self.width, self.height - top)
+        whole = self._markup(title, description, (0, 0, self.width, self.height), self.parts)
+        picture = Picture(whole.replace(_OWN_IDS, ids))
+        body = self._markup(title, description, view, self.parts[self._head_parts :])
+        picture.body = body.replace(_OWN_IDS, ids)
+        picture.heading, picture.answer, picture.role = self._head
+        picture.view, picture.smallest = view, self._smallest
+        picture.tracks, picture.spots = tuple(self.tracks), tuple(self.spots)
+        return picture
+
+    def _markup(
+        self, title: str, description: str, view: tuple[int, int, int, int], parts: Sequence[str]
+    ) -> str:
+        left, top, width, height = view
+        used = [kind for kind in HATCHED if any(f"url(#{self.ids}-{kind})" in part for part in parts)]
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {width} {height}" width="100%" '
             f'role="img" aria-labelledby="{self.ids}-title {self.ids}-desc">'
             f'<title id="{self.ids}-title">{escape(title)}</title>'
             f'<desc id="{self.ids}-desc">{escape(description)}</desc>'
             f"<defs>{''.join(map(self._hatch, used))}</defs>"
-            f'<rect width="{self.width}" height="{self.height}" fill="{self.palette["paper"]}"/>'
-            f"{''.join(self.parts)}</svg>"
+            f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="{self.palette["paper"]}"/>'
+            f"{''.join(parts)}</svg>"
         )
-        return markup.replace(_OWN_IDS, f"{self.prefix}-{self._drawn:08x}")
 
     def _hatch(self, kind: str) -> str:
         marks, angle = HATCHED[kind]

@@ -23,9 +23,12 @@ from tdpkit.engine.gfn import (
     format_gfn,
     parse_gfn,
 )
-from tdpkit.lab.words import check_flag, known_name, listed
+from tdpkit.lab.words import Names, check_flag, known_name, listed
 
-from .theme import LIGHT, LIVE, LIVE_STYLE, Palette
+from .drawing import WIDTH, Picture, Track
+from .handles import Handles, slider, spot
+from .outputs import display_live
+from .theme import LIGHT, LIVE, LIVE_STYLE, Palette, still
 
 C = TypeVar("C", bound=tuple[Any, ...])
 """The exhibit's choice, a NamedTuple."""
@@ -45,10 +48,10 @@ class Exhibit(Generic[C, S]):
     """Begins every id of the exhibit's pictures."""
     good: ClassVar[str] = "state"
     """A message calls what is shown the last good one of these."""
-    least_width: ClassVar[int] = 640
-    """Narrower pages scroll the picture sideways, pixels."""
     reads: ClassVar[Mapping[str, Callable[[str], int]]] = {"start": parse_gfn, "end": parse_gfn}
     """Fields of the choice that hold a number and take text as well, and what reads the text."""
+    least_frames: ClassVar[int] = 1
+    """Where edges are dragged: the frames that stay between them."""
     names: ClassVar[Mapping[str, Iterable[str]]] = {}
     """The names that a field of the choice takes, where it takes no others."""
 
@@ -60,19 +63,29 @@ class Exhibit(Generic[C, S]):
         self._followed: dict[Any, dict[str, Callable[[], Any]]] = {}
         self.choice = opening
         self.state: S
-        self.message = ipywidgets.HTML(layout={"min_height": "28px"})
-        self.picture = ipywidgets.HTML(layout={"width": "100%"})
+        self.tracks: dict[str, Callable[[Track, int], list[dict[str, Any]]]] = {}
+        """By the name of a track in the picture: the sliders on it (tdpkit.show.handles.slider)."""
+        self.spots: dict[str, Callable[[str], object]] = {}
+        """By what stands before the colon in a spot's name: what pressing it does with what stands after."""
+        self.moving: dict[str, Callable[[], int]] = {}
+        """By the name of a field: its value, which sliders on the picture show and propose."""
+        self.drawn: Picture
+        """The picture on show."""
+        self.head = ipywidgets.HTML(layout={"width": "100%"})
+        self.picture = ipywidgets.HTML()
+        self.handles = Handles()
         self.table_box = ipywidgets.Checkbox(description="the same as a table", indent=False)
         self.table = ipywidgets.HTML()
         self._ids = f"{self.prefix}-{self.picture.model_id[:8]}"
         self.box = self._framed(self._controls())
         self.table_box.observe(lambda _: self._show_table(), names="value")
+        self.observe(self.handles, self._asked, names="ask")
         self.show(**change)
 
     # ---- for each exhibit to say --------------------------------------------------------------------------
 
     def _controls(self) -> Iterable[ipywidgets.Widget]:
-        """Make and bind the controls; they stand above the message and the picture, in this order."""
+        """Make and bind the controls; they stand above the answer and the picture, in this order."""
         raise NotImplementedError
 
     def _state_of(self, choice: C) -> S:
@@ -83,7 +96,7 @@ class Exhibit(Generic[C, S]):
         """
         raise NotImplementedError
 
-    def _svg(self, palette: Palette, ids: str = "") -> str:
+    def _svg(self, palette: Palette, ids: str = "") -> Picture:
         raise NotImplementedError
 
     def _text(self) -> str:
@@ -100,15 +113,14 @@ class Exhibit(Generic[C, S]):
         return self.choice
 
     def _note(self) -> str:
-        """A remark on a good state that the message shows."""
+        """A remark on a good state that stands after the answer."""
         return ""
 
     def _framed(self, controls: Iterable[ipywidgets.Widget]) -> ipywidgets.VBox:
         style = ipywidgets.HTML(LIVE_STYLE, layout={"display": "none"})
-        return ipywidgets.VBox(
-            [style, *controls, self.message, self.picture, self.table_box, self.table],
-            layout={"max_width": "1100px", "width": "100%"},
-        )
+        stage = ipywidgets.Box([self.picture, self.handles])
+        stage.add_class("tdpkit-stage")
+        return ipywidgets.VBox([style, *controls, self.head, stage, self.table_box, self.table])
 
     # ---- from a change to the state ---------------------------------------------------------------------
 
@@ -164,7 +176,9 @@ class Exhibit(Generic[C, S]):
         """Let traits of `control` follow the state: each function says what its trait is now."""
         self._followed.setdefault(control, {}).update(traits)
 
-    def observe(self, control: ipywidgets.Widget, handler: Callable[[Any], None]) -> None:
+    def observe(
+        self, control: ipywidgets.Widget, handler: Callable[[Any], None], names: str = "value"
+    ) -> None:
         """Call `handler` with each new value; a control that follows the state does not propose it again."""
 
         def on_change(change: Any) -> None:
@@ -172,9 +186,9 @@ class Exhibit(Generic[C, S]):
                 if not self._syncing:
                     handler(change["new"])
 
-        control.observe(on_change, names="value")
+        control.observe(on_change, names=names)
 
-    def press(self, button: ipywidgets.Button, handler: Callable[[], None]) -> None:
+    def press(self, button: ipywidgets.Button, handler: Callable[[], object]) -> None:
         """Call `handler` when `button` is pressed."""
 
         def on_click(_: Any) -> None:
@@ -183,13 +197,26 @@ class Exhibit(Generic[C, S]):
 
         button.on_click(on_click)
 
-    def propose(self, **change: Any) -> None:
-        """What every control does: :meth:`show`, or say in words why not and stay as it was."""
+    def propose(self, **change: Any) -> bool:
+        """What every control does: :meth:`show`, or say in words why not and stay as it was.
+
+        Says whether the change was taken.
+        """
         with self._one_at_a_time:
             try:
                 self.show(**change)
             except (InvalidValueError, InvalidTypeError) as error:
                 self._sync(refused=str(error))
+                return False
+            return True
+
+    def _asked(self, ask: dict[str, Any]) -> None:
+        """What the reader did on the picture: something dragged, or something pressed."""
+        if "press" in ask:
+            what, _, which = ask["press"].partition(":")
+            self.spots[what](which)
+        else:
+            self.propose(**{name: int(ask["set"][name]) for name in self.moving if name in ask["set"]})
 
     def _propose_as(self, name: str, value: Any) -> None:
         self.propose(**{name: value})
@@ -208,11 +235,12 @@ class Exhibit(Generic[C, S]):
         try:
             if not refused:  # the picture first: it is what one waits for
                 self._show_picture()
+            self._put(self.handles, "state", self._touched())
+            self._put(self.head, "value", self._headed(refused))
             for control, traits in self._followed.items():
                 for name in sorted(traits, key="value".__eq__):
                     if not (refused and name == "value" and isinstance(control, ipywidgets.Text)):
                         self._put(control, name, traits[name]())
-            self._put(self.message, "value", self._message(refused))
             self._show_table()
         finally:
             self._syncing = False
@@ -225,28 +253,55 @@ class Exhibit(Generic[C, S]):
             setattr(control, name, value)
 
     def _show_picture(self) -> None:
-        box = f'<div style="min-width:{self.least_width}px">{self._svg(LIVE, self._ids)}</div>'
-        page = f'<div class="tdpkit" style="overflow-x:auto;line-height:normal">{box}</div>'
-        self._put(self.picture, "value", page)
+        self.drawn = self._svg(LIVE, self._ids)
+        self._put(self.picture, "value", f'<div class="tdpkit">{self.drawn.body}</div>')
+        least = f"{-(-WIDTH * SMALLEST // self.drawn.smallest)}px"
+        for widget in (self.picture, self.handles):
+            self._put(widget.layout, "min_width", least)
+
+    def _touched(self) -> dict[str, Any]:
+        """The handles' state: what of the picture can be dragged and pressed."""
+        drawn = self.drawn
+        sliders = [
+            one for number, track in enumerate(drawn.tracks) for one in self.tracks[track.name](track, number)
+        ]
+        return {
+            "view": list(drawn.view),
+            "sliders": sliders,
+            "spots": [spot(one) for one in drawn.spots],
+            "values": {name: str(value()) for name, value in self.moving.items()},
+            "least": self.least_frames,
+            "answered": self.handles.ask.get("n", 0),
+        }
 
     def _show_table(self) -> None:
         self._put(self.table, "value", self._table() if self.table_box.value else "")
 
-    def _message(self, refused: str) -> str:
-        if not refused:
-            return status(self._note())
-        return status(
-            f"✗ {refused}. The picture shows the last good {self.good}.",
-            ' style="color:var(--jp-error-color1,#a81e37)"',
+    def _headed(self, refused: str) -> str:
+        """Title and answer, as text that wraps; what was refused and why takes the answer's place."""
+        drawn = self.drawn
+        said = f'<span style="color:{LIVE[drawn.role]}">{escape(drawn.answer)}</span>'
+        if refused:
+            said = remark(f"✗ {refused}. The picture shows the last good {self.good}.", "bad")
+        elif note := self._note():
+            said += f" {remark(note)}"
+        return (
+            f'<div class="tdpkit"><div class="tdpkit-title">{escape(drawn.heading)}</div>'
+            f'<div class="tdpkit-answer" role="status">{said}</div></div>'
         )
 
     # ---- the bundle -------------------------------------------------------------------------------------
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """The live view, and for pages without a kernel the opening picture and its text."""
-        bundle: dict[str, Any] = dict(self.box._repr_mimebundle_(**kwargs) or {})
-        return {**bundle, "text/plain": self._text(), "image/svg+xml": self._svg(LIGHT)}
+    def _ipython_display_(self) -> None:
+        display_live(self.box, self._repr_mimebundle_())
 
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        """For pages without a kernel: the picture as it is now, and its text."""
+        return {"text/plain": self._text(), "image/svg+xml": still(self._svg(LIGHT))}
+
+
+SMALLEST = 11
+"""Pixels: no text is drawn smaller; on a narrower page the picture is scrolled sideways."""
 
 # ---- controls and their places -----------------------------------------------------------------------------
 
@@ -268,17 +323,36 @@ def label(text: str, width: str = "48px") -> ipywidgets.Label:
     return ipywidgets.Label(text, layout={"width": width, "display": "flex", "justify_content": "flex-end"})
 
 
-def status(text: str, attributes: str = "") -> str:
-    """`text` as a screen reader announces it when it changes."""
-    return f'<span role="status"{attributes}>{escape(text)}</span>'
+def fold(
+    exhibit: Exhibit[Any, Any], title: str, in_use: Callable[[], bool], *controls: ipywidgets.Widget
+) -> tuple[ipywidgets.ToggleButton, ipywidgets.HBox]:
+    """A button, and controls that are shown while it is pressed; it is, while what they say is `in_use`."""
+    button = ipywidgets.ToggleButton(description=title, layout={"width": "auto"})
+    inside = line(*controls)
+    pressed = False
+
+    def press(value: bool) -> None:
+        nonlocal pressed
+        pressed = value
+        exhibit.show()
+
+    exhibit.observe(button, press)
+    exhibit.follow(button, value=lambda: pressed or in_use())
+    exhibit.follow(inside.layout, display=lambda: "" if pressed or in_use() else "none")
+    return button, inside
+
+
+def remark(text: str, role: str = "ink") -> str:
+    """`text` as it stands in an exhibit's head, in the colour of `role`."""
+    return f'<span class="tdpkit-remark" style="color:{LIVE[role]}">{escape(text)}</span>'
 
 
 class RangeControls:
-    """Start and end of a range: for each a slider, which counts units, and a field, which is exact.
+    """Start and end of a range: dragged on the picture, and typed in a field for each, which is exact.
 
     They are bound to the fields `start`, `end` and `unit_level` of the exhibit's choice. machine: says the
-    geometry of the guest on show and how many frames it has; write: how a field writes a frame. `lines` are
-    the two lines of controls; `unit_menu` stands where the exhibit puts it.
+    geometry of the guest on show and how many frames it has; write: how a field writes a frame. On tracks
+    named "range" both edges and all of it are dragged, on those named "start" or "end" that edge.
     """
 
     def __init__(
@@ -287,41 +361,87 @@ class RangeControls:
         machine: Callable[[], tuple[Geometry, int]],
         write: Callable[[int], str] = format_gfn,
     ) -> None:
-        self._exhibit, self._machine = exhibit, machine
+        self._exhibit, self._machine, self._write = exhibit, machine, write
+        self._refused: dict[str, str] = {}
+        self.start_text = address_field("start", "0x200 or 2M+4K")
+        self.end_text = address_field("end", "0x400 or 4M")
         self.unit_menu = ipywidgets.Dropdown(
-            options=[("4K", 1)], description="slider unit", layout={"width": "160px"}
+            options=[("4K", 1)],
+            description="moves by",
+            tooltip="an edge moves by leaves of this size; with Shift by the next larger",
+            layout={"width": "180px"},
+            style={"description_width": "auto"},
         )
-        slider = {"readout": False, "layout": WIDE, "style": LABEL}
-        self.start_slider = ipywidgets.IntSlider(description="start", **slider)
-        self.end_slider = ipywidgets.IntSlider(description="end", **slider)
-        self.start_text = address_field("start address", "0x200 or 2M+4K")
-        self.end_text = address_field("end address", "0x400 or 4M")
-        self.lines = (line(self.start_slider, self.start_text), line(self.end_slider, self.end_text))
+        self.controls = (self.start_text, self.end_text, self.unit_menu)
         exhibit.follow(self.unit_menu, options=self._units)
         exhibit.bind(unit_level=self.unit_menu)
-        exhibit.bind(write, start=self.start_text, end=self.end_text)
-        for name, slider in (("start", self.start_slider), ("end", self.end_slider)):
-            exhibit.observe(slider, partial(self._slid, name))
-            exhibit.follow(slider, max=self._most, value=partial(self._place, name))
+        for name, field in (("start", self.start_text), ("end", self.end_text)):
+            exhibit.observe(field, partial(self._typed, name))
+            exhibit.follow(field, value=partial(self._written, name))
+            exhibit.moving[name] = partial(self._frame, name)
+            exhibit.tracks[name] = partial(self._edges, (name,))
+        exhibit.tracks["range"] = partial(self._edges, ("span", "start", "end"))
 
     def _units(self) -> list[tuple[str, int]]:
         geometry, _ = self._machine()
-        return [(geometry.level(n).label, n) for n in range(1, geometry.max_leaf_level + 1)]
+        return [(self._names.size(geometry.pages(n)), n) for n in range(1, geometry.max_leaf_level + 1)]
 
-    def _unit(self) -> int:
-        unit_level: int = self._exhibit.choice.unit_level
-        return self._machine()[0].pages(unit_level)
+    @property
+    def _names(self) -> Names:
+        """As the fields write a frame: by number on a toy."""
+        return Names(self._machine()[0], toy=self._write(1) == "1")
 
-    def _most(self) -> int:
-        return -(-self._machine()[1] // self._unit())
-
-    def _place(self, name: str) -> int:
+    def _frame(self, name: str) -> int:
         frame: int = getattr(self._exhibit.choice, name)
-        return min(frame // self._unit(), self._most())
+        return frame
 
-    def _slid(self, name: str, units: int) -> None:
-        """A slider's last place is the guest's end, wherever in a unit that lies."""
-        self._exhibit.propose(**{name: min(units * self._unit(), self._machine()[1])})
+    def _written(self, name: str) -> str:
+        # Only a state that was taken is written into the fields: what was refused before is gone from them.
+        self._refused.clear()
+        return self._write(self._frame(name))
+
+    def _typed(self, name: str, text: str) -> None:
+        """Propose one edge; and the other with it, if that was refused, perhaps because of this one."""
+        other = "end" if name == "start" else "start"
+        kept = {other: self._refused[other]} if other in self._refused else {}
+        if kept:
+            try:
+                self._exhibit.show(**{name: text}, **kept)
+                return
+            except (InvalidValueError, InvalidTypeError):
+                pass  # this one alone, then
+        if not self._exhibit.propose(**{name: text}):
+            self._refused = {name: text, **kept}
+
+    def _edges(self, kinds: Iterable[str], track: Track, number: int) -> list[dict[str, Any]]:
+        """Sliders of these kinds along `track`: an edge goes as far as the track and the other's room allow.
+
+        A key moves by the unit, and the pointer by what can be told apart on the track, if that is more.
+        """
+        geometry, frames = self._machine()
+        unit_level: int = self._exhibit.choice.unit_level
+        (first, left), (last, right) = track.knots[0], track.knots[-1]
+        step = geometry.pages(unit_level)
+        sizes = (geometry.pages(level) for level in range(1, geometry.root_level + 1))
+        snap = max([1, *(size for size in sizes if size * (right - left) <= last - first)])
+        page = min(geometry.pages(unit_level + 1), frames)
+        start, end, least = self._frame("start"), self._frame("end"), self._exhibit.least_frames
+        names, last = self._names, min(last, frames)
+        # Where a root ends no range starts, not even an empty one.
+        most = min(last - least, geometry.root_pages - 1)
+        both = min(frames, most + end - start)
+        reach = {
+            "span": (0, both, "the whole range", names.span(start, end)),
+            "start": (first, most, "start of the range", names.frame(start)),
+            "end": (first + least, last, "end of the range", names.frame(end)),
+        }
+        if track.keyed:  # a lens is for what is smaller than the unit
+            snap = max(snap, step)
+        return [
+            slider(track, number, kind, label, text, low, high, snap=snap, step=step, page=page)
+            for kind in kinds
+            for low, high, label, text in [reach[kind]]
+        ]
 
 
 def check_unit(geometry: Geometry, unit_level: int) -> None:
@@ -334,8 +454,10 @@ def check_unit(geometry: Geometry, unit_level: int) -> None:
 def address_field(what: str, placeholder: str) -> ipywidgets.Text:
     """A field to type an address into, taken when it is left or Enter is pressed."""
     return ipywidgets.Text(
+        description=what,
         placeholder=placeholder,
-        tooltip=f"{what}: a frame number (0x200) or a size (2M+4K)",
+        tooltip=f"{what} address: a frame number (0x200) or a size (2M+4K)",
         continuous_update=False,
-        layout={"width": "150px"},
+        layout={"width": "200px"},
+        style=LABEL,
     )

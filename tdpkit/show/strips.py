@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tdpkit.engine.gfn import PG_LEVEL_4K
 from tdpkit.engine.spte import PT_PAGE_SIZE_MASK, SPTE_MMU_PRESENT_MASK
 
-from .drawing import RIGHT, Drawing, Key, box, text_width
+from .drawing import RIGHT, Drawing, Key, Track, box, text_width
 
 STRIP_HEIGHT = 24
 """Room for a word on its plate, and for the hatch to be seen above and below it."""
@@ -43,6 +43,8 @@ class Strip(NamedTuple):
     cells: tuple[Cell, ...]
     focus: tuple[int, int]
     """The frames of the entry in focus, which the next strip enlarges."""
+    inside: tuple[tuple[int, int], ...] = ()
+    """Stretches [first, last) without entries of their own: they lie inside larger leaves."""
 
 
 def runs_of_entries(entries: Iterable[int], level: int, first: int, pages: int) -> Iterator[Cell]:
@@ -75,6 +77,12 @@ def x_of(frame: int, strip: Strip, left: int, right: int) -> int:
     return left + (right - left) * (frame - strip.first) // (strip.last - strip.first)
 
 
+def track_of(name: str, strip: Strip, left: int, right: int, top: int, *, keyed: bool = True) -> Track:
+    """The track along a strip that is drawn from `left` to `right`: values are frames."""
+    knots = ((strip.first, left), (strip.last, right))
+    return Track(name, knots, top, top + STRIP_HEIGHT, keyed)
+
+
 def draw_boxes(
     drawing: Drawing, strip: Strip, left: int, right: int, top: int, height: int = STRIP_HEIGHT
 ) -> None:
@@ -85,17 +93,26 @@ def draw_boxes(
             low = max(left, min(low, right - _MARK))
             high = low + _MARK
         if low < high:
-            drawing.rect(low, top, high - low, height, drawing.fill(cell.kind), "line")
+            entries = not any(first <= cell.first < last for first, last in strip.inside)
+            drawing.rect(low, top, high - low, height, drawing.fill(cell.kind), "line" if entries else "")
+
+
+_DASH = "3 3"
 
 
 def draw_borders(drawing: Drawing, strip: Strip, left: int, right: int, top: int) -> None:
-    """The strip's own border, and each entry's where there are few."""
+    """The strip's own border, and each entry's where there are few: dashed inside a leaf, where none is."""
     entry = strip.focus[1] - strip.focus[0]
     entries = (strip.last - strip.first) // entry
+    bottom = top + STRIP_HEIGHT
     if entries <= _SEPARATED:
-        lines = (x_of(strip.first + n * entry, strip, left, right) for n in range(1, entries))
-        drawing.path("".join(f"M{x} {top} V{top + STRIP_HEIGHT}" for x in lines), "line")
-    drawing.path(box(left, top, right, top + STRIP_HEIGHT), "line")
+        lines: dict[str, str] = {"": "", _DASH: ""}
+        for edge in (strip.first + n * entry for n in range(1, entries)):
+            within = any(first < edge < last for first, last in strip.inside)
+            lines[_DASH if within else ""] += f"M{x_of(edge, strip, left, right)} {top} V{bottom}"
+        for dash, d in lines.items():
+            drawing.path(d, "line", dash=dash)
+    drawing.path(box(left, top, right, bottom), "line")
 
 
 def draw_texts(drawing: Drawing, strip: Strip, left: int, right: int, top: int) -> None:
@@ -113,12 +130,14 @@ def draw_wedge(drawing: Drawing, low: int, high: int, top: int, left: int, right
 def draw_legend(
     drawing: Drawing, legend: Iterable[tuple[str, str]], left: int, top: int, right: int = RIGHT
 ) -> int:
-    """(kind, name) of each kind of cell, side by side, in as many lines as it takes; the last line's y."""
+    """(kind, name) of each kind that was drawn, in as many lines as it takes; the y of the last of them."""
 
     def swatch(kind: str) -> Callable[[int, int], None]:
         return lambda x, y: drawing.rect(x, y - 11, 16, 14, drawing.fill(kind), "line")
 
-    return drawing.keys(top, (Key(swatch(kind), 16, name) for kind, name in legend), left, right)
+    drawn = {*drawing.filled}
+    keys = (Key(swatch(kind), 16, name) for kind, name in legend if kind in drawn)
+    return drawing.keys(top, keys, left, right)
 
 
 # ---- the range, and names along an axis ----------------------------------------------------------------

@@ -7,6 +7,7 @@ and more, each shape or its outline 3:1 and more.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 Palette = Mapping[str, str]
@@ -57,8 +58,60 @@ LIVE: Palette = {role: f"var(--tdp-{role}, {colour})" for role, colour in LIGHT.
 """For markup inside a page: follows the page's theme through LIVE_STYLE, light where there is none."""
 
 _dark = "".join(f"--tdp-{role}:{colour};" for role, colour in DARK.items())
-LIVE_STYLE = f'<style>[data-jp-theme-light="false"] .tdpkit,.vscode-dark .tdpkit{{{_dark}}}</style>'
-"""One per exhibit: JupyterLab marks its dark themes on the page's body, VS Code too."""
+LIVE_BOX = "tdpkit-live"
+"""The class of what is live on a page; the cell's next output is its still."""
+_after_live = ",".join(
+    f"{output}:has(>{inside}.{LIVE_BOX})+{output}"
+    for output, inside in (
+        (".jp-OutputArea-child", ".jp-OutputArea-output>"),  # JupyterLab, Notebook, Voilà, nbconvert
+        (".output_container", ".output "),  # VS Code
+    )
+)
+TURNS, TURNING = "tdp-turns", "tdp-turning"
+"""Classes: of parts of a picture that turn up one by one, and of the page's box in which they do so now."""
+LIVE_STYLE = f"""<style>
+[data-jp-theme-light="false"] .tdpkit,.vscode-dark .tdpkit{{{_dark}}}
+[data-jp-theme-light="false"] .jp-RenderedSVG img{{color-scheme:dark}}
+{_after_live}{{display:none}}
+.{LIVE_BOX}{{max-width:1100px;width:100%}}
+.{LIVE_BOX}.widget-vbox>*{{margin-left:0;margin-right:0}}
+.{LIVE_BOX} .widget-html-content{{min-width:0;line-height:normal}}
+.tdpkit-title{{font-weight:700;font-size:16px;color:{LIVE["ink"]}}}
+.tdpkit-answer{{font-weight:600;font-size:13px;line-height:18px;min-height:36px;color:{LIVE["ink"]}}}
+.tdpkit-stage.widget-box{{display:grid;grid-template-columns:1fr;overflow:auto hidden}}
+.tdpkit-stage>*{{grid-area:1/1;width:auto;margin:0}}
+.{LIVE_BOX} [aria-pressed=true]{{box-shadow:inset 0 -3px {LIVE["range"]};font-weight:700}}
+@media (forced-colors:active){{
+.{LIVE_BOX} [aria-pressed=true]{{outline:2px solid Highlight;outline-offset:-2px}}}}
+.{TURNING} .{TURNS}{{animation:tdp-turn 100ms backwards;transform-box:fill-box;transform-origin:center}}
+@keyframes tdp-turn{{from{{transform:scaleY(0)}}}}
+@media (prefers-reduced-motion:reduce){{
+.{TURNS}{{animation:none!important}}.{LIVE_BOX} .widget-play{{display:none}}}}
+</style>"""
+"""One per exhibit. JupyterLab marks its dark themes on the page's body, VS Code too. A picture that is wider
+than the page is scrolled by itself, and the handles lie over it. Stills are told of a dark theme as well, for
+Voilà does not set the page's colour scheme; and where the live view is, its still is not needed."""
+
+_dark_of = dict(zip(LIGHT.values(), DARK.values(), strict=True))
+_COLOUR = re.compile(r'(fill|stroke)(="|: )(#[0-9a-f]{6})')
+"""A colour of a shape, as an attribute or (matplotlib's way) in its style."""
+
+
+def still(svg: str) -> str:
+    """`svg`, drawn in LIGHT, as a picture that is dark on a dark page, wherever it is an image of its own.
+
+    An image takes the colour scheme of the page that shows it. Its colours stay as they are written, for
+    programs that know no style sheets; inside a page's own markup the rules match nothing.
+    """
+    rules = [
+        f'svg:root [{name}="{light}"]{{{name}:{_dark_of[light]}}}'
+        if sign == '="'
+        else f'svg:root [style*="{name}: {light}"]{{{name}:{_dark_of[light]}!important}}'
+        for name, sign, light in sorted(set(_COLOUR.findall(svg)))
+        if light in _dark_of
+    ]
+    style = f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
+    return f"{svg.rstrip().removesuffix('</svg>')}{style}</svg>"
 
 
 def contrast(one: str, other: str) -> float:

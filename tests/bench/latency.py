@@ -98,10 +98,11 @@ const controlsOf = exhibit => {
     const found = new Map();
     for (const e of exhibit.querySelectorAll('[role=slider], select, input, button, [role=button]')) {
         if (!e.checkVisibility()) continue;
-        const group = e.closest('.widget-toggle-buttons, .widget-radio, [role=radiogroup]');
+        const spots = e.matches('.spot') ? `${e.dataset.name.split(':')[0]} on the picture` : null;
+        const group = spots ?? e.closest('.widget-toggle-buttons, .widget-radio, [role=radiogroup]');
         const kind = group ? 'choice' : e.getAttribute('role') === 'slider' ? 'slider' : e.type || 'button';
         const key = group ?? e;
-        if (!found.has(key)) found.set(key, {kind, members: [], name: nameOf(key)});
+        if (!found.has(key)) found.set(key, {kind, members: [], name: spots ?? nameOf(key)});
         found.get(key).members.push(e);
     }
     return [...found.values()];
@@ -187,7 +188,7 @@ USE = (
     } else {  // a click
         for (let n = 0; n < presses; n++) await use(() => {
             const {members} = control();
-            members[n % members.length].click();
+            members[n % members.length].dispatchEvent(new MouseEvent('click', {bubbles: true}));
         });
     }
     return times;

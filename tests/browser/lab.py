@@ -101,10 +101,11 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving(folder: Path, *, with_extension: bool = True) -> Iterator[Server]:
     """JupyterLab on `folder`, set up as `make lab` does it, with settings and signatures of its own.
 
-    It trusts the notebooks that lie in `folder` when it starts, as `make lab` does.
+    It trusts the notebooks that lie in `folder` when it starts, as `make lab` does. Without the kit's server
+    extension it is as a JupyterLab that knows nothing of the kit.
     """
     # Kernels talk through sockets in the runtime folder, and a socket's path may have 103 characters:
     # hence a folder of its own directly under /tmp.
@@ -122,6 +123,7 @@ def serving(folder: Path) -> Iterator[Server]:
             "MPLCONFIGDIR": f"{own}/matplotlib",
             "JUPYTER_TOKEN": token,
         }
+        without = [] if with_extension else ["--ServerApp.jpserver_extensions=tdpkit.server=False"]
         notebooks = sorted(map(str, folder.rglob("*.ipynb")))
         if notebooks:
             trust = [sys.executable, "-m", "jupyter", "trust", *notebooks]
@@ -129,7 +131,7 @@ def serving(folder: Path) -> Iterator[Server]:
         log = Path(own, "log")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*COMMAND, f"--port={_free_port()}", f"--ServerApp.root_dir={folder}"],
+                [*COMMAND, f"--port={_free_port()}", f"--ServerApp.root_dir={folder}", *without],
                 env=environment,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -146,7 +148,6 @@ def serving(folder: Path) -> Iterator[Server]:
 COMMAND = (
     *(sys.executable, "-m", "jupyter", "lab", "-y", "--no-browser", "--log-level=WARN", "--ip=127.0.0.1"),
     *("--KernelManager.transport=ipc", "--LabApp.extension_manager=readonly"),
-    "--ServerApp.kernel_websocket_connection_class=tdpkit.server.PromptConnection",
     # Not in `make lab`: the test asks the page's own objects whether all cells are done.
     "--LabApp.expose_app_in_browser=True",
     *(["--allow-root"] if os.getuid() == 0 else []),
@@ -296,13 +297,23 @@ class Notebook:
                 self.page.evaluate(
                     """() => {
                         const at = document.activeElement;
-                        const said = at.tagName === 'SELECT' ? '' : at.innerText.trim();
+                        const said = at.tagName === 'SELECT' ? '' : (at.innerText ?? '').trim();
                         return at.getAttribute('role') || said || at.tagName;
                     }"""
                 )
             )
             self.page.keyboard.press("Tab")
         return reached
+
+    @contextmanager
+    def sized(self, width: int, height: int) -> Iterator[None]:
+        """Meanwhile the window has another size."""
+        before = self.page.viewport_size
+        self.page.set_viewport_size({"width": width, "height": height})
+        try:
+            yield
+        finally:
+            self.page.set_viewport_size(before)
 
     def papers(self, pictures: Locator) -> tuple[list[str], list[str]]:
         """The colours of the pictures' papers, ``rgb(...)``, in JupyterLab's light and in its dark theme."""
@@ -344,11 +355,14 @@ def open_notebook(
                 server.ask(f"api/sessions/{session['id']}", "DELETE")
 
 
-EXHIBIT = ".jp-OutputArea-output:has([role=slider])"
-"""Every live exhibit of the kit but one has a slider."""
+EXHIBIT = ".tdpkit-live:has(.tdpkit-stage)"
+"""The live exhibits on a page."""
 
-PICTURES = ".jp-OutputArea-output .tdpkit svg"
-"""The pictures of the live exhibits on a page."""
+LIVE = ".tdpkit-live"
+"""The live exhibits, and the questions to guess at."""
+
+PICTURES = ".tdpkit-stage .tdpkit > svg[role=img]"
+"""Their pictures."""
 
 
 def nth(controls: Locator, number: int) -> list[Locator]:
@@ -363,11 +377,28 @@ class ShownExhibit:
     def __init__(self, notebook: Notebook, box: Locator) -> None:
         self.notebook = notebook
         self.box = box
-        self.picture = box.get_by_role("img")
-        self.title = self.picture.locator("> title")
-        self.answer = self.picture.locator("> desc")
-        self.message = box.get_by_role("status").last
+        self.picture = box.locator(".tdpkit-stage svg[role=img]")
+        self.title = box.locator(".tdpkit-title")
+        self.answer = box.locator(".tdpkit-answer")
+        self.remark = box.locator(".tdpkit-remark")
+        """What stands beside the answer, or in its place: absent where there is nothing to remark."""
         box.scroll_into_view_if_needed()
+
+    def slider(self, name: str) -> Locator:
+        """What is dragged, by its name: on the picture, or among the controls."""
+        return self.box.get_by_role("slider", name=name, exact=True)
+
+    def drag(self, slider: Locator, by: int) -> None:
+        """Drag a handle sideways, by so many pixels."""
+        slider.scroll_into_view_if_needed()
+        box = slider.locator(".hit").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        mouse = self.notebook.page.mouse
+        mouse.move(x, y)
+        mouse.down()
+        for part in range(1, 9):
+            mouse.move(x + by * part / 8, y)
+        mouse.up()
 
     def press(self, name: str) -> None:
         """Click the button of this name."""

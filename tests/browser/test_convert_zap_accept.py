@@ -13,7 +13,9 @@ from tests.browser.lab import EXHIBIT, Notebook, ShownExhibit, nth
 NUMBER = "05"
 """Of the notebook that the fixture `notebook` opens."""
 
-BOX = ".jp-OutputArea-output:has(select):has([role=slider]):has-text('guest_memfd')"
+LAPTOP = 1366, 768
+"""A window in which JupyterLab leaves 647 pixels for the notebook."""
+CONTENT = 647
 
 
 class Stepper(ShownExhibit):
@@ -21,9 +23,12 @@ class Stepper(ShownExhibit):
 
     def __init__(self, notebook: Notebook, box: Locator):
         super().__init__(notebook, box)
-        self.start, self.end, self.step = nth(box.get_by_role("slider"), 3)
+        self.start, self.end = self.slider("start of the range"), self.slider("end of the range")
+        self.step = box.locator(".widget-slider").get_by_role("slider")
+        self.rail = box.locator(".touch .cursor")
         self.start_text, self.end_text = nth(box.get_by_role("textbox"), 2)
-        [self.refuse] = nth(box.get_by_role("spinbutton"), 1)
+        self.fail = box.get_by_role("button", name="make it fail", exact=True)
+        self.refuse = box.get_by_role("spinbutton")
         self.machine = box.get_by_label("machine", exact=True)
         self.split = box.get_by_label("split", exact=True)
         self.then = box.get_by_label("the range is", exact=True)
@@ -33,11 +38,17 @@ class Stepper(ShownExhibit):
         expect(self.answer).to_contain_text(f"Step {step} of ")
         expect(self.answer).to_contain_text(words)
 
+    def unfold(self) -> None:
+        """Show what makes it fail."""
+        if self.fail.get_attribute("aria-pressed") != "true":
+            self.fail.click()
+        expect(self.refuse).to_be_visible()
+
 
 @pytest.fixture
 def stepper(notebook):
     """The first one, on [5, 12) of the toy, split by v3, at its first step."""
-    box = notebook.page.locator(BOX).first
+    box = notebook.page.locator(EXHIBIT).filter(has_text="guest_memfd").first
     box.scroll_into_view_if_needed()
     found = Stepper(notebook, box)
     found.machine.select_option("x86, four leaves of 2M")
@@ -46,8 +57,11 @@ def stepper(notebook):
     found.then.select_option("converted to shared, and back")
     found.split.select_option("v3: split what crosses the edges")
     expect(found.title).to_contain_text("The life of [5, 12), split by v3")
+    found.unfold()
     found.type(found.refuse, "0")
     expect(found.title).to_have_text("The life of [5, 12), split by v3")
+    found.fail.click()
+    expect(found.refuse).to_be_hidden()
     notebook.settle()
     found.step.press("Home")
     found.at(1)
@@ -75,10 +89,10 @@ def test_buttons_move_and_go_to_acts(stepper):
         ("next ›", "Step 2 of 85"),
         ("last »", "Step 85 of 85"),
         ("‹ back", "Step 84 of 85"),
-        ("2 convert", "The guest asks for [5, 12) to be shared"),
-        ("3 use", "The guest goes on"),
-        ("4 convert back", "to be private again"),
-        ("1 touch and accept", "Step 1 of 85"),
+        ("go to: convert", "The guest asks for [5, 12) to be shared"),
+        ("go to: use", "The guest goes on"),
+        ("go to: convert back", "to be private again"),
+        ("go to: touch and accept", "Step 1 of 85"),
     ):
         stepper.press(name)
         expect(stepper.answer).to_contain_text(words)
@@ -91,51 +105,95 @@ def test_a_button_is_pressed_by_key(stepper, key):
     stepper.at(2)
 
 
-def test_without_the_split_frames_are_lost(stepper):
+def test_the_acts_are_one_stop_of_the_tab_key_and_arrows_go_along_them(stepper):
+    stepper.box.get_by_role("button", name="go to: touch and accept", exact=True).focus()
+    for key in ("ArrowRight", "ArrowRight", "Enter"):
+        stepper.notebook.page.keyboard.press(key)
+    expect(stepper.answer).to_contain_text("The guest goes on")
+    expect(stepper.box.get_by_role("button", name="go to: use", exact=True)).to_have_attribute(
+        "aria-pressed", "true"
+    )
+
+
+def test_the_pointer_scrubs_on_the_rail_and_keys_go_on_from_there(stepper):
+    """85 steps on 484 of 1000 units: the middle lies in step 43, a quarter on in step 64."""
+    stepper.drag(stepper.rail, round(stepper.picture.bounding_box()["width"] * 0.121))
+    stepper.at(64)
+    expect(stepper.step).to_have_attribute("aria-valuenow", "64.0")
+    stepper.notebook.page.keyboard.press("ArrowRight")
+    stepper.at(65)
+    stepper.drag(stepper.rail, 0)
+    stepper.at(43)
+
+
+def test_without_the_split_frames_are_lost_and_the_last_headline_says_so(stepper):
     stepper.press("last »")
-    stepper.at(85)  # or the kernel may take the other story first, and the step for its last one
-    expect(stepper.picture).to_contain_text("0 frames lost")
+    stepper.at(85, "Nothing outside [5, 12) is lost in the end.")
+    # Wait for it, or the kernel may take the other story first, and the step for its last one.
     stepper.split.select_option("none: zap whole what crosses")
     expect(stepper.title).to_have_text("The life of [5, 12), no split")
+    expect(stepper.picture).to_contain_text("so far; 9 in the end")
     stepper.press("last »")
-    expect(stepper.picture).to_contain_text("9 frames lost")
+    expect(stepper.answer).to_contain_text("9 frames outside [5, 12) are lost in the end.")
     stepper.split.select_option("head and tail, what followed")
-    expect(stepper.picture).to_contain_text("0 frames lost")
+    expect(stepper.picture).to_contain_text("so far; 0 in the end")
 
 
-def test_the_range_by_slider_and_by_text(stepper):
-    stepper.end.press("ArrowRight")
-    expect(stepper.title).to_contain_text("[5, 13)")
-    expect(stepper.end_text).to_have_value("13")
+def test_the_range_is_dragged_on_the_first_strip_moved_by_key_and_typed(stepper):
+    """Four frames of 32 are an eighth of the strip."""
+    eighth = round(stepper.picture.bounding_box()["width"] * 0.952 / 8)
+    stepper.drag(stepper.start, eighth)
+    expect(stepper.title).to_contain_text("[9, 12)")
+    stepper.drag(stepper.slider("the whole range"), -eighth)
+    expect(stepper.title).to_contain_text("[5, 8)")
+    stepper.end.press("Shift+ArrowRight")
+    expect(stepper.title).to_contain_text("[5, 16)")
+    expect(stepper.end_text).to_have_value("16")
+    stepper.end.press("ArrowLeft")
+    expect(stepper.title).to_contain_text("[5, 15)")
     stepper.type(stepper.start_text, "0x8")
-    expect(stepper.title).to_contain_text("[8, 13)")
+    expect(stepper.title).to_contain_text("[8, 15)")
     stepper.type(stepper.end_text, "banana")
-    expect(stepper.message).to_contain_text("'banana' is no frame number")
-    expect(stepper.title).to_contain_text("[8, 13)")
+    expect(stepper.remark).to_contain_text("'banana' is no frame number")
+    expect(stepper.title).to_contain_text("[8, 15)")
     stepper.type(stepper.end_text, "9")
-    expect(stepper.message).to_be_empty()
     expect(stepper.title).to_contain_text("[8, 9)")
+    expect(stepper.remark).to_have_count(0)
+
+
+def height_from(notebook: Notebook, control: Locator, picture: Locator) -> float:
+    """Pixels from the top of a control to the bottom of the picture."""
+    notebook.settle()
+    top, end = control.bounding_box(), picture.bounding_box()
+    return end["y"] + end["height"] - top["y"]
+
+
+def test_on_a_laptop_the_step_row_and_the_whole_picture_are_in_one_view(stepper):
+    with stepper.notebook.sized(*LAPTOP):
+        row = stepper.box.locator(".widget-play")
+        assert height_from(stepper.notebook, row, stepper.picture) <= CONTENT
 
 
 def test_a_hole_of_one_folio_under_a_mapping_that_spans_it(stepper):
     stepper.then.select_option("punched out of the file")
-    stepper.press("2 punch a hole")
+    stepper.press("go to: punch a hole")
     expect(stepper.answer).to_contain_text("Userspace punches pages")
     stepper.press("next ›")
     expect(stepper.answer).to_contain_text("returns -22 (-EINVAL)")
     stepper.folios.select_option("4K folios that a mapping spans")
     stepper.split.select_option("none: zap whole what crosses")
-    expect(stepper.picture).to_contain_text("9 frames lost")
+    expect(stepper.picture).to_contain_text("so far; 9 in the end")
 
 
 def test_a_page_is_refused(stepper):
+    stepper.unfold()
     stepper.type(stepper.refuse, "3")
-    stepper.press("3 use")
+    stepper.press("go to: use")
     expect(stepper.answer).to_contain_text("The guest goes on")
     stepper.press("‹ back")
     expect(stepper.answer).to_contain_text("returns -12 (-ENOMEM)")
     stepper.type(stepper.refuse, "9")
-    expect(stepper.message).to_contain_text("the call asks for 4 pages")
+    expect(stepper.remark).to_contain_text("the call asks for 4 pages")
 
 
 def test_another_machine(stepper):
@@ -149,14 +207,15 @@ def test_another_machine(stepper):
 def test_tab_reaches_every_control_in_reading_order(stepper):
     stepper.step.press("ArrowRight")
     stepper.at(2)
-    moves = ["slider", "« first", "‹ back", "next ›", "last »"]
-    acts = ["1 touch and accept", "2 convert", "3 use", "4 convert back"]
-    reached = stepper.notebook.tab_from(stepper.machine, 20)
+    moves = ["« first", "‹ back", "next ›", "last »", "slider"]
+    reached = stepper.notebook.tab_from(stepper.machine, 21)
     assert reached == [
-        *("SELECT", "SELECT", "SELECT", "SELECT", "INPUT", "SELECT"),
-        *("slider", "INPUT", "slider", "INPUT"),
+        *("SELECT", "SELECT", "SELECT", "SELECT"),
+        *("INPUT", "INPUT", "SELECT", "make it fail"),
+        *("BUTTON", "BUTTON"),  # to play and to stop
         *moves,
-        *acts,
+        "button",  # the acts
+        *["slider"] * 4,  # the range, both edges, the rail
         "INPUT",
     ]
 
@@ -189,10 +248,14 @@ class LostErrno(ShownExhibit):
 
     def __init__(self, notebook: Notebook, box):
         super().__init__(notebook, box)
-        self.request = box.get_by_role("slider")
+        self.start_text, self.end_text = nth(box.get_by_role("textbox"), 2)
         self.lasting = box.get_by_label("and every later one", exact=True)
         self.pamt = box.get_by_label("Dynamic PAMT", exact=True)
         self.again = box.get_by_label("memory is back: call again", exact=True)
+
+    def refuse(self, request: str) -> None:
+        """Press a request on the picture."""
+        self.press(f"refuse request {request}")
 
 
 @pytest.fixture
@@ -203,9 +266,12 @@ def lost(notebook):
     for box in (found.lasting, found.pamt, found.again):
         box.uncheck()
     found.press("bool ret, as posted")
-    found.request.press("Home")
+    found.press("refuse no request")
     expect(found.answer).to_contain_text("No request for memory is refused")
-    found.request.press("ArrowRight")
+    found.type(found.start_text, "6")
+    found.type(found.end_text, "12")
+    expect(found.picture).to_contain_text("[6, 12) to shared")
+    found.refuse("1: page table")
     expect(found.answer).to_have_text(AS_POSTED)
     notebook.settle()
     return found
@@ -214,11 +280,11 @@ def lost(notebook):
 def test_it_opens_as_posted_with_the_first_page_refused(lost):
     expect(lost.title).to_have_text(TITLE)
     expect(lost.answer).to_have_text(AS_POSTED)
-    expect(lost.message).to_be_empty()
+    expect(lost.remark).to_have_count(0)
     texts = lost.picture.locator("text").all_text_contents()
     assert texts.count("1: page table refused") == 4
     assert texts.count("✗ errno lost") == 4
-    assert "frame 6 reads 0x16 as private, 0xa6 as shared" in texts
+    assert "frame 6: 0x16 as private, 0xa6 as shared" in texts
 
 
 def test_one_type_is_changed_and_the_errno_arrives(lost):
@@ -237,15 +303,41 @@ def test_the_type_is_changed_by_key(lost, key):
     expect(lost.answer).to_have_text(MENDED)
 
 
-def test_arrows_on_the_slider_choose_the_request(lost):
+def test_a_request_is_refused_by_pressing_it(lost):
     for name in ("2: S-EPT page", "3: page table", "4: S-EPT page"):
-        lost.request.press("ArrowRight")
+        lost.refuse(name)
         expect(lost.picture).to_contain_text(f"{name} refused")
-        expect(lost.box.get_by_text(name, exact=True).last).to_be_visible()
-    lost.request.press("End")
+    lost.refuse("6: nobody asks")
     expect(lost.answer).to_contain_text("Nobody asks for memory so often")
-    lost.request.press("Home")
+    lost.press("refuse no request")
     expect(lost.answer).to_contain_text("All done: conversion, punch hole, ACCEPT, memory failure.")
+
+
+def test_arrows_go_along_the_requests_and_enter_refuses_one(lost):
+    lost.box.get_by_role("button", name="refuse request 1: page table", exact=True).focus()
+    for key in ("ArrowRight", "ArrowRight", "Enter"):
+        lost.notebook.page.keyboard.press(key)
+    expect(lost.picture).to_contain_text("3: page table refused")
+
+
+def test_a_range_of_whole_leaves_needs_no_split_and_loses_no_errno(lost):
+    """Six frames of 16 to the left the start is at 0; the end goes from 12 to 8 by key."""
+    lost.drag(
+        lost.slider("start of the range"), round(-lost.picture.bounding_box()["width"] * 0.952 * 6 / 16)
+    )
+    expect(lost.start_text).to_have_value("0")
+    for _ in range(4):
+        lost.slider("end of the range").press("ArrowLeft")
+    expect(lost.end_text).to_have_value("8")
+    expect(lost.answer).to_contain_text("All done: conversion, punch hole, ACCEPT.")
+    expect(lost.answer).to_contain_text("Frames lost: memory failure.")
+    expect(lost.picture).to_contain_text("whole: no split")
+
+
+def test_on_a_laptop_all_of_the_lost_but_the_fields_is_in_one_view(lost):
+    with lost.notebook.sized(*LAPTOP):
+        kind = lost.box.get_by_role("button", name="bool ret, as posted", exact=True)
+        assert height_from(lost.notebook, kind, lost.picture) <= CONTENT
 
 
 def test_the_guest_faults_for_ever_as_long_as_there_is_no_memory(lost):
@@ -262,12 +354,10 @@ def test_the_guest_faults_for_ever_as_long_as_there_is_no_memory(lost):
 
 def test_dynamic_pamt_adds_a_request_that_fails_likewise(lost):
     lost.pamt.check()
-    lost.notebook.settle()
-    for _ in range(2):
-        lost.request.press("ArrowRight")
+    lost.refuse("3: PAMT pages")
     expect(lost.picture).to_contain_text("3: PAMT pages refused")
     expect(lost.answer).to_have_text(AS_POSTED)
-    lost.request.press("ArrowRight")
+    lost.refuse("4: page table")
     expect(lost.answer).to_contain_text("Failed, and said so: ACCEPT.")  # its handler's own request
 
 
@@ -284,9 +374,10 @@ def test_the_lost_table_says_what_the_picture_says(lost):
 
 
 def test_tab_reaches_every_control_of_the_lost_in_reading_order(lost):
-    reached = lost.notebook.tab_from(lost.request, 7)
-    buttons = ["bool ret, as posted", "int ret, mended"]
-    assert reached == ["slider", "INPUT", "INPUT", *buttons, "INPUT", "INPUT"]
+    reached = lost.notebook.tab_from(lost.start_text, 13)
+    kinds = ["bool ret, as posted", "int ret, mended"]
+    on_the_picture = ["button", "slider", "slider", "slider"]  # the requests; the range, and its edges
+    assert reached == ["INPUT", "INPUT", "SELECT", *kinds, *["INPUT"] * 3, *on_the_picture, "INPUT"]
 
 
 def test_the_picture_keeps_its_height(lost):

@@ -47,7 +47,7 @@ from tdpkit.exercises.checking import (
     within,
 )
 from tdpkit.exercises.convert_zap_accept import check_demote_order
-from tdpkit.show.theme import contrast
+from tdpkit.show.theme import contrast, still
 from tests.exercises.problems import PROBLEMS, Problem, answered_in_words
 from tests.oracles.junk import (
     ERRORS,
@@ -160,7 +160,8 @@ def check_small(number: Any, most: int = 3) -> str:
         raise Wrong(
             f"{number} is too large.",
             Counterexample(
-                "state", lambda state, palette, verdict: f"<{state} in {palette['paper']}: {verdict}>"
+                "state",
+                lambda state, palette, verdict: f"<svg>{palette['paper']} {state}: {verdict}</svg>",
             ),
         )
     return f"{number} is small."
@@ -181,9 +182,9 @@ def test_a_counterexample_is_drawn_with_the_verdict_in_place_of_its_own_answer()
     bundle = check_small(8)._repr_mimebundle_()
     assert bundle.keys() == {"text/plain", "text/html", "image/svg+xml"}
     assert bundle["text/plain"] == "Not yet: 8 is too large."
-    assert bundle["image/svg+xml"] == "<state in #ffffff: Not yet: 8 is too large.>"
+    assert bundle["image/svg+xml"] == still("<svg>#ffffff state: Not yet: 8 is too large.</svg>")
     [image] = re.findall(r'<img src="data:image/svg\+xml;base64,([\w+/=]+)"', bundle["text/html"])
-    assert b64decode(image) == b"<state in #ffffff: >"
+    assert b64decode(image) == still("<svg>#ffffff state: </svg>").encode()
 
 
 def test_any_other_error_of_a_problem_is_told() -> None:

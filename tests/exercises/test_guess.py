@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from tdpkit.exercises.convert_zap_accept import check_lost, guess_lost
 from tdpkit.exercises.guess import Guess
 from tdpkit.exercises.two_roots import REACHED, check_plain_zap, guess_plain_zap
-from tests.oracles.exhibits import status
+from tdpkit.server import LIVE_VIEW
+from tdpkit.show.theme import LIVE_STYLE
+
+
+def status(markup: str) -> str:
+    """A message as it is read: its markup must be well formed, and one span."""
+    element = ElementTree.fromstring(markup)
+    assert (element.tag, list(element)) == ("span", [])
+    assert element.get("role") == "status", "it is announced when it changes"
+    return element.text or ""
+
 
 BOTH = pytest.mark.parametrize("make", [guess_plain_zap, guess_lost])
 RIGHT: dict[Callable[[], Guess], Any] = {guess_plain_zap: "the direct tree", guess_lost: 8}
@@ -23,10 +34,20 @@ def test_nothing_is_guessed_at_first(make: Callable[[], Guess]) -> None:
     guess = make()
     assert guess.value is ...
     assert repr(guess) == f"{guess.question} (not guessed yet)"
-    bundle = guess._repr_mimebundle_()
-    assert bundle["text/plain"] == repr(guess)
-    assert "application/vnd.jupyter.widget-view+json" in bundle
     assert status(guess.message.value) == ""
+
+
+@BOTH
+def test_it_is_displayed_live_and_then_in_words_for_where_it_cannot_live(
+    make: Callable[[], Guess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs: list[dict[str, Any]] = []
+    monkeypatch.setattr("tdpkit.show.outputs.display", lambda data, raw: outputs.append(data))
+    guess = make()
+    guess._ipython_display_()
+    assert [[*output] for output in outputs] == [[LIVE_VIEW], ["text/plain"]]
+    assert outputs[1]["text/plain"] == repr(guess)
+    assert LIVE_STYLE in [getattr(child, "value", "") for child in guess.box.children], "it hides the words"
 
 
 @BOTH

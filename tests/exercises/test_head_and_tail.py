@@ -479,9 +479,6 @@ def test_the_slider_is_no_answer_before_it_is_moved() -> None:
     assert guess.value is ...
     assert check_ratio(guess.value).right is None
     assert repr(guess) == "visits of the split / visits of the zap after it: not guessed yet"
-    bundle = guess._repr_mimebundle_()
-    assert bundle["text/plain"] == repr(guess)
-    assert "application/vnd.jupyter.widget-view+json" in bundle
 
 
 def test_the_slider_moved_is_a_guess_and_the_button_compares_it() -> None:

@@ -139,7 +139,7 @@ def test_a_mapped_range_and_what_is_visited_again_make_a_whole_call(layout):
         calls = [SplitCall(whole, first + 3, last - 5), SplitCall(whole, first, last - 512)]
     for call in calls:
         mapped = visits_when_mapped(call.geometry, call.span, call.min_level)
-        again = visits_again(call.geometry, [level for _, level in call.splits])
+        again = visits_again(call.geometry, [level for level, _ in call.splits])
         assert call.steps[-1].visits == sum(mapped.values()) + again
 
 

@@ -465,10 +465,10 @@ def test_the_bytes_in_sight_are_those_the_guest_can_read_now():
 def test_a_guest_says_what_it_maps():
     guest = Guest("toy", "TD")
     assert repr(guest).startswith(
-        "TD guest of 128K: 2 x 32K at 0, 8 x 4K at 64K, 1 x 32K at 96K; bytes 10 11 12"
+        "TD guest of 32 frames: 2 x 8 frames at 0, 8 x 1 frame at 16, 1 x 8 frames at 24; bytes 10 11 12"
     )
     guest.zap(0, 32)
-    assert repr(guest).startswith("TD guest of 128K: nothing mapped; bytes --")
+    assert repr(guest).startswith("TD guest of 32 frames: nothing mapped; bytes --")
     assert repr(Guest("one-1G", "plain")) == "plain guest of 3G: 1 x 1G at 1G"
 
 

@@ -16,13 +16,19 @@ from tests.oracles.tds import status
 ENOMEM, MF_DELAYED, FOR_EVER = -12, 2, None
 ALREADY_ACCEPTED = status("PAGE_ALREADY_ACCEPTED")
 NAMES = ["conversion", "punch hole", "ACCEPT", "memory failure"]
-SPLITS = {"conversion": 2, "punch hole": 2, "ACCEPT": 1, "memory failure": 1}
-"""[6, 12) has an edge inside each of the leaves [0, 8) and [8, 16); frame 3 lies in one leaf."""
+RANGED = ("conversion", "punch hole")
+"""The callers that take a range; the others are of frame 3 alone."""
 EXITS = 8
 """How often a guest faults before the model says: for ever."""
 NUMBERS = range(MOST_REQUESTS + 1)
 SHORTAGES = [
     Shortage(*values) for values in product(NUMBERS, ("bool", "int"), (False, True), (False, True), (False,))
+]
+SPANS = [(0, 8), (8, 16), (0, 16), (3, 5), (7, 9), (5, 8), (8, 13), (0, 9), (15, 16)]
+"""Whole leaves, one edge inside a leaf, both in one leaf, both in two."""
+SHORTAGES += [
+    Shortage(refuse, declared, False, lasting, False, *span)
+    for refuse, (declared, lasting), span in product((1, 2, 3), (("bool", False), ("int", True)), SPANS)
 ]
 
 
@@ -30,19 +36,26 @@ def named(shortage: Shortage) -> dict:
     return dict(zip(NAMES, run_short(shortage), strict=True))
 
 
-def asked(name: str, dynamic_pamt: bool) -> list[str]:
+def cut(name: str, shortage: Shortage) -> list[int]:
+    """Leaves of eight frames that hold an edge of the range inside them, or the page, in the walk's order."""
+    edges = (shortage.start, shortage.end) if name in RANGED else (3,)
+    return sorted({edge // 8 for edge in edges if edge % 8})
+
+
+def asked(name: str, shortage: Shortage) -> list[str]:
     """What is asked for if nothing is refused: per split a table, its twin in the S-EPT, and PAMT pages.
 
     The handler of the ACCEPT tops up PAMT pages for its own mapping besides.
     """
-    split = ["page table", "S-EPT page", *["PAMT pages"] * dynamic_pamt]
-    return split * SPLITS[name] + ["PAMT pages"] * (dynamic_pamt and name == "ACCEPT")
+    split = ["page table", "S-EPT page", *["PAMT pages"] * shortage.dynamic_pamt]
+    own = ["PAMT pages"] * (shortage.dynamic_pamt and name == "ACCEPT")
+    return split * len(cut(name, shortage)) + own
 
 
 def strikes(name: str, shortage: Shortage) -> bool:
     """Whether the refused request is one of a split's."""
     per_split = 3 if shortage.dynamic_pamt else 2
-    return 0 < shortage.refuse <= per_split * SPLITS[name]
+    return 0 < shortage.refuse <= per_split * len(cut(name, shortage))
 
 
 def strikes_handler(name: str, shortage: Shortage) -> bool:
@@ -50,10 +63,11 @@ def strikes_handler(name: str, shortage: Shortage) -> bool:
     return name == "ACCEPT" and shortage.dynamic_pamt and shortage.refuse == 4
 
 
-def split_leaves(name: str, shortage: Shortage) -> int:
-    """How many leaves are split when the refusal strikes, or in the end (D8: earlier splits stay)."""
+def split_leaves(name: str, shortage: Shortage) -> list[int]:
+    """The leaves that are split when the refusal strikes, or in the end (D8: earlier splits stay)."""
     per_split = 3 if shortage.dynamic_pamt else 2
-    return (shortage.refuse - 1) // per_split if strikes(name, shortage) else SPLITS[name]
+    leaves = cut(name, shortage)
+    return leaves[: (shortage.refuse - 1) // per_split] if strikes(name, shortage) else leaves
 
 
 def expected(name: str, shortage: Shortage) -> tuple:
@@ -62,7 +76,7 @@ def expected(name: str, shortage: Shortage) -> tuple:
         if strikes_handler(name, shortage):
             return (0,), (0,), ENOMEM, 0, True, "failed, and said so"
         returned = MF_DELAYED if name == "memory failure" else 0
-        zapped = {"conversion": 6, "punch hole": 6, "ACCEPT": 0, "memory failure": 1}[name]
+        zapped = {"ACCEPT": 0, "memory failure": 1}.get(name, shortage.end - shortage.start)
         return (0,), (0,), returned, zapped, True, "all done"
     if name == "memory failure":  # it cannot fail, and zaps the leaf whole
         return (-12,), (1,) if shortage.declared == "bool" else (-12,), MF_DELAYED, 8, True, "frames lost"
@@ -111,7 +125,7 @@ def test_the_errno_is_lost_in_the_wrapper_or_by_the_caller_that_cannot_fail(shor
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_what_is_asked_for_and_which_request_is_refused(shortage):
     for name, row in named(shortage).items():
-        whole, refuse = asked(name, shortage.dynamic_pamt), shortage.refuse
+        whole, refuse = asked(name, shortage), shortage.refuse
         requests, refused = list(row.first.requests), list(row.first.refused)
         if not 0 < refuse <= len(whole):
             assert (requests, refused) == (whole, [])
@@ -140,19 +154,20 @@ def test_a_conversion_that_takes_1_for_flush_does_flush():
 def frames(name: str, shortage: Shortage) -> list[tuple[str, SeptState, int]]:
     """Of each of the 16 frames the half, the state and the level, by the facts."""
     *_, on_record, verdict = expected(name, shortage)
-    small = range(8 * split_leaves(name, shortage))
+    small = [gfn for leaf in split_leaves(name, shortage) for gfn in range(8 * leaf, 8 * leaf + 8)]
     if name == "ACCEPT":
         done = verdict == "all done"
-        small = range(8 if done or strikes_handler(name, shortage) else 0)
+        small = [*range(8 if done or strikes_handler(name, shortage) else 0)]
     seen = []
     for gfn in range(16):
         state, level = SeptState.PRESENT, 1 if gfn in small else 2
         if name == "ACCEPT" and gfn < 8 and not (done and gfn == 3):
             state = SeptState.PENDING
-        gone = (name == "memory failure" and gfn == 3) or (SPLITS[name] == 2 and 6 <= gfn < 12)
+        asked_for = shortage.start <= gfn < shortage.end
+        gone = (name == "memory failure" and gfn == 3) or (name in RANGED and asked_for)
         if (gone and verdict == "all done") or (verdict == "frames lost" and gfn < 8):
             state, level = SeptState.FREE, 0
-        shared = name == "conversion" and on_record and 6 <= gfn < 12
+        shared = name == "conversion" and on_record and asked_for
         seen.append(("shared" if shared else "private", state, level))
     return seen
 
@@ -183,20 +198,32 @@ def test_every_frame_is_as_the_facts_say(shortage):
 def test_stale_frames_are_those_the_call_was_to_unmap_and_says_nothing_of(shortage):
     for name, row in named(shortage).items():
         silent = row.verdict == "failed, said nothing" and name != "ACCEPT"
-        assert row.stale == (tuple(range(6, 12)) if silent else ())
+        assert row.stale == (tuple(range(shortage.start, shortage.end)) if silent else ())
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_the_record_is_of_the_right_frames(shortage):
-    spans = {"conversion": (6, 12), "punch hole": (6, 12), "ACCEPT": (0, 8), "memory failure": (3, 4)}
+    spans = {"ACCEPT": (0, 8), "memory failure": (3, 4)}
     for name, row in named(shortage).items():
-        on_record = expected(name, shortage)[4]
-        assert (row.record and (row.record.start, row.record.end)) == (spans[name] if on_record else None)
+        on_record, span = expected(name, shortage)[4], spans.get(name, (shortage.start, shortage.end))
+        assert (row.record and (row.record.start, row.record.end)) == (span if on_record else None)
 
 
 def test_after_a_silent_conversion_the_guest_has_two_memories_under_one_frame():
     row = named(Shortage(1))["conversion"]
     assert (row.private_bytes[6], row.shared_byte) == (0x16, 0xA6)
+
+
+def test_a_range_of_whole_leaves_needs_no_split_so_no_page_and_no_errno_is_lost():
+    for start, end in ((0, 8), (8, 16), (0, 16)):
+        for name in RANGED:
+            first = named(Shortage(1, start=start, end=end))[name].first
+            assert (first.requests, first.refused, first.lost_at) == ((), (), "")
+
+
+def test_the_range_is_of_two_callers_alone():
+    for name in ("ACCEPT", "memory failure"):
+        assert len({named(Shortage(1, start=start, end=end))[name] for start, end in SPANS}) == 1
 
 
 # ---- memory is back ------------------------------------------------------------------------------------
@@ -253,9 +280,11 @@ def by_hand(name: str, shortage: Shortage) -> tuple:
     td.tdx.pamt_cache = 0
     td.refuse(shortage.refuse)
     if name == "conversion":
-        returned = td.convert(6, 12, split=split)
+        returned = td.convert(shortage.start, shortage.end, split=split)
     elif name == "punch hole":
-        returned = td.punch_hole(6, 6, whole_folios=False, split=split)
+        returned = td.punch_hole(
+            shortage.start, shortage.end - shortage.start, whole_folios=False, split=split
+        )
     elif name == "ACCEPT":
         returned = td.accept(3, 1, split=split)
     else:
@@ -293,6 +322,11 @@ def test_a_second_run_is_no_different():
         ({"dynamic_pamt": 1}, InvalidTypeError, "dynamic_pamt is True or False; 1 is neither"),
         ({"lasting": None}, InvalidTypeError, "lasting is True or False"),
         ({"again": "yes"}, InvalidTypeError, "again is True or False"),
+        ({"end": 17}, InvalidValueError, "at most; [0x6, 0x11)"),
+        ({"start": 12}, InvalidValueError, "one frame at least"),
+        ({"start": 13}, InvalidValueError, "ends at or after its start"),
+        ({"start": -1}, InvalidValueError, "-1"),
+        ({"end": 1.5}, InvalidTypeError, "whole numbers"),
     ],
 )
 def test_what_is_no_shortage_is_refused_in_words(change, error, rule):

@@ -16,7 +16,8 @@ from tdpkit.lab.page_life import PageLife, story
 from tdpkit.lab.page_life.fold import LifeView, fold
 from tdpkit.lab.page_life.record import Act, Deed, Fact, Recorder, Standing, Work
 from tdpkit.lab.page_life.story import FOLIOS, MACHINES
-from tdpkit.lab.page_life.words import ACTORS, AGAIN, Names
+from tdpkit.lab.page_life.words import ACTORS, AGAIN
+from tdpkit.lab.words import Names
 from tdpkit.tdx.abi import Call
 
 FRAMES, BLOCK = 32, 8

@@ -105,7 +105,7 @@ def test_the_random_calls_meet_everything_that_can_happen_to_a_call():
         results.add(call.result)
         met["empty"] += setup.start == setup.end
         met["beyond"] += setup.end > setup.layout.frames
-        met["root leaf"] += any(level == call.geometry.root_level for _, level in call.splits)
+        met["root leaf"] += any(level == call.geometry.root_level for level, _ in call.splits)
     assert all(met[kind] > 9 for kind in ("refused", "resched", "lost", "free", "other", "empty", "beyond"))
     assert met["root leaf"] > 9
     assert races == set(RACES) - {"none"}
@@ -129,9 +129,9 @@ def call_of(case: Case) -> SplitCall:
 
 
 def expanded(case: Case) -> list[tuple[int, int]]:
-    """The recorded split runs, split by split."""
+    """The recorded split runs, split by split: (level, gfn)."""
     runs = case["splits"]
-    return [(gfn + n * 512 ** (level - 1), level) for gfn, level, count in runs for n in range(count)]
+    return [(level, gfn + n * 512 ** (level - 1)) for gfn, level, count in runs for n in range(count)]
 
 
 def joined(runs: list[list[int]]) -> list[list[int]]:
@@ -436,7 +436,7 @@ def test_an_entry_that_maps_nothing_or_a_table_is_never_to_be_split():
 def test_crosses_is_the_patches_predicate_and_not_fully_inside_frame_by_frame():
     for call in calls():
         geometry, span = call.geometry, call.span
-        for gfn, level in set(call.visited()):
+        for level, gfn in set(call.visited()):
             it = SimpleNamespace(gfn=gfn, level=level, shifts=geometry.shifts)
             theirs = iter_cross_boundary(it, span.start, span.end)
             frames = range(gfn, gfn + brute.pages(geometry, level))
@@ -454,7 +454,7 @@ def test_visited_stops_where_it_is_told_to():
 
 def test_an_exchange_that_is_lost_is_no_visit():
     call = SplitCall("large", 16, 20, faults=Faults(race="cas_dirty_clear", race_at=1))
-    top, below = (16, 3), (16, 2)
+    top, below = (3, 16), (2, 16)
     assert list(call.visited()) == [top, top, top, below], "read; read anew with a page; once more; the child"
 
 
@@ -477,9 +477,10 @@ def test_an_unhindered_call_makes_the_one_correct_and_minimal_tree():
     for seed in range(150):
         setup = random_setup(Random(seed + 1000), kind=True)
         call, geometry, table = setup.record(), setup.layout.geometry, planted(setup.layout)
-        want = brute.split(geometry, table, must_split(setup))
+        tree, splits = brute.split(geometry, table, must_split(setup))
         call.go(len(call.steps) - 1)
-        assert (brute.read(call.root), call.splits) == want
+        assert brute.read(call.root) == tree
+        assert call.splits == [(level, gfn) for gfn, level in splits]
         assert call.result == 0
         assert not call.fired
 

@@ -350,6 +350,11 @@ def test_the_log_tells_each_tree_s_visits_in_the_order_of_the_roots(asked):
             "invalid direct tree; the mirror tree is not touched.",
         ),
         (
+            {"filter": "private", "operation": "zap"},
+            "Filter private → root types 5 (MIRROR + INVALID): the zap reaches the mirror tree; the direct "
+            "tree is not touched; 511 private frames besides g are lost.",
+        ),
+        (
             {"filter": "neither"},
             "Filter neither → WARN, root types 0 (none): no root matches, the split reaches nothing.",
         ),

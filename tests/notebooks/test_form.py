@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.notebooks.write_outputs import LIVE_VIEW, METADATA, NOTEBOOKS
+from tdpkit.server import LIVE_VIEW
+from tests.notebooks.write_outputs import METADATA, NOTEBOOKS
 
 LONGEST, USUAL = 12, 6
 """Lines of a code cell: never more than the first, seldom more than the second."""

@@ -12,9 +12,10 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from tdpkit.server import drop_dead_views
+
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-LIVE_VIEW = "application/vnd.jupyter.widget-view+json"
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -36,11 +37,11 @@ def run(path: Path) -> nbformat.NotebookNode:
     client.execute()
     title = notebook.metadata.get("title")
     notebook.metadata = nbformat.from_dict({**METADATA, **({"title": title} if title else {})})
+    drop_dead_views(notebook)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise SystemExit(f"{path.name}: a cell writes to stderr: {output.text}")
-            output.get("data", {}).pop(LIVE_VIEW, None)
     return notebook
 
 

@@ -21,17 +21,29 @@ from tdpkit.show.walk import WalkStepper
 # ---- reading an exhibit ------------------------------------------------------------------------------------
 
 
-def status(markup: str) -> str:
-    """A message as it is read: its markup must be well formed, and one span."""
-    element = ElementTree.fromstring(markup)
-    assert (element.tag, list(element)) == ("span", [])
-    assert element.get("role") == "status", "it is announced when it changes"
-    return element.text or ""
+class Head(NamedTuple):
+    """What stands above the picture: its title, its answer, and a remark or what was refused."""
+
+    heading: str
+    answer: str
+    remark: str
+
+
+def head_of(exhibit: Exhibit) -> Head:
+    """The head as it is read: its markup must be well formed, with a title and one place for the rest."""
+    box = ElementTree.fromstring(exhibit.head.value)
+    heading, said = box
+    assert said.get("role") == "status", "it is announced when it changes"
+    assert not [*heading]
+    assert {part.tag for part in said} == {"span"}
+    assert not [below for part in said for below in part], "what was typed is text there, never markup"
+    texts = {part.get("class", "answer"): part.text or "" for part in said}
+    return Head(heading.text or "", texts.get("answer", ""), texts.get("tdpkit-remark", ""))
 
 
 def words(exhibit: Exhibit) -> str:
-    """The exhibit's message."""
-    return status(exhibit.message.value)
+    """The exhibit's remark, or what it says of what it refused."""
+    return head_of(exhibit).remark
 
 
 def picture_of(exhibit: Exhibit) -> str:
@@ -58,7 +70,7 @@ LOOKS = ("value", "options", "description", "disabled", "min", "max", "button_st
 
 def seen(exhibit: Exhibit, *, typed: bool = True) -> dict[str, Any]:
     """All that a learner sees of an exhibit; not `typed`: but for texts in fields and the message."""
-    apart = [exhibit.message, exhibit.picture, exhibit.table]
+    apart = [exhibit.head, exhibit.picture, exhibit.table, exhibit.handles]
     looks = []
     for widget in below(exhibit.box):
         if widget not in apart:
@@ -74,22 +86,51 @@ def seen(exhibit: Exhibit, *, typed: bool = True) -> dict[str, Any]:
         "picture": picture_of(exhibit),
         "table": exhibit.table.value,
         "controls": looks,
-        "message": exhibit.message.value if typed else "",
+        "handles": {name: what for name, what in exhibit.handles.state.items() if name != "answered"},
+        "head": exhibit.head.value if typed else "",
     }
 
 
 def part(exhibit: Exhibit, name: str) -> Any:
-    """A control by its name, ``range.start_text`` for one of the range's."""
+    """A control by its name, ``range.start_text`` for one of the range's; ``drag.start`` is the picture."""
+    if name.startswith(("drag.", "press.")):
+        return exhibit.handles
     for attribute in name.split("."):
         exhibit = getattr(exhibit, attribute)
     return exhibit
+
+
+def value_of(exhibit: Exhibit, control: str) -> Any:
+    """What a control says, and what brings it back to that."""
+    if control.startswith("drag."):
+        return exhibit.moving[control.removeprefix("drag.")]()
+    return None if control.startswith("press.") else part(exhibit, control).value
+
+
+def use(exhibit: Exhibit, control: str, value: Any) -> None:
+    """Give a control a value; drag something on the picture to it; or press what is named after it there."""
+    how, _, what = control.partition(".")
+    if how == "drag":
+        _ask(exhibit, set={what: str(value)})
+    elif how == "press":
+        _ask(exhibit, press=f"{what}:{value}")
+    else:
+        part(exhibit, control).value = value
+
+
+def _ask(exhibit: Exhibit, **wish: Any) -> None:
+    """As the page's script does (tdpkit/show/handles.js)."""
+    exhibit.handles.ask = {"n": exhibit.handles.ask.get("n", 0) + 1, **wish}
 
 
 # ---- one of each -------------------------------------------------------------------------------------------
 
 
 class Move(NamedTuple):
-    """A control, a value for it, and the fields of the choice that must change, to what: its own first."""
+    """A control, a value for it, and the fields of the choice that must change, to what: its own first.
+
+    control: a name for `part`; or ``drag.`` and a field, or ``press.`` and a group of spots of the picture.
+    """
 
     control: str
     value: Any
@@ -109,11 +150,11 @@ class Sample(NamedTuple):
 
 
 def _range(start: int, end: int, unit: int) -> list[Move]:
-    """Moves of a range's controls; sliders count frames here."""
+    """Moves of a range's controls."""
     return [
         Move("range.unit_menu", unit, {"unit_level": unit}),
-        Move("range.start_slider", start, {"start": start}),
-        Move("range.end_slider", end, {"end": end}),
+        Move("drag.start", start, {"start": start}),
+        Move("drag.end", end, {"end": end}),
         Move("range.start_text", f"{start:#x}", {"start": start}),
         Move("range.end_text", f"{4 * end}K", {"end": end}),
     ]
@@ -146,7 +187,10 @@ SAMPLES = {
                 {"machine": "one-1G", "at": 1 << 18, "entry": 0x80A0_0000_4000_0FB7, "example": ""},
                 returns=False,
             ),
-            Move("index_slider", 300, {"index": 300}),
+            # Bit 11 says present: without it the leaf is no entry of KVM's making.
+            Move("press.bit", "11", {"entry": 0x80A0_0001_C8A0_07B7, "example": ""}, False),
+            Move("index_number", 300, {"index": 300}),
+            Move("drag.index", 300, {"index": 300}),
             Move("nx_box", True, {"nx_huge_pages": True}),
             Move("exec_box", False, {"exec_allowed": False}),
         ],
@@ -162,7 +206,7 @@ SAMPLES = {
             Move("guest_menu", "one-1G", {"guest": "one-1G", "start": 0x40207, "end": 0x40209}),
             *_range(6, 16, 2),
             Move("order_buttons", "by visits", {"order": "by visits"}),
-            Move("row_menu", "plain_split", {"selected": "plain_split"}),
+            Move("press.row", "plain_split", {"selected": "plain_split"}, returns=False),
         ],
     ),
     "two_roots": Sample(
@@ -171,10 +215,11 @@ SAMPLES = {
             Move("gfn_text", "200G", {"gfn": 200 << 18}),
             Move("kind_buttons", "plain", {"kind": "plain"}),
             Move("level_buttons", 5, {"root_level": 5}),
-            Move("shared_box", True, {"shared_leaf": True}),
-            Move("invalid_box", True, {"invalid_root": True}),
+            Move("drag.gfn", 0x322A000, {"gfn": 0x322A000}),
+            Move("press.vm", "leaf", {"shared_leaf": True}, returns=False),
+            Move("press.vm", "invalid", {"invalid_root": True}, returns=False),
+            Move("press.filter", "shared", {"filter": "both"}, returns=False),
             Move("operation_menu", "zap", {"operation": "zap"}),
-            Move("filter_radio", "both", {"filter": "both"}),
         ],
     ),
     "walk": Sample(
@@ -189,6 +234,7 @@ SAMPLES = {
             Move("resched_number", 5, {"resched_at": 5}),
             Move("race_menu", "drop_zap", {"race": "drop_zap"}),
             Move("step_slider", 17, {"step": 17}),
+            Move("play", 3, {"step": 3}),
         ],
     ),
     "walk, raced": Sample(
@@ -208,12 +254,15 @@ SAMPLES = {
             Move("refuse_number", 3, {"refuse": 3}),
             *_range(3, 16, 2),
             Move("step_slider", 32, {"step": 32}),
+            Move("play", 2, {"step": 2}),
+            Move("drag.step", 41, {"step": 41}),
         ],
     ),
     "lost_errno": Sample(
         LostErrno,
         [
-            Move("refuse_slider", 3, {"refuse": 3}),
+            *_range(3, 16, 2),
+            Move("press.request", 3, {"refuse": 3}, returns=False),
             Move("lasting_box", True, {"lasting": True}),
             Move("pamt_box", True, {"dynamic_pamt": True}),
             Move("type_buttons", "int", {"declared": "int"}),

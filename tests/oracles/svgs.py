@@ -38,7 +38,21 @@ WHOLE = re.compile(r"(?:[MLHVZ ,]|-?\d+(?![.\de]))*")
 
 
 def tree(svg: str) -> ElementTree.Element:
-    return ElementTree.fromstring(svg)
+    """The picture, in which each part of a text that has a place of its own is a text of its own."""
+    picture = ElementTree.fromstring(svg)
+    for group in [*picture.iter()]:
+        group[:] = [one for part in group for one in (_parts(part) if part.tag == f"{SVG}text" else [part])]
+    return picture
+
+
+def _parts(text: ElementTree.Element) -> list[ElementTree.Element]:
+    parts = []
+    for part in text:
+        assert (part.tag, part.tail, text.text) == (f"{SVG}tspan", None, None), "words without a place"
+        one = ElementTree.Element(text.tag, {**text.attrib, **part.attrib})
+        one.text = part.text
+        parts.append(one)
+    return parts or [text]
 
 
 def drawn(svg: ElementTree.Element, tag: str) -> list[ElementTree.Element]:
@@ -192,6 +206,25 @@ def check_themes(light: str, dark: str, live: str) -> None:
     assert set(colour.findall(light)) <= set(LIGHT.values())
     assert set(colour.findall(dark)) <= set(DARK.values())
     assert re.sub(r"var\(--tdp-[a-z0-9-]+, (#[0-9a-f]{6})\)", r"\1", live) == light
+
+
+_RULE = re.compile(r'svg:root \[(?:(\w+)="|style\*="(\w+): )(#\w{6})"\]\{(\w+):(#\w{6})(?:!important)?\}')
+
+
+def darkened(still: str) -> str:
+    """A still as a dark page shows it: each rule of its style sheet taken by hand, and the sheet left out."""
+    body, sheet = re.fullmatch(
+        r"(.*)<style>@media \(prefers-color-scheme:dark\)\{(.*)\}</style></svg>", still, re.DOTALL
+    ).groups()
+    rules = {}
+    for attribute, in_style, light, name, dark in _RULE.findall(sheet):
+        assert name in (attribute, in_style)
+        rules[f'{name}="{light}' if attribute else f"{name}: {light}"] = dark
+    assert _RULE.sub("", sheet) == ""
+    for found, dark in rules.items():
+        assert found in body, "a rule without use"
+        body = body.replace(found, f"{found[:-7]}{dark}")
+    return f"{body}</svg>"
 
 
 def check_texts_apart(svg: ElementTree.Element, case: object = None) -> None:

@@ -51,9 +51,9 @@ def lock_entries() -> list[tuple[Requirement, str]]:
 
 
 def conda_packages() -> dict[str, SpecifierSet]:
-    """What environment.yml asks of conda, without Python and pip."""
-    dependencies = yaml.safe_load(read("environment.yml"))["dependencies"]
-    lines = [line for line in dependencies if isinstance(line, str)]
+    """What environment.yml asks of conda and of pip, without Python, pip and this folder."""
+    *dependencies, by_pip = yaml.safe_load(read("environment.yml"))["dependencies"]
+    lines = [*dependencies, *(line for line in by_pip["pip"] if not line.startswith("-e"))]
     requirements = [Requirement(line) for line in lines if line != "pip" and not line.startswith("python=")]
     return {requirement.name: requirement.specifier for requirement in requirements}
 
@@ -102,7 +102,9 @@ def test_conda_uses_conda_forge_alone_and_installs_this_folder():
     environment = yaml.safe_load(read("environment.yml"))
     assert environment["name"] == PYPROJECT["project"]["name"]
     assert environment["channels"] == ["conda-forge", "nodefaults"]
-    assert environment["dependencies"][-1] == {"pip": ["-e ."]}
+    *packages, folder = environment["dependencies"][-1]["pip"]
+    assert folder == "-e ."
+    assert packages == ["axe-playwright-python >=0.1.5,<0.2"], "what conda-forge is not known to have"
     assert "pip" in environment["dependencies"]
 
 

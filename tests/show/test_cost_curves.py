@@ -10,7 +10,7 @@ from tdpkit.lab.cost_curves import MAPS, SIZES, cost_curves
 from tdpkit.lab.strategies import CONTENDERS
 from tdpkit.show.cost_curves import CostCurves
 from tdpkit.show.theme import DARK, LIGHT, contrast
-from tests.oracles.svgs import ROOT, SVG, printed_whatever_the_hash_seed
+from tests.oracles.svgs import ROOT, SVG, darkened, printed_whatever_the_hash_seed
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,12 @@ def test_the_picture_scales_and_is_read_out(curves):
     assert svg.find(f"{SVG}desc").text == repr(curves)
     words = [text.text for text in svg.iter(f"{SVG}text")]
     assert "mapped by 2M leaves" in words, "text stays text"
+
+
+def test_on_a_dark_page_it_has_the_colours_of_the_dark_theme(curves):
+    dark = set(re.findall("#[0-9a-f]{6}", darkened(curves._repr_mimebundle_()["image/svg+xml"])))
+    assert dark <= set(DARK.values())
+    assert {DARK[role] for role in ("paper", "ink", "muted", "line", "grid")} < dark
 
 
 def test_it_holds_no_date_no_address_and_no_program():

@@ -39,13 +39,20 @@ from tdpkit.show.page_life.picture import life_svg
 from tdpkit.show.race import StrategyRace
 from tdpkit.show.race.picture import race_svg
 from tdpkit.show.race.state import Track
-from tdpkit.show.theme import DARK, LIGHT, LIVE, Palette
+from tdpkit.show.theme import DARK, LIGHT, LIVE, Palette, still
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.two_roots.picture import two_trees_svg
 from tdpkit.show.walk import WalkStepper
 from tdpkit.show.walk.picture import walk_svg
 from tdpkit.show.walk.state import walk_state
-from tests.oracles.svgs import check_all, check_ids, check_themes, ids_of, printed_whatever_the_hash_seed
+from tests.oracles.svgs import (
+    check_all,
+    check_ids,
+    check_themes,
+    darkened,
+    ids_of,
+    printed_whatever_the_hash_seed,
+)
 from tests.show.boundary.test_picture import SPANS as BOUNDARY_SPANS
 from tests.show.entry.test_picture import PATHS, STATES
 from tests.show.lost_errno.test_picture import ALL as SHORTAGES
@@ -119,7 +126,8 @@ def page_life() -> Iterator[Draw]:
     for name, how in STORIES.items():
         life = PageLife(**how)
         steps = range(len(life.steps))
-        for at in sorted({0, *Random(name).sample(steps, 5), len(steps) - 1}):
+        rarest = [n for n in steps if any(run.state == "PENDING_BLOCKED" for run in life.steps[n].view.sept)]
+        for at in sorted({0, *rarest[:1], *Random(name).sample(steps, 5), len(steps) - 1}):
             yield partial(life_svg, life, at)
 
 
@@ -197,6 +205,14 @@ def test_its_themes_differ_in_colours_alone(samples: dict[str, list[Draw]], name
 
 
 @NAMES
+def test_a_still_on_a_dark_page_is_the_picture_in_the_dark_theme(
+    samples: dict[str, list[Draw]], name: str
+) -> None:
+    for draw in samples[name][::3]:
+        assert darkened(still(draw(LIGHT, ""))) == draw(DARK, "")
+
+
+@NAMES
 def test_ids_carry_the_prefix_they_are_given(samples: dict[str, list[Draw]], name: str) -> None:
     for draw in samples[name][::3]:
         check_ids(draw(LIGHT, "x-17"), "x-17")
@@ -217,8 +233,7 @@ def digests() -> list[tuple[str, str]]:
     said = [(name, draw(LIVE, "x")) for name, draws in SAMPLES.items() for draw in [*draws()][::4]]
     for name, exhibit in EXHIBITS.items():
         shown = exhibit()
-        bundle = {kind: text for kind, text in shown._repr_mimebundle_().items() if "widget-view" not in kind}
-        said += [(name, json.dumps(bundle)), (name, shown._table())]
+        said += [(name, json.dumps(shown._repr_mimebundle_())), (name, shown._table())]
     found = sample(UNIVERSES["three levels"].geometry, STRATEGIES, 100).values()
     said += [("case", repr(CasePicture(tally.smallest))) for tally in found if tally.smallest]
     return [(name, hashlib.sha256(text.encode()).hexdigest()) for name, text in said]

@@ -41,7 +41,7 @@ def test_it_races_with_its_words_on_the_machine_s_leaves(tail_first):
     race = StrategyRace("toy", rows=STRATEGIES, selected="tail_first")
     assert len(race.state.rows) == len(STRATEGIES) == BEFORE[0] + 1 <= MOST_ROWS
     row = race.state.row
-    assert row.rule == ("tail first", "smallest 16K or 64K block, e then s", tail_first.rule.idea)
+    assert row.rule == ("tail first", "smallest 4 or 16 block, e then s", tail_first.rule.idea)
     assert (row.verdict, [call.target_level for call in row.calls]) == ("exact", [1, 1])
     assert ">tail first<" in race._svg(LIGHT)
     assert f"{BEFORE[0] + 1} ways to make the edges" in race._text()

@@ -9,7 +9,7 @@ from tdpkit.lab.guest import ACTIONS, VM_KINDS, Guest
 from tdpkit.show.boundary.picture import boundary_svg
 from tdpkit.show.boundary.state import boundary_state
 from tdpkit.show.drawing import HATCHED, Drawing, Key
-from tdpkit.show.theme import DARK, LIGHT, LIVE, LIVE_STYLE, contrast
+from tdpkit.show.theme import DARK, LIGHT, LIVE, LIVE_STYLE, contrast, still
 
 THEMES = [pytest.param(LIGHT, id="light"), pytest.param(DARK, id="dark")]
 KINDS = ("leaf1", "leaf2", "leaf3", "table", "hole", "crossing", "split", "zapped", "lost", "refaulted")
@@ -182,7 +182,7 @@ def test_a_legend_that_is_too_long_goes_on_below_with_room_between_its_lines():
     keys = [Key(lambda x, y: drawing.rect(x, y - 11, 16, 14, "none"), 16, "a name of some length")] * 8
     assert drawing.keys(30, keys) == 52
     names = re.findall(r'<text x="(\d+)" y="(\d+)"', drawing.svg("title", "description"))
-    swatches = re.findall(r'<rect x="(\d+)" y="(\d+)"', drawing.svg("title", "description"))
+    swatches = re.findall(r'<rect x="(\d+)" y="(\d+)" width="16"', drawing.svg("title", "description"))
     assert {y for _, y in names} == {"30", "52"}
     assert [(int(x) - 22, int(y) - 11) for x, y in names] == [(int(x), int(y)) for x, y in swatches]
 
@@ -199,13 +199,24 @@ def test_ids_follow_from_size_title_and_description_too():
 # ---- in a page -----------------------------------------------------------------------------------------
 
 
+def test_a_colour_is_dark_in_one_way_only():
+    """A still is told by its light colours what to be in the dark."""
+    assert len(set(zip(LIGHT.values(), DARK.values(), strict=True))) == len(set(LIGHT.values()))
+
+
+def test_a_still_keeps_what_it_is_made_of_and_colours_that_are_no_role_s():
+    drawn = '<svg><rect fill="#123456" stroke="none"/></svg>'
+    assert still(drawn) == still(f"{drawn}\n")
+    assert still(drawn).replace("<style>@media (prefers-color-scheme:dark){}</style>", "") == drawn
+
+
 def test_the_live_theme_names_a_variable_for_each_role_and_falls_back_to_light():
     for role, colour in LIGHT.items():
         assert LIVE[role] == f"var(--tdp-{role}, {colour})"
 
 
 def test_the_live_style_sets_each_variable_to_the_dark_colour_in_dark_pages_only():
-    [(selectors, body)] = re.findall(r"([^{}<>]*)\{([^{}]*)\}", LIVE_STYLE)
+    (selectors, body), *_ = re.findall(r"([^{}]*)\{([^{}]*)\}", LIVE_STYLE.removeprefix("<style>"))
     assert dict(re.findall(r"--tdp-([a-z0-9-]+):(#[0-9a-f]{6});", body)) == dict(DARK)
     assert LIVE_STYLE.startswith("<style>")
     assert LIVE_STYLE.endswith("</style>")

@@ -17,9 +17,10 @@ from tdpkit.engine.events import Event, External, Flush, Lock, SetSpte, Trace, U
 from tdpkit.engine.gfn import Geometry, GfnRange
 from tdpkit.tdx.abi import TDX_SUCCESS, Call
 
+from ..words import Names
 from . import words
 from .record import Act, Deed, Fact, FrameWrite, Standing, Work, ZapRun, is_zap, level_and_state
-from .words import AGAIN, GUESTS_DEEDS, IN_HAND, JOINED, Names, Said
+from .words import AGAIN, GUESTS_DEEDS, IN_HAND, JOINED, Said
 
 # ---- how things stand ------------------------------------------------------------------------------------
 

@@ -29,10 +29,9 @@ from tdpkit.tdx.module import SeptState
 
 from ..layouts import LIFE_TOY, TD_4LEVEL
 from ..td import FIRST_BYTE
-from ..words import count_of, known_name
+from ..words import Names, count_of, known_name
 from .fold import LifeStep, fold
 from .record import Act, Deed, RecordedTd, Recorder, Work
-from .words import Names
 
 
 class LifeMachine(NamedTuple):

@@ -19,12 +19,12 @@ from tdpkit.engine.events import (
     Trace,
     Unlock,
 )
-from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, Geometry, GfnRange, format_gfn
+from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, GfnRange
 from tdpkit.engine.mmu import KVM_LPAGE_GUEST_INHIBIT_FLAG, KVM_LPAGE_MIXED_FLAG
 from tdpkit.engine.spte import is_last_spte, is_shadow_present_pte
 from tdpkit.tdx.abi import TDX_PAGE_SIZE_MISMATCH, TDX_SUCCESS, Call, status_name
 
-from ..words import capital, count_of, listed
+from ..words import Names, capital, count_of, listed
 from .record import Deed
 
 GUEST, KVM, MODULE = "guest", "KVM", "TDX module"
@@ -41,30 +41,6 @@ class Said(NamedTuple):
     sentence: str
     function: str = ""
     part: str = ""
-
-
-class Names:
-    """Frames and leaves in words: numbers on the toy, addresses on x86."""
-
-    def __init__(self, geometry: Geometry, toy: bool) -> None:
-        self.geometry = geometry
-        self.toy = toy
-
-    def frame(self, gfn: int) -> str:
-        """A frame's number or address."""
-        return str(gfn) if self.toy else format_gfn(gfn)
-
-    def span(self, start: int, end: int) -> str:
-        """Write a range as its first frame and the one after its last."""
-        return f"[{self.frame(start)}, {self.frame(end)})"
-
-    def leaf(self, gfn: int, level: int) -> str:
-        """``page 5``, ``the 8-frame leaf at frame 0``."""
-        if level == PG_LEVEL_4K:
-            return f"page {self.frame(gfn)}" if self.toy else f"the page at {self.frame(gfn)}"
-        if self.toy:
-            return f"the {self.geometry.pages(level)}-frame leaf at frame {gfn}"
-        return f"the {self.geometry.level(level).label} leaf at {self.frame(gfn)}"
 
 
 _IOCTL, _FALLOCATE = "KVM_SET_MEMORY_ATTRIBUTES", "fallocate(PUNCH_HOLE)"

@@ -14,8 +14,9 @@ import ipywidgets
 from tdpkit.engine.gfn import parse_gfn
 from tdpkit.lab.guest import ACTIONS, VM_KINDS, Guest
 
+from ..drawing import Picture
 from ..exhibit import LABEL, WIDE, Exhibit, RangeControls, check_unit, label, line
-from ..theme import Palette
+from ..theme import TURNING, Palette
 from .picture import boundary_svg, boundary_table, boundary_text
 from .state import BoundaryState, boundary_state
 from .words import BoundaryWords, boundary_words
@@ -33,7 +34,7 @@ class ExplorerPreset(NamedTuple):
 
 
 PRESETS = {
-    "toy": ExplorerPreset("toy: 32 frames, every byte visible", "toy", "TD", "20K", "48K", 1),
+    "toy": ExplorerPreset("toy: 32 frames, every byte visible", "toy", "TD", "5", "12", 1),
     "one-1G": ExplorerPreset("one 1G leaf, Kai's [1G+1M, 2G)", "one-1G", "plain", "1G+1M", "2G", 2),
     "mixed": ExplorerPreset("4 GiB of mixed leaves", "mixed", "plain", "6M+12K", "3G+513M", 2),
     "16T": ExplorerPreset("16 TiB of 2M leaves, the thread's 12 TiB hole", "16T", "TD", "2T+4K", "14T+4K", 3),
@@ -76,6 +77,7 @@ class BoundaryExplorer(Exhibit[ExplorerChoice, BoundaryState]):
 
     def __init__(self, preset: str = "toy") -> None:
         self._guest = cache(Guest)
+        self._acted = "look"
         super().__init__(opening_of("toy"), preset=preset)
 
     def _opening(self, change: dict[str, Any]) -> ExplorerChoice:
@@ -108,7 +110,11 @@ class BoundaryExplorer(Exhibit[ExplorerChoice, BoundaryState]):
             tooltips=["a trust domain: frames outside are lost", "a plain VM: frames outside are re-faulted"],
             style={"button_width": "84px"},
         )
-        self.range = RangeControls(self, lambda: (self.guest.geometry, self.guest.frames))
+        self.range = RangeControls(
+            self,
+            lambda: (self.guest.geometry, self.guest.frames),
+            lambda frame: self.state.names.frame(frame),
+        )
         self.action_buttons = ipywidgets.ToggleButtons(
             options=[(text, action) for action, text in ACTION_LABELS.items()],
             tooltips=[f"action: {text}" for text in ACTION_LABELS.values()],
@@ -121,12 +127,19 @@ class BoundaryExplorer(Exhibit[ExplorerChoice, BoundaryState]):
         self.press(self.back_button, lambda: self.propose(action="look"))
         self.follow(self.back_button, disabled=lambda: self.choice.action == "look")
         return (
-            line(self.preset_menu, ipywidgets.Label("VM"), self.kind_buttons, self.range.unit_menu),
-            *self.range.lines,
+            line(self.preset_menu, ipywidgets.Label("VM"), self.kind_buttons),
+            line(*self.range.controls),
             line(label("action"), self.action_buttons, self.back_button),
         )
 
-    def _svg(self, palette: Palette, ids: str = "") -> str:
+    def _show_picture(self) -> None:
+        """Let the bytes turn if it was the action that changed them."""
+        turn = self.picture.add_class if self.choice.action != self._acted else self.picture.remove_class
+        turn(TURNING)
+        self._acted = self.choice.action
+        super()._show_picture()
+
+    def _svg(self, palette: Palette, ids: str = "") -> Picture:
         return boundary_svg(self.state, palette, ids)
 
     def _text(self) -> str:

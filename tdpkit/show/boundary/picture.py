@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from tdpkit.engine.gfn import GfnRange, format_gfn, name_gfn
+from contextlib import nullcontext
+
+from tdpkit.engine.gfn import GfnRange, name_gfn
 from tdpkit.lab.guest import Guest
 from tdpkit.lab.words import html_table
 
-from ..drawing import LEFT, LINE, RIGHT, WIDTH, Drawing, box
+from ..drawing import LEFT, RIGHT, WIDTH, Drawing, Picture, box
 from ..strips import (
     STRIP_HEIGHT,
     draw_borders,
@@ -15,6 +17,7 @@ from ..strips import (
     draw_range,
     draw_texts,
     draw_wedge,
+    track_of,
     x_of,
 )
 from ..theme import Palette
@@ -27,11 +30,13 @@ _HALF = (RIGHT - LEFT - 40) // 2
 """Width of each of the two lenses: half of the picture, but for a gap that tells them apart."""
 _STRIP_STEP = STRIP_HEIGHT + 44
 """From one strip of a lens to the next: the range's bracket below it, then the label of the next one."""
+_GONE = "··"
+"""For the byte of a frame that was zapped as asked."""
 _FATE_ROLES = {"lost": "bad", "refaulted": "refaulted-mark"}
 """Colours of the bytes that are not as they were."""
 
 
-def boundary_svg(state: BoundaryState, palette: Palette, ids: str = "", verdict: str = "") -> str:
+def boundary_svg(state: BoundaryState, palette: Palette, ids: str = "", verdict: str = "") -> Picture:
     """`state` as an SVG string in the colours of `palette`; `ids` prefixes every id in it.
 
     verdict: the words of a check that found the state wrong, in place of the state's own answer.
@@ -40,9 +45,9 @@ def boundary_svg(state: BoundaryState, palette: Palette, ids: str = "", verdict:
     if verdict:
         said = said._replace(answer=verdict, role="bad")
     drawing = Drawing(WIDTH, 0, palette, ids, "be")
-    y = max(drawing.headed(said.title, said.answer, said.role), 56 + LINE * (_ANSWER_LINES - 1))
+    y = drawing.headed(said.title, said.answer, said.role, _ANSWER_LINES)
     guest = y + 34
-    _guest(drawing, state, said, guest)
+    _guest(drawing, state, guest, said.note)
     if state.memory:
         y = _strips(drawing, state, state.lenses[0], LEFT, RIGHT, guest + STRIP_HEIGHT + 56)
         y = _memory(drawing, state, y + 8)
@@ -102,17 +107,19 @@ class BoundaryPicture:
 # ---- parts of the picture ------------------------------------------------------------------------------
 
 
-def _guest(drawing: Drawing, state: BoundaryState, said: BoundaryWords, top: int) -> None:
+def _guest(drawing: Drawing, state: BoundaryState, top: int, note: str) -> None:
     """The whole guest, and below it the range with its size."""
     span, strip = state.outcome.span, state.guest
     drawing.text(LEFT, top - 7, strip.label, weight=600)
-    drawing.text(RIGHT, top - 7, said.note, "crossing-mark", anchor="end", weight=600)
+    drawing.text(RIGHT, top - 7, note, "crossing-mark", anchor="end", weight=600)
     draw_boxes(drawing, strip, LEFT, RIGHT, top)
     draw_borders(drawing, strip, LEFT, RIGHT, top)
     low, high = (x_of(edge, strip, LEFT, RIGHT) for edge in (span.start, span.end))
     y = top + STRIP_HEIGHT + 6
+    drawing.track(track_of("range", strip, LEFT, RIGHT, top))
     draw_range(drawing, low, high, y, 6)
-    drawing.label((low + high) // 2, y + 21, f"the range: {format_gfn(span.pages)}", "range", weight=600)
+    said = f"the range: {state.names.size(span.pages)}"
+    drawing.label((low + high) // 2, y + 21, said, "range", weight=600)
 
 
 def _lens(
@@ -133,21 +140,24 @@ def _lens(
 def _strips(drawing: Drawing, state: BoundaryState, lens: Lens, left: int, right: int, top: int) -> int:
     """Strips below each other, with the range's part of each; where the last one and its bracket end."""
     span, zooms = state.outcome.span, lens.name != "frames"
-    for number, strip in enumerate(lens.strips):
-        y = top + _STRIP_STEP * number
+    tops = [top + _STRIP_STEP * number for number in range(len(lens.strips))]
+    if zooms:
+        for strip, y in zip(lens.strips[:-1], tops, strict=False):
+            low, high = (x_of(frame, strip, left, right) for frame in strip.focus)
+            draw_wedge(drawing, low, max(high, low + 3), y + STRIP_HEIGHT, left, right, y + _STRIP_STEP)
+    for strip, y in zip(lens.strips, tops, strict=True):
         drawing.text(left, y - 7, strip.label, weight=600)
-        drawing.text(right, y - 7, strip.note, "muted", size=11, anchor="end")
+        drawing.text(right, y - 7, strip.note, "muted", anchor="end")
         draw_boxes(drawing, strip, left, right, y)
         draw_borders(drawing, strip, left, right, y)
         low, high = (x_of(edge, strip, left, right) for edge in (span.start, span.end))
         if span.overlap(strip.first, strip.last - strip.first):
             draw_range(drawing, low, high, y + STRIP_HEIGHT + 4, 5)
         if zooms:
+            drawing.track(track_of(lens.name, strip, left, right, y, keyed=False))
             low, high = (x_of(frame, strip, left, right) for frame in strip.focus)
             high = max(high, low + 3)
             drawing.path(box(low, y, high, y + STRIP_HEIGHT), "ink", width=2)
-            if strip is not lens.strips[-1]:
-                draw_wedge(drawing, low, high, y + STRIP_HEIGHT, left, right, y + _STRIP_STEP)
         draw_texts(drawing, strip, left, right, y)
     return top + _STRIP_STEP * (len(lens.strips) - 1) + STRIP_HEIGHT + 10
 
@@ -161,6 +171,8 @@ def _memory(drawing: Drawing, state: BoundaryState, top: int) -> int:
         low, high = x_of(frame, strip, LEFT, RIGHT), x_of(frame + 1, strip, LEFT, RIGHT)
         middle, role = (low + high) // 2, _FATE_ROLES.get(fates[frame], "ink")
         drawing.rect(low, top + 20, high - low, STRIP_HEIGHT, drawing.palette["paper"], "line")
-        drawing.text(middle, top + 37, byte, role, anchor="middle", mono=True, size=13, weight=600)
-        drawing.text(middle, top + 57, f"{frame}", "muted", anchor="middle", size=10)
-    return top + 57
+        turned = role != "ink" or byte == _GONE
+        with drawing.turning(100 * frame // len(state.memory)) if turned else nullcontext():
+            drawing.text(middle, top + 37, byte, role, anchor="middle", mono=True, size=13, weight=600)
+        drawing.text(middle, top + 58, f"{frame}", "muted", anchor="middle")
+    return top + 58

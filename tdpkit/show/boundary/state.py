@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tdpkit.engine.gfn import Geometry, GfnRange, format_gfn
+from tdpkit.engine.gfn import Geometry, GfnRange
 from tdpkit.engine.tree import Leaf, table_at, translate
 from tdpkit.lab.guest import Guest, GuestOutcome
-from tdpkit.lab.words import count_of
+from tdpkit.lab.words import Names, count_of
 
 from ..strips import Cell, Strip, join_cells, runs_of_entries
 
@@ -42,6 +42,11 @@ class BoundaryState(NamedTuple):
     def kind(self) -> str:
         """The kind of VM."""
         return self.outcome.kind
+
+    @property
+    def names(self) -> Names:
+        """How frames and leaves are called: by number on a toy, whose bytes are seen."""
+        return Names(self.geometry, bool(self.memory))
 
     @property
     def strips(self) -> tuple[Strip, ...]:
@@ -128,9 +133,8 @@ def _memory(after: Guest, outcome: GuestOutcome) -> tuple[str, ...]:
     return tuple(read)
 
 
-def name_leaf(leaf: Leaf, geometry: Geometry) -> str:
-    """``the 2M leaf at 2T``."""
-    return f"the {geometry.level(leaf.level).label} leaf at {format_gfn(leaf.gfn)}"
+_FEW_LEAVES = 64
+"""Leaves that are at least this part of the guest have borders of their own on its strip."""
 
 
 class _Painter:
@@ -139,6 +143,7 @@ class _Painter:
     def __init__(self, guest: Guest, outcome: GuestOutcome) -> None:
         self.guest = guest
         self.geometry = guest.geometry
+        self.names = Names(guest.geometry, guest.shows_bytes)
         self.outcome = outcome
         self.span = outcome.span
         self.zapped = "zap" in outcome.action
@@ -154,14 +159,18 @@ class _Painter:
             cells = [self._frame(gfn) for gfn in range(self.guest.frames)]
             return self._guest_strip(join_cells(cells))
         for gfn, level, count, _ in self.guest.layout.leaves:
-            last = gfn + count * self.geometry.pages(level)
-            cells += self._mapped_cells(gfn, last, f"leaf{level}", gone=self.zapped)
+            pages = self.geometry.pages(level)
+            last = gfn + count * pages
+            each = pages if pages * _FEW_LEAVES >= self.guest.frames else last - gfn
+            for first in range(gfn, last, each):
+                parts = self._mapped_cells(first, first + each, f"leaf{level}", gone=self.zapped)
+                cells += join_cells(parts)
         return self._guest_strip(cells)
 
     def _guest_strip(self, cells: Iterable[Cell]) -> Strip:
         frames, cells = self.guest.frames, [*cells]
         whole = tuple(sorted([*cells, *self._between(cells, 0, frames)]))
-        return Strip(f"the guest, 0 to {format_gfn(frames)}", "", 0, frames, whole, (0, frames))
+        return Strip(f"the guest, 0 to {self.names.frame(frames)}", "", 0, frames, whole, (0, frames))
 
     def _frame(self, gfn: int) -> Cell:
         """One frame as its entry is now."""
@@ -183,7 +192,7 @@ class _Painter:
         frames = cell.last - cell.first
         entries = frames // self.geometry.pages(level)
         whole = entries * self.geometry.pages(level) == frames
-        label = format_gfn(self.geometry.pages(level))
+        label = self.names.size(self.geometry.pages(level))
         if cell.kind == "hole":
             return "not mapped"
         if cell.kind == "table" and whole:
@@ -195,8 +204,11 @@ class _Painter:
         said = {"crossing": "at stake", "zapped": "zapped", "lost": "lost", "refaulted": "to re-fault"}
         if cell.kind in said:
             return f"{count_of(frames, 'frame')} {said[cell.kind]}"
-        inside = self.span.overlap(cell.first, frames) == frames
-        return count_of(frames, "frame") + (" in the range" if inside else "")
+        if self.span.overlap(cell.first, frames) == frames:
+            return f"{count_of(frames, 'frame')} in the range"
+        if cell.kind.startswith("leaf"):
+            return f"inside the {self.names.leaves_of(int(cell.kind.removeprefix('leaf')))}"
+        return count_of(frames, "frame")
 
     def whole(self) -> Lens:
         """A toy: one strip over all its frames for each level that may hold leaves, tables side by side."""
@@ -208,7 +220,8 @@ class _Painter:
                 for first in range(0, self.guest.frames, table)
             ]
             cells = self._named((cell for part in parts for cell in part.cells), level)
-            strips.append(parts[0]._replace(note="", last=self.guest.frames, cells=cells))
+            inside = tuple(stretch for part in parts for stretch in part.inside)
+            strips.append(parts[0]._replace(note="", last=self.guest.frames, cells=cells, inside=inside))
         return Lens("frames", 0, tuple(strips))
 
     def lens(self, name: str) -> Lens:
@@ -229,19 +242,20 @@ class _Painter:
         row, above = table_at(self.guest.root, at, level)
         pages = self.geometry.pages(level)
         focus = self.geometry.gfn_round_for_level(at, level)
-        label = f"level {level} · {format_gfn(pages)} per entry"
+        label = f"level {level} · {self.names.size(pages)} per entry"
+        inside: tuple[tuple[int, int], ...] = ()
         if row is not None:
-            note = f"table at {format_gfn(self.geometry.gfn_round_for_level(at, level + 1))}"
+            note = f"table at {self.names.frame(self.geometry.gfn_round_for_level(at, level + 1))}"
             cells = list(self._entries(row, level, first, last))
         elif above is not None:
-            note = f"inside {name_leaf(above, self.geometry)}"
+            note = f"inside {self.names.leaf(above.gfn, above.level)}"
             cells = self._inside_leaf(above, first, last)
+            inside = ((first, last),)
         else:
             note = "no table"
             cells = self._absent_cells(first, last)
-        return Strip(
-            label, note, first, last, self._named(self._within(cells, last), level), (focus, focus + pages)
-        )
+        named = self._named(self._within(cells, last), level)
+        return Strip(label, note, first, last, named, (focus, focus + pages), inside)
 
     def _entries(self, row: int, level: int, first: int, last: int) -> Iterator[Cell]:
         """Cells of a table's entries: runs of equal ones, of which at most two leaves cross an edge."""

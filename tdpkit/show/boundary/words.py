@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tdpkit.engine.gfn import format_gfn
 from tdpkit.engine.tree import Leaf
 from tdpkit.lab.guest import GuestOutcome
-from tdpkit.lab.words import count_of, group_digits
+from tdpkit.lab.words import count_of, group_digits, noun_for
 
 from ..drawing import Counter
-from .state import BoundaryState, name_leaf
+from .state import BoundaryState
 
 WHAT_IF = "what-if: a TD of the modelled series maps at most 2M"
 
@@ -46,7 +45,7 @@ def boundary_words(state: BoundaryState) -> BoundaryWords:
     answer, role = _answer(state)
     counters = _left_counters(state) if outcome.action == "convert" else _counters(outcome)
     return BoundaryWords(
-        title=f"{_TITLES[outcome.action]} {outcome.span} of a {format_gfn(state.frames)} {_VM[outcome.kind]}",
+        title=_title(state),
         answer=f"{'TD' if outcome.kind == 'TD' else 'Plain VM'}: {answer}",
         role=role,
         note=WHAT_IF if state.what_if else "",
@@ -56,11 +55,18 @@ def boundary_words(state: BoundaryState) -> BoundaryWords:
     )
 
 
+def _title(state: BoundaryState) -> str:
+    names, outcome = state.names, state.outcome
+    span, vm = names.span(outcome.span.start, outcome.span.end), _VM[outcome.kind]
+    of = f"a {vm} of {names.size(state.frames)}" if names.toy else f"a {names.size(state.frames)} {vm}"
+    return f"{_TITLES[outcome.action]} {span} of {of}"
+
+
 def _kind_names(state: BoundaryState) -> dict[str, str]:
     """What each kind of cell is called in the legend, in its order."""
     levels = range(state.geometry.max_leaf_level, 0, -1)
     return {
-        **{f"leaf{level}": f"{state.geometry.level(level).label} leaf" for level in levels},
+        **{f"leaf{level}": state.names.leaves_of(level) for level in levels},
         "table": "table",
         "hole": "not mapped",
         "crossing": "crosses an edge",
@@ -135,11 +141,12 @@ def _left(state: BoundaryState) -> tuple[str, str]:
 
 def _at_stake(state: BoundaryState) -> tuple[str, str]:
     """What a zap without a split would take, and the role of the words."""
-    outcome, geometry = state.outcome, state.geometry
+    outcome = state.outcome
     if not outcome.crossing:
         return "no leaf crosses an edge; a zap takes exactly the range.", "good"
     crossing = ", ".join(
-        f"{name_leaf(leaf, geometry)} crosses the {_edge_names(leaf, state)}" for leaf in outcome.crossing
+        f"{state.names.leaf(leaf.gfn, leaf.level)} crosses the {_edge_names(leaf, state)}"
+        for leaf in outcome.crossing
     )
     said = f"{crossing}; without a split, a zap takes {_outside(outcome)} too."
     return said, "bad" if outcome.kind == "TD" else "ink"
@@ -154,15 +161,15 @@ def _counters(outcome: GuestOutcome) -> tuple[Counter, ...]:
     }
     td = outcome.kind == "TD"
     fate = "at stake" if outcome.action == "look" else "lost" if td else "to re-fault"
-    splits = group_digits(len(outcome.splits))
+    crossing, splits, outside = len(outcome.crossing), len(outcome.splits), outcome.outside_frames
     return (
         Counter(group_digits(outcome.split_visits + outcome.zap_visits), visits[outcome.action]),
-        Counter(group_digits(len(outcome.crossing)), "crossing leaves"),
-        Counter(splits, "splits"),
-        Counter(splits, "page tables added"),
+        Counter(group_digits(crossing), noun_for(crossing, "crossing leaf", "crossing leaves")),
+        Counter(group_digits(splits), noun_for(splits, "split")),
+        Counter(group_digits(splits), f"{noun_for(splits, 'page table')} added"),
         Counter(
-            group_digits(outcome.outside_frames),
-            f"frames {fate} outside",
+            group_digits(outside),
+            f"{noun_for(outside, 'frame')} {fate} outside",
             "bad" if td and outcome.outside else "ink",
         ),
     )

@@ -10,9 +10,9 @@ from tdpkit.lab.search import ToyCase
 from tdpkit.lab.strategies import PlannedCall
 from tdpkit.lab.words import count_of
 
-from ..drawing import LEFT, RIGHT, WIDTH, Drawing, text_width
+from ..drawing import LEFT, RIGHT, WIDTH, Drawing, Picture, text_width
 from ..strips import STRIP_HEIGHT, Cell, Strip, draw_legend, draw_names, name_edges, name_where_room, x_of
-from ..theme import LIGHT, Palette
+from ..theme import LIGHT, Palette, still
 from .state import CaseState, Tree, case_state
 from .words import CaseWords, call_text, case_words, filter_text, span_text
 
@@ -26,7 +26,7 @@ _ABOVE_TREE = 40
 """From one tree to the next: a caption, and the ends of the dashed edges."""
 
 
-def case_svg(state: CaseState, palette: Palette, ids: str = "", verdict: str = "") -> str:
+def case_svg(state: CaseState, palette: Palette, ids: str = "", verdict: str = "") -> Picture:
     """`state` as an SVG string in the colours of `palette`; `ids` prefixes every id in it.
 
     verdict: the words of a check that found the state wrong, in place of the state's own answer.
@@ -81,7 +81,7 @@ class CasePicture:
         return case_text(self.state)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
-        return {"text/plain": repr(self), "image/svg+xml": case_svg(self.state, LIGHT)}
+        return {"text/plain": repr(self), "image/svg+xml": still(case_svg(self.state, LIGHT))}
 
 
 def _entries(tree: Tree) -> Iterator[str]:
@@ -131,7 +131,7 @@ def _words(drawing: Drawing, tree: Tree, top: int) -> None:
     drawing.text(LEFT, top - 9, tree.name, size=13, weight=700)
     for number, strip in enumerate(tree.strips):
         y = top + number * STRIP_HEIGHT
-        drawing.text(_AXIS - 10, y + 16, f"{strip.label} · {strip.note}", "muted", anchor="end", size=11)
+        drawing.text(_AXIS - 10, y + 16, f"{strip.label} · {strip.note}", "muted", anchor="end")
         for run in _runs([*strip.cells]):
             written = [_word(drawing, cell, strip, y) for cell in run]
             if not any(written) and run[0].kind in ("split", "crossing"):
@@ -188,7 +188,7 @@ def _calls(drawing: Drawing, state: CaseState, y: int) -> None:
 def _filter(drawing: Drawing, state: CaseState, call: PlannedCall, y: int) -> None:
     """What a call is restricted to: on its bar, or beside one that is too short for it."""
     text, low, high = filter_text(call), _x(state, call.start), _x(state, call.end)
-    width = text_width(text, 11) + 28
+    width = text_width(text) + 28
     middle = (low + high) // 2
     if high - low < width:
         middle = high + width // 2 if high + width <= RIGHT else low - width // 2

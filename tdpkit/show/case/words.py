@@ -32,7 +32,8 @@ def case_words(state: CaseState) -> CaseWords:
     """Put `state` into words."""
     said = []
     if state.crossing:
-        said.append(f"still crosses: {_leaves(state.crossing)}")
+        crosses = "crosses" if len(state.crossing) == 1 else "cross"
+        said.append(f"still {crosses}: {_leaves(state.crossing)}")
     if state.needless:
         said.append(f"split needlessly: {_leaves(state.needless)}")
     made = f"{count_of(len(state.calls), 'call')}, {count_of(state.splits, 'split')}"

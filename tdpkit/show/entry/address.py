@@ -7,8 +7,8 @@ from typing import Any, SupportsIndex
 from tdpkit.engine.gfn import PAGE_SHIFT, X86_4LEVEL, Geometry, format_gfn
 from tdpkit.lab.entries import AddressPath, IndexStep, address_path
 
-from ..drawing import LEFT, RIGHT, WIDTH, Drawing
-from ..theme import LIGHT, Palette
+from ..drawing import LEFT, RIGHT, WIDTH, Drawing, Picture
+from ..theme import LIGHT, Palette, still
 
 _TOP, _BOX, _GAP = 80, 26, 8
 """Below title and answer; height of a bit's box; between the groups of two levels."""
@@ -53,7 +53,7 @@ class AddressPicture:
         ]
         return "\n".join([f"{self.title}. {self.answer}", *lines, _offset_line()])
 
-    def svg(self, palette: Palette = LIGHT, ids: str = "") -> str:
+    def svg(self, palette: Palette = LIGHT, ids: str = "") -> Picture:
         """The picture in the colours of `palette`; `ids` prefixes every id in it."""
         row = _ROW_OF_HALF if self.shared else _ROW
         paths = [path for path in (self.private, self.shared) if path]
@@ -64,7 +64,7 @@ class AddressPicture:
         return drawing.svg(self.title, self.answer)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
-        return {"text/plain": repr(self), "image/svg+xml": self.svg()}
+        return {"text/plain": repr(self), "image/svg+xml": still(self.svg())}
 
 
 def take_apart(
@@ -104,9 +104,9 @@ def _draw_path(drawing: Drawing, path: AddressPath, top: int, picture: AddressPi
         if picture.shared:
             _mark_shared_bit(drawing, picture, path, step, (left, top, width))
         middle = left + size // 2
-        drawing.text(middle, top + 62, f"{step.index}", size=20, weight=700, anchor="middle")
-        drawing.text(middle, top + 80, f"level {step.level}", anchor="middle", size=11)
-        drawing.text(middle, top + 94, step.label, "muted", anchor="middle", size=11)
+        drawing.text(middle, top + 66, f"{step.index}", size=20, weight=700, anchor="middle")
+        drawing.text(middle, top + 84, f"level {step.level}", anchor="middle")
+        drawing.text(middle, top + 98, step.label, "muted", anchor="middle")
         left += size + _GAP
     for at in range(PAGE_SHIFT):
         drawing.rect(left + at * width, top + 12, width, _BOX, drawing.palette["hole"], "line")
@@ -114,7 +114,7 @@ def _draw_path(drawing: Drawing, path: AddressPath, top: int, picture: AddressPi
     _number(drawing, left, top, width, PAGE_SHIFT - 1)
     _number(drawing, left + (PAGE_SHIFT - 1) * width, top, width, 0)
     middle = left + PAGE_SHIFT * width // 2
-    drawing.text(middle, top + 80, "offset in the frame", anchor="middle", size=11)
+    drawing.text(middle, top + 84, "offset in the frame", anchor="middle")
 
 
 def _draw_index(
@@ -140,8 +140,8 @@ def _mark_shared_bit(
     left, top, width = box
     x, role = left + (step.high - bit) * width, "shared" if path.shared_bit else "private"
     drawing.path(f"M{x} {top + 12} H{x + width} V{top + 12 + _BOX} H{x} Z", role, width=3)
-    drawing.text(x + width // 2, top + 52, "S", role, anchor="middle", size=12, weight=700)
+    drawing.text(x + width // 2, top + 50, "S", role, anchor="middle", weight=700)
 
 
 def _number(drawing: Drawing, left: int, top: int, width: int, bit: int) -> None:
-    drawing.text(left + width // 2, top + 8, f"{bit}", "muted", anchor="middle", size=10)
+    drawing.text(left + width // 2, top + 8, f"{bit}", "muted", anchor="middle")

@@ -16,7 +16,9 @@ from tdpkit.engine.gfn import X86_5LEVEL, InvalidValueError, check_gfn, format_g
 from tdpkit.lab.entries import Found, entry_on_the_way, parse_entry, read_entry
 from tdpkit.lab.guest import Guest
 
-from ..exhibit import Exhibit, address_field, line
+from ..drawing import Picture, Track
+from ..exhibit import Exhibit, address_field, fold, line
+from ..handles import slider
 from ..theme import Palette
 from .picture import entry_svg, entry_table, entry_text
 from .state import EntryState, entry_state
@@ -183,9 +185,13 @@ class EntryDecoder(Exhibit[EntryChoice, EntryState]):
             layout={"width": "320px"},
             style=label,
         )
-        self.at_text = address_field("the way to this address", "2G+512M")
-        self.index_slider = ipywidgets.IntSlider(
-            description="child", max=_GEOMETRY.entries - 1, layout=wide, style=label
+        self.at_text = address_field("at", "2G+512M")
+        self.index_number = ipywidgets.BoundedIntText(
+            description="child",
+            tooltip="index of the child in view",
+            max=_GEOMETRY.entries - 1,
+            layout={"width": "150px"},
+            style=label,
         )
         check = {"indent": False, "layout": {"width": "auto"}}
         self.nx_box = ipywidgets.Checkbox(
@@ -200,17 +206,35 @@ class EntryDecoder(Exhibit[EntryChoice, EntryState]):
         self.bind(
             example=self.example_menu,
             machine=self.machine_menu,
-            index=self.index_slider,
+            index=self.index_number,
             nx_huge_pages=self.nx_box,
             exec_allowed=self.exec_box,
         )
+        self.spots["bit"] = self._flip
+        self.moving["index"] = lambda: self.choice.index
+        self.tracks["index"] = self._cursor
+        self.follow(self.index_number, disabled=lambda: not self.state.child)
+        self.pick_button, picks = fold(
+            self, "pick from a machine", lambda: bool(self.choice.machine), self.machine_menu, self.at_text
+        )
         return (
             line(self.entry_text, self.level_menu, self.example_menu),
-            line(self.machine_menu, ipywidgets.Label("on the way to"), self.at_text),
-            line(self.index_slider, self.nx_box, self.exec_box),
+            line(
+                *(self.index_number, self.nx_box, self.exec_box, self.pick_button),
+                ipywidgets.Label("a click on a bit flips it"),
+            ),
+            picks,
         )
 
-    def _svg(self, palette: Palette, ids: str = "") -> str:
+    def _flip(self, bit: str) -> None:
+        self.propose(entry=self.choice.entry ^ 1 << int(bit))
+
+    def _cursor(self, track: Track, number: int) -> list[dict[str, Any]]:
+        last, index = _GEOMETRY.entries - 1, self.choice.index
+        text = f"child {index} of {_GEOMETRY.entries}"
+        return [slider(track, number, "cursor", "child", text, 0, last, of="index", page=64)]
+
+    def _svg(self, palette: Palette, ids: str = "") -> Picture:
         return entry_svg(self.state, palette, ids)
 
     def _text(self) -> str:

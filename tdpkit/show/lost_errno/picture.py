@@ -1,48 +1,65 @@
 """The lost -12's markup: a picture, a text and a table of the rows, all pure functions of them.
 
-A row per caller: on the left the value on its way from the walk to what comes out, on the right what is true
-in the end, frame by frame: what is on record, and what the S-EPT holds.
+At the top the range, and the requests for host memory, one of which is refused. Below, a row per caller: on
+the left the value on its way from the walk to what comes out, on the right what is true in the end, frame by
+frame: what is on record, and what the S-EPT holds.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, pairwise
 
-from tdpkit.lab.lost_errno import FRAMES, Attempt, CallerRow, Shortage
+from tdpkit.engine.gfn import GfnRange
+from tdpkit.lab.lost_errno import FRAMES, MOST_REQUESTS, PAGE, Attempt, CallerRow, Shortage
 from tdpkit.lab.words import html_table
 from tdpkit.tdx.module import SeptState
 
-from ..drawing import LEFT, RIGHT, WIDTH, Drawing, box, cross, wrap
-from ..strips import draw_legend
+from ..drawing import LEFT, RIGHT, WIDTH, Drawing, Picture, Spot, box, cross, text_width, wrap
+from ..strips import (
+    STRIP_HEIGHT,
+    Cell,
+    Strip,
+    draw_boxes,
+    draw_legend,
+    draw_names,
+    draw_range,
+    name_edges,
+    name_where_room,
+    track_of,
+)
 from ..theme import Palette
 from .words import (
-    CALLS,
+    LEAF,
     TITLE,
     again_words,
     answer,
+    call_words,
     came_out,
     guest_words,
+    leaf_words,
     made_of_it,
     mapped_words,
     record_words,
+    request_names,
     requests_words,
     values,
 )
 
-_HEIGHT = 712
-_HEAD, _TOP, _ROW = 108, 118, 140
-"""Names of the columns, below an answer of three lines; top of the first row; a row, with a second call."""
-_WALK, _WRAPPER, _CALLER, _OUT = (200, 262), (290, 352), (380, 558), (584, 684)
+_STRIP, _REQUESTS, _HEAD, _TOP, _ROW = 121, 180, 224, 232, 106
+"""Tops of the strip, below an answer of three lines, and of the requests; base of the columns' names; top of
+the first row; a row, with a second call."""
+_LEGEND = _TOP + 4 * _ROW + 18
+_WALK, _WRAPPER, _CALLER, _OUT = (216, 278), (306, 368), (394, 566), (590, 682)
 """Left and right end of each box of the chain: "-12 ×8" in a size of 14, and for the caller four lines."""
-_BOX, _BOX_HEIGHT = 22, 34
+_BOX, _BOX_HEIGHT = 10, 34
 """Where a box with a value begins in its row, and its height."""
 _CALLER_WORDS = _CALLER[1] - _CALLER[0] - 12
-_CHIP = 16
-"""From one request for host memory to the next: ten of them, the most there are, end left of the chain."""
-_AGAIN_WORDS = 704 - _WALK[0] - 24
-"""The second call has two lines below the chain, up to the lanes."""
-_STATE, _CELL, _LANE = 704, 17, 18
+_CHIPS, _CHIP_STEP, _CHIP_HEIGHT = 128, 122, 24
+"""Left end of the requests, from one to the next, and their height: seven end at the right margin."""
+_STATE, _CELL, _LANE = 704, 17, 15
 """The lanes: 16 frames of 17 units end at the right margin."""
+_AGAIN_WORDS = _STATE - _WALK[0] - 24
+"""The second call has two lines below the chain, up to the lanes."""
 _MARKS = {
     "all done": ("good", "✓"),
     "failed, and said so": ("crossing-mark", "!"),
@@ -51,28 +68,32 @@ _MARKS = {
 }
 """(role, glyph) of each verdict."""
 _ON_RECORD = {"conversion": "shared", "punch hole": "hole", "ACCEPT": "4K only", "memory failure": "✗"}
-_LEGEND = (
+_FILLS = (
     ("leaf2", "8-frame leaf"),
     ("leaf1", "4K leaves"),
-    ("refaulted", "PENDING"),
+    ("pending", "PENDING"),
     ("hole", "not mapped, as asked"),
     ("crossing", "still mapped, and no errno said so"),
     ("lost", "lost: outside, and gone"),
 )
 
 
-def lost_errno_svg(shortage: Shortage, rows: tuple[CallerRow, ...], palette: Palette, ids: str = "") -> str:
+def lost_errno_svg(
+    shortage: Shortage, rows: tuple[CallerRow, ...], palette: Palette, ids: str = ""
+) -> Picture:
     """The rows as an SVG string in the colours of `palette`, always of one size; `ids` prefixes its ids."""
-    drawing = Drawing(WIDTH, _HEIGHT, palette, ids, "le")
+    drawing = Drawing(WIDTH, _LEGEND + 10, palette, ids, "le")
     said = answer(shortage, rows)
-    drawing.headed(TITLE, said)
+    drawing.headed(TITLE, said, lines=3)
+    _range(drawing, shortage)
+    _requests(drawing, shortage)
     for x, text in (
         (LEFT, "who calls"),
         (_WALK[0], "the walk"),
         (_WRAPPER[0], f"{shortage.declared} ret"),
         (_CALLER[0], "the caller"),
         (_OUT[0], "what comes out"),
-        (_STATE, "what is true now, frames 0 to 15"),
+        (_STATE, "what is true now, frame by frame"),
     ):
         drawing.text(x, _HEAD, text, "muted", weight=600)
     for number, row in enumerate(rows):
@@ -83,7 +104,7 @@ def lost_errno_svg(shortage: Shortage, rows: tuple[CallerRow, ...], palette: Pal
         if row.again:
             _again(drawing, row, top)
         _state(drawing, row, top)
-    draw_legend(drawing, _LEGEND, LEFT, _HEIGHT - 14)
+    draw_legend(drawing, _FILLS, LEFT, _LEGEND)
     return drawing.svg(TITLE, said)
 
 
@@ -114,7 +135,7 @@ def lost_errno_table(shortage: Shortage, rows: tuple[CallerRow, ...]) -> str:
         bytes_seen = " ".join("--" if byte is None else f"{byte:02x}" for byte in row.private_bytes)
         in_wrapper, in_caller = (": errno lost" * (row.first.lost_at == at) for at in ("wrapper", "caller"))
         return [
-            (row.name, f"{' '.join(CALLS[row.name])}; {asked}"),
+            (row.name, f"{' '.join(call_words(row))}; {asked}"),
             values(row.first.walks),
             f"{values(row.first.wrapper)}{in_wrapper}",
             f"{made_of_it(row, row.first)}{in_caller}",
@@ -127,28 +148,77 @@ def lost_errno_table(shortage: Shortage, rows: tuple[CallerRow, ...]) -> str:
     return html_table(answer(shortage, rows), heads, map(cells, rows))
 
 
+# ---- what is asked for, and what is refused --------------------------------------------------------------
+
+
+def _range(drawing: Drawing, shortage: Shortage) -> None:
+    """The two leaves, and the range that is dragged over them."""
+    span = GfnRange(shortage.start, shortage.end)
+    strip = Strip("", "", 0, FRAMES, (Cell(0, LEAF, "leaf2"), Cell(LEAF, FRAMES, "leaf2")), (0, LEAF))
+    drawing.text(LEFT, _STRIP - 7, "the range of a conversion and of a hole", weight=600)
+    drawing.text(RIGHT, _STRIP - 7, "an ACCEPT and a memory failure are of one page", "muted", anchor="end")
+    draw_boxes(drawing, strip, LEFT, RIGHT, _STRIP)
+    bottom, middle, axis = _STRIP + STRIP_HEIGHT, _STRIP + STRIP_HEIGHT // 2, _STRIP + STRIP_HEIGHT + 6
+    drawing.path("".join(f"M{_at(gfn)} {bottom} V{bottom + 4}" for gfn in range(FRAMES + 1)), "line")
+    for first in (0, LEAF):
+        low, high = _free(span, first)
+        drawing.plate((low + high) // 2, middle, leaf_words(span, first), high - low)
+    low, high = _at(PAGE.start), _at(PAGE.end)
+    drawing.path(box(low, _STRIP, high, bottom), "ink", width=2)
+    drawing.plate((low + high) // 2, middle, f"page {PAGE.start}", high - low)
+    edges = [(_at(edge), f"{edge}") for edge in (span.start, span.end)]
+    for x, _ in edges:
+        drawing.path(f"M{x} {_STRIP - 3} V{axis}", "range", width=2)
+    draw_range(drawing, edges[0][0], edges[1][0], axis, 5, 3)
+    drawing.track(track_of("range", strip, LEFT, RIGHT, _STRIP)._replace(bottom=axis - 1))
+    places = name_edges(edges, LEFT, RIGHT)
+    draw_names(drawing, places, axis + 20, "range")
+    others = [(_at(gfn), f"{gfn}") for gfn in range(0, FRAMES + 1, LEAF // 2)]
+    draw_names(drawing, name_where_room(others, places, LEFT, RIGHT), axis + 20)
+
+
+def _free(span: GfnRange, first: int) -> tuple[int, int]:
+    """The widest stretch of the leaf from frame `first` on in which neither an edge nor the page is."""
+    cuts = {first, first + LEAF, PAGE.start, PAGE.end, span.start, span.end}
+    edges = sorted(cut for cut in cuts if first <= cut <= first + LEAF)
+    parts = [(low, high) for low, high in pairwise(edges) if low != PAGE.start]
+    low, high = max(parts, key=lambda part: part[1] - part[0])
+    return _at(low), _at(high)
+
+
+def _at(gfn: int) -> int:
+    """Where a frame begins on the strip."""
+    return LEFT + (RIGHT - LEFT) * gfn // FRAMES
+
+
+def _requests(drawing: Drawing, shortage: Shortage) -> None:
+    """The requests for host memory, to press; what is refused is crossed."""
+    drawing.text(LEFT, _REQUESTS + 16, "refuse request", weight=600)
+    bottom, made = _REQUESTS + _CHIP_HEIGHT, request_names(shortage)
+    for number in range(MOST_REQUESTS + 1):
+        left, chosen = _CHIPS + _CHIP_STEP * number, number == shortage.refuse
+        right = left + _CHIP_STEP - 6
+        refused = chosen or (shortage.lasting and 0 < shortage.refuse < number)
+        name = f"{number}: {made[number - 1] if number <= len(made) else 'nobody asks'}" if number else "none"
+        role = "bad" if refused and 0 < number <= len(made) else "ink" if chosen else "muted"
+        outline = box(left, _REQUESTS, right, bottom)
+        drawing.path(outline, "line" if role == "muted" else role, fill="paper", width=1 + chosen)
+        text, weight = "✗ " * (role == "bad") + name, 700 if chosen else 400
+        drawing.text((left + right) // 2, _REQUESTS + 16, text, role, anchor="middle", weight=weight)
+        what = f"refuse request {name}" if number else "refuse no request"
+        drawing.spot(Spot(f"request:{number}", what, left, _REQUESTS, right, bottom, chosen))
+
+
 # ---- who calls -----------------------------------------------------------------------------------------
 
 
 def _name(drawing: Drawing, shortage: Shortage, row: CallerRow, top: int) -> None:
-    call, what = CALLS[row.name]
-    drawing.text(LEFT, top + 24, row.name, size=14, weight=700)
-    drawing.text(LEFT, top + 43, call, mono=True, size=11)
-    drawing.text(LEFT, top + 60, what, "muted", size=11)
-    drawing.text(LEFT, top + 82, "asks the host for pages:", "muted", size=11)
-    for number in range(1, len(row.first.requests) + 1):
-        _chip(drawing, number, number in row.first.refused, LEFT + _CHIP * (number - 1), top + 90)
+    call, what = call_words(row)
+    drawing.text(LEFT, top + 20, row.name, size=14, weight=700)
+    drawing.text(LEFT, top + 40, call, mono=True)
+    drawing.text(LEFT, top + 58, what, "muted")
     role = "bad" if row.first.refused else "muted"
-    drawing.text(LEFT, top + 122, requests_words(row.first, shortage.refuse), role, size=11, weight=600)
-
-
-def _chip(drawing: Drawing, number: int, refused: bool, x: int, y: int) -> None:
-    """One request for host memory: its number, or a cross where it was refused."""
-    drawing.path(box(x, y, x + 13, y + 16), "bad" if refused else "line", fill="paper")
-    if refused:
-        drawing.path(cross(x + 6, y + 8), "bad", width=2)
-    else:
-        drawing.text(x + 7, y + 12, str(number), "muted", size=10, anchor="middle", mono=True)
+    drawing.text(LEFT, top + 78, requests_words(row.first, shortage.refuse), role, weight=600)
 
 
 # ---- the value on its way ------------------------------------------------------------------------------
@@ -162,16 +232,16 @@ def _chain(drawing: Drawing, row: CallerRow, attempt: Attempt, top: int) -> None
     _value(drawing, _WRAPPER, top, values(attempt.wrapper), role, is_lost)
     _arrows(drawing, attempt, top + _BOX + _BOX_HEIGHT // 2)
     left, right = _CALLER
-    drawing.rect(left, top + 10, right - left, 78, drawing.palette["paper"], "line")
-    lines = wrap(made_of_it(row, attempt), _CALLER_WORDS, 11, weight=400)
-    first = top + 53 - 8 * (len(lines) - 1)
+    drawing.rect(left, top + 6, right - left, 68, drawing.palette["paper"], "line")
+    lines = wrap(made_of_it(row, attempt), _CALLER_WORDS, 12, weight=400)
+    first = top + 44 - 8 * (len(lines) - 1)
     for number, text in enumerate(lines):
-        drawing.text(left + 8, first + 16 * number, text, size=11)
+        drawing.text(left + 8, first + 16 * number, text)
     role = "bad" if attempt.is_silent else _role((attempt.returned or 0,))
     _value(drawing, _OUT, top, value, role, attempt.is_silent)
     middle = (_OUT[0] + _OUT[1]) // 2
-    drawing.text(middle, top + 74, what, "muted", size=11, anchor="middle")
-    drawing.text(middle, top + 90, means, size=11, anchor="middle", weight=600)
+    drawing.text(middle, top + 59, what, "muted", anchor="middle")
+    drawing.text(middle, top + 75, means, anchor="middle", weight=600)
 
 
 def _role(numbers: tuple[int, ...]) -> str:
@@ -199,40 +269,40 @@ def _arrows(drawing: Drawing, attempt: Attempt, y: int) -> None:
     x = (links[0][0] + links[0][1]) // 2 - 2
     if not attempt.lost_at:
         if attempt.walks and min(attempt.walks) < 0:
-            drawing.text(x, y + 37, "✓ errno kept", "good", size=11, weight=600, anchor="middle")
+            drawing.text(x, y + 33, "✓ errno kept", "good", weight=600, anchor="middle")
         return
     at, text = x, "✗ errno lost"
     if attempt.lost_at == "caller":
-        x, at = (links[2][0] + links[2][1]) // 2 - 2, _WRAPPER[0] + 22
+        x, at = (links[2][0] + links[2][1]) // 2 - 2, _WRAPPER[0] + 14
         text = "✗ lost in the caller"
     drawing.circle(x, y, 9, "bad")
     drawing.path(cross(x, y), "paper", width=2)
-    drawing.text(at, y + 37, text, "bad", size=11, weight=600, anchor="middle")
+    drawing.text(at, y + 33, text, "bad", weight=600, anchor="middle")
 
 
 def _again(drawing: Drawing, row: CallerRow, top: int) -> None:
     """The second call, below the first."""
-    x, y = _WALK[0], top + 111
+    x, y = _WALK[0], top + 84
     drawing.path(f"M{x} {y - 9} V{y} H{x + 9} M{x + 4} {y - 4} L{x + 9} {y} L{x + 4} {y + 4}", "ink")
-    for number, text in enumerate(wrap(f"again: {again_words(row)}", _AGAIN_WORDS, 11, weight=400)):
-        drawing.text(x + 16, y + 4 + 15 * number, text, size=11)
+    for number, text in enumerate(wrap(f"again: {again_words(row)}", _AGAIN_WORDS, 12, weight=400)):
+        drawing.text(x + 16, y + 5 + 14 * number, text)
 
 
 # ---- what is true in the end ---------------------------------------------------------------------------
 
 
 def _state(drawing: Drawing, row: CallerRow, top: int) -> None:
-    """Two lanes of frames, what the guest reads, and the verdict; `top` is the row's."""
-    drawing.text(_STATE, top + 20, record_words(row), size=11)
-    _record(drawing, row, top + 26)
-    drawing.text(_STATE, top + 60, mapped_words(row), size=11)
-    _mapped(drawing, row, top + 66)
-    wrong = bool(row.lost or row.stale)
-    drawing.text(_STATE, top + 100, guest_words(row), "bad" if wrong else "muted", size=11)
+    """The verdict, two lanes of frames, and what the guest reads; `top` is the row's."""
     role, glyph = _MARKS[row.verdict]
-    drawing.circle(_STATE + 8, top + 120, 8, role)
-    drawing.text(_STATE + 8, top + 124, glyph, "paper", size=12, weight=700, anchor="middle")
-    drawing.text(_STATE + 22, top + 125, row.verdict, role, size=14, weight=700)
+    drawing.circle(_STATE + 8, top + 14, 8, role)
+    drawing.text(_STATE + 8, top + 18, glyph, "paper", weight=700, anchor="middle")
+    drawing.text(_STATE + 22, top + 19, row.verdict, role, size=14, weight=700)
+    drawing.text(_STATE, top + 37, record_words(row))
+    _record(drawing, row, top + 41)
+    drawing.text(_STATE, top + 69, mapped_words(row))
+    _mapped(drawing, row, top + 73)
+    wrong = bool(row.lost or row.stale)
+    drawing.text(_STATE, top + 101, guest_words(row), "bad" if wrong else "muted")
 
 
 def _x(gfn: int) -> int:
@@ -250,8 +320,9 @@ def _record(drawing: Drawing, row: CallerRow, top: int) -> None:
     if on is None:
         return
     drawing.path(_frames(on.start, on.end, top), "ink", fill="ink")
-    middle = (_x(on.start) + _x(on.end)) // 2
-    drawing.text(middle, top + 13, _ON_RECORD[row.name], "paper", size=11, weight=700, anchor="middle")
+    middle, word = (_x(on.start) + _x(on.end)) // 2, _ON_RECORD[row.name]
+    if text_width(word, weight=700) <= _CELL * on.pages:
+        drawing.text(middle, top + 12, word, "paper", weight=700, anchor="middle")
 
 
 def _mapped(drawing: Drawing, row: CallerRow, top: int) -> None:
@@ -262,7 +333,7 @@ def _mapped(drawing: Drawing, row: CallerRow, top: int) -> None:
     level = {gfn: one.level for one in row.runs for gfn in range(one.gfn, one.gfn + one.pages)}
     small = [gfn for gfn in range(1, FRAMES) if level[gfn] == 1 or level[gfn - 1] == 1]
     borders = "".join(f"M{_x(gfn)} {top} V{top + _LANE}" for gfn in small)
-    both = _frames(FRAMES // 2, FRAMES, top) + _frames(0, FRAMES // 2, top)
+    both = _frames(LEAF, FRAMES, top) + _frames(0, LEAF, top)
     drawing.path(borders + both, "line")
 
 
@@ -274,5 +345,5 @@ def kind_of(row: CallerRow, gfn: int) -> str:
     if gfn in row.stale:
         return "crossing"
     if run.state == SeptState.PENDING:
-        return "refaulted"
+        return "pending"
     return f"leaf{run.level}" if run.level else "hole"

@@ -5,18 +5,29 @@ from __future__ import annotations
 from itertools import groupby
 
 from tdpkit.engine.gfn import GfnRange
-from tdpkit.lab.lost_errno import VERDICTS, Attempt, CallerRow, Shortage
+from tdpkit.lab.lost_errno import FRAMES, VERDICTS, Attempt, CallerRow, Shortage, run_short
 from tdpkit.lab.words import capital, count_of
 from tdpkit.tdx.module import SeptState
 
 TITLE = "The lost -12: what four callers make of it"
-CALLS = {
-    "conversion": ("KVM_SET_MEMORY_ATTRIBUTES", "[6, 12) to shared"),
-    "punch hole": ("fallocate(PUNCH_HOLE)", "[6, 12), not of whole folios"),
-    "ACCEPT": ("TDG.MEM.PAGE.ACCEPT", "frame 3 alone, of a leaf of 8"),
-    "memory failure": ("kvm_gmem_error_folio", "page 3; a split is only planned"),
-}
-"""The call, and on what, of each row."""
+LEAF = FRAMES // 2
+
+
+def call_words(row: CallerRow) -> tuple[str, str]:
+    """The call, and on what."""
+    span = _span_words(row.span)
+    match row.name:
+        case "conversion":
+            return "KVM_SET_MEMORY_ATTRIBUTES", f"{span} to shared"
+        case "punch hole":
+            whole = row.span.start % LEAF == row.span.end % LEAF == 0
+            return "fallocate(PUNCH_HOLE)", f"{span}, {'whole folios' if whole else 'not of whole folios'}"
+        case "ACCEPT":
+            return "TDG.MEM.PAGE.ACCEPT", f"frame {row.span.start} alone, of a leaf of {LEAF}"
+        case _:
+            return "kvm_gmem_error_folio", f"page {row.span.start}; a split is only planned"
+
+
 _RETURNS = {
     "conversion": "the ioctl",
     "punch hole": "fallocate",
@@ -92,8 +103,24 @@ def requests_words(attempt: Attempt, refuse: int) -> str:
         first = attempt.refused[0]
         later = ", later ones" if len(attempt.refused) > 1 else " refused"
         return f"{first}: {attempt.requests[first - 1]}{later}"
+    if not attempt.requests:
+        return "no split: asks for no page"
     asked = f"asks {count_of(len(attempt.requests), 'time')}"
     return f"{asked} only" if refuse else f"{asked}, all granted"
+
+
+def request_names(shortage: Shortage) -> list[str]:
+    """What is asked of the host, in order, if nothing is refused: by the first caller that asks so often."""
+    asked = [row.first.requests for row in run_short(shortage._replace(refuse=0, again=False))]
+    most = max(map(len, asked))
+    return [next(names[at] for names in asked if at < len(names)) for at in range(most)]
+
+
+def leaf_words(span: GfnRange, first: int) -> str:
+    """Say what the range makes of the leaf from frame `first` on."""
+    if any(first < edge < first + LEAF for edge in (span.start, span.end)):
+        return "must be split"
+    return "whole: no split" if span.overlap(first, LEAF) else "not in the range"
 
 
 # ---- what is true --------------------------------------------------------------------------------------
@@ -131,7 +158,7 @@ def mapped_words(row: CallerRow) -> str:
         g for run in row.runs if run.state == SeptState.PENDING for g in range(run.gfn, run.gfn + run.pages)
     )
     if pending:
-        return f"S-EPT: {frames_words(pending)} PENDING, the rest mapped"
+        return f"S-EPT: {frames_words(pending)} PENDING"
     return f"S-EPT: {frames_words(free)} not mapped" if free else "S-EPT: all mapped"
 
 
@@ -142,7 +169,7 @@ def guest_words(row: CallerRow) -> str:
     if row.lost:
         return f"{count_of(len(row.lost), 'frame')} outside lost: {frames_words(row.lost)}"
     if private is not None and shared is not None:
-        return f"frame {gfn} reads {private:#04x} as private, {shared:#04x} as shared"
+        return f"frame {gfn}: {private:#04x} as private, {shared:#04x} as shared"
     if shared is not None:
         return f"frame {gfn} reads {shared:#04x}, as shared only"
     if private is not None:

@@ -6,7 +6,7 @@ Its choice is the story (range, split, machine, what goes wrong) and the step it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import ipywidgets
@@ -17,7 +17,8 @@ from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.story import FOLIOS, MACHINES, THEN
 from tdpkit.lab.words import count_of
 
-from ..exhibit import RangeControls, check_unit, label, line
+from ..drawing import Picture
+from ..exhibit import RangeControls, check_unit, fold, line
 from ..stepping import SteppedExhibit
 from ..theme import Palette
 from .picture import life_svg
@@ -35,7 +36,6 @@ FOLIO_LABELS = {
     "4K": "4K folios: no mapping is larger",
     "4K, spanned": "4K folios that a mapping spans",
 }
-MOST_ACTS = 4
 
 
 class LifeChoice(NamedTuple):
@@ -78,7 +78,6 @@ class PageLifeStepper(SteppedExhibit[LifeChoice, PageLife]):
 
     prefix = "pl"
     good = "story"
-    least_width = 760
     names: ClassVar = {"split": SPLITS, "machine": MACHINES, "then": THEN, "folios": FOLIOS}
 
     def __init__(self, start: str | int | None = None, end: str | int | None = None, **change: Any) -> None:
@@ -155,19 +154,11 @@ class PageLifeStepper(SteppedExhibit[LifeChoice, PageLife]):
             style=style,
         )
         self.range = RangeControls(self, self._machine, lambda frame: self.life.names.frame(frame))
-        self._step_controls()
-        self.act_buttons = [ipywidgets.Button(layout={"width": "auto"}) for _ in range(MOST_ACTS)]
-        self._bind()
-        return (
-            line(self.machine_menu, self.split_menu),
-            line(self.then_menu, self.folios_menu),
-            line(self.refuse_number, self.range.unit_menu),
-            *self.range.lines,
-            line(self.step_slider),
-            line(label(""), *self.step_buttons, ipywidgets.Label("go to"), *self.act_buttons),
+        self.fail_button, fail_line = fold(
+            self, "make it fail", lambda: self.choice.refuse > 0, self.refuse_number
         )
-
-    def _bind(self) -> None:
+        self._step_controls()
+        self.spots["act"] = lambda number: self.go_to(int(number))
         self.bind(
             machine=self.machine_menu,
             split=self.split_menu,
@@ -175,19 +166,13 @@ class PageLifeStepper(SteppedExhibit[LifeChoice, PageLife]):
             folios=self.folios_menu,
             refuse=self.refuse_number,
         )
-        for number, button in enumerate(self.act_buttons):
-            self.press(button, partial(self.go_to, number + 1))
-            self.follow(
-                button,
-                description=partial(self._act_title, number),
-                button_style=partial(self._act_style, number),
-            )
-
-    def _act_title(self, number: int) -> str:
-        return f"{number + 1} {[*self.life.acts][number]}"
-
-    def _act_style(self, number: int) -> str:
-        return "info" if self.at in [*self.life.acts.values()][number] else ""
+        return (
+            line(self.machine_menu, self.split_menu),
+            line(self.then_menu, self.folios_menu),
+            line(*self.range.controls, self.fail_button),
+            fail_line,
+            self.step_line,
+        )
 
     def _note(self) -> str:
         asked, refuse = self.life.requests, self.choice.refuse
@@ -198,7 +183,7 @@ class PageLifeStepper(SteppedExhibit[LifeChoice, PageLife]):
 
     # ---- what it shows ----------------------------------------------------------------------------------
 
-    def _svg(self, palette: Palette, ids: str = "") -> str:
+    def _svg(self, palette: Palette, ids: str = "") -> Picture:
         return life_svg(self.life, self.at, palette, ids)
 
     def _text(self) -> str:

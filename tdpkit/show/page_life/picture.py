@@ -1,42 +1,63 @@
 """The conversion stepper's picture of one step: a pure function of a story and a number.
 
-From top to bottom: what happens, and what holds now; five strips on one axis of frames; who acts, over the
-whole story, beside the TDX module's log; counters and legend.
+From top to bottom: what happens; the frames lost, the other numbers and what holds now; five strips on one
+axis of frames; who acts, over the whole story, beside the TDX module's log; the legend.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from tdpkit.engine.gfn import PG_LEVEL_4K
 from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.fold import LifeStep, LifeView, MappedRun
 from tdpkit.lab.page_life.words import ACTORS, GUEST
+from tdpkit.lab.words import group_digits
 
-from ..drawing import LEFT, RIGHT, WIDTH, Counter, Drawing, Key, box, cross, pointer, text_width, tick
+from ..drawing import (
+    LEFT,
+    RIGHT,
+    WIDTH,
+    Drawing,
+    Key,
+    Picture,
+    Spot,
+    Track,
+    box,
+    cross,
+    pointer,
+    text_width,
+    tick,
+)
 from ..strips import STRIP_HEIGHT, draw_names, draw_range, name_edges, name_where_room
 from ..theme import Palette
-from .words import LOG_LINES, STATE_LETTERS, answer, counters, log_tail, pills, role, title, totals
+from .words import LOG_LINES, STATE_LETTERS, answer, counters, log_tail, loss, pills, role, title
 
-_PILLS = 88
-"""Below an answer of two lines, the longest there are, so that nothing moves from step to step."""
-PLACES = {"attributes": 144, "direct": 196, "mirror": 248, "sept": 300, "finds": 352}
+_HEADLINE, _PILLS = 116, 132
+"""The base of the story's one number, and the top of the pills, below an answer of two lines: the longest
+there are, so that nothing moves from step to step."""
+PLACES = {"attributes": 184, "direct": 259, "mirror": 305, "sept": 351, "finds": 397}
 """Top of each strip; its name stands above it, clear of the edges of the range."""
 _EDGE, _NAME = 3, 8
-_AXIS = 386
-RAIL, RAIL_LEFT, RAIL_RIGHT = 438, 116, 600
+_AXIS = PLACES["attributes"] + STRIP_HEIGHT + 6
+"""The range is dragged on the first strip, so the axis is below that one: the handles' grips hang there."""
+RAIL, RAIL_LEFT, RAIL_RIGHT = 449, 116, 600
 """Who acts: top of the acts' names, and from where to where the steps are; the log has the room beside it."""
-_ACTS, _LANE = 20, 24
-_LOG_LEFT = 636
-_COUNTERS, _LEGEND = 598, 642
+_TAB, _ACTS, _LANE = 24, 34, 24
+"""Height of an act's name, from there on to the first lane, and a lane's height."""
+LANES = RAIL + _ACTS, RAIL + _ACTS + _LANE * len(ACTORS)
+_LOG_LEFT, _COUNTERS_LEFT = 636, 340
+_LEGEND = 590
+_BIG = 34
 
 
-def life_svg(life: PageLife, at: int, palette: Palette, ids: str = "") -> str:
+def life_svg(life: PageLife, at: int, palette: Palette, ids: str = "") -> Picture:
     """Step `at` (from 0) as an SVG string in the colours of `palette`; `ids` as for every picture."""
     said, name = answer(life, at), title(life)
-    drawing = Drawing(WIDTH, _LEGEND + 22, palette, ids, "pl")
-    drawing.headed(name, said, role(life, at))
+    drawing = Drawing(WIDTH, _LEGEND + 10, palette, ids, "pl")
+    drawing.headed(name, said, role(life, at), lines=2)
+    _draw_numbers(drawing, life, at)
     drawing.pills(LEFT, _PILLS, pills(life, at))
     _Strips(drawing, life, life.steps[at]).draw()
     _draw_axis(drawing, life)
@@ -45,11 +66,18 @@ def life_svg(life: PageLife, at: int, palette: Palette, ids: str = "") -> str:
     lines = log_tail(life, at)
     now = len(lines) - 1 if new else None
     drawing.log("SEAMCALLs and TDCALLs", lines, now, _LOG_LEFT, RIGHT, RAIL, LOG_LINES)
-    drawing.text(RIGHT, _COUNTERS - 22, totals(life), "muted", size=11, anchor="end")
-    counted = [Counter(*one, mark="lost" if one[2] == "bad" else "") for one in counters(life, at)]
-    drawing.counters(_COUNTERS, counted)
-    drawing.height = _draw_legend(drawing) + 22
+    _draw_legend(drawing, life.steps[at].view)
     return drawing.svg(name, said)
+
+
+def _draw_numbers(drawing: Drawing, life: PageLife, at: int) -> None:
+    """The frames lost, large, and the other numbers beside them."""
+    value, caption, note, colour = loss(life, at)
+    drawing.text(LEFT, _HEADLINE, value, colour, size=_BIG, weight=700)
+    left = LEFT + text_width(group_digits(life.lost), _BIG, weight=700) + 12
+    drawing.text(left, _HEADLINE - 14, caption, colour, size=14, weight=700)
+    drawing.text(left, _HEADLINE + 4, note, "muted")
+    drawing.counters(_HEADLINE - 14, counters(life, at), _COUNTERS_LEFT)
 
 
 def x_of_frame(life: PageLife, gfn: int) -> int:
@@ -103,8 +131,9 @@ class _Strips:
         self._boxes()
         for edge in (self.life.span.start, self.life.span.end):
             x = self._x(edge)
-            tops = PLACES.values()
-            d = "".join(f"M{x} {top - _EDGE} V{top + STRIP_HEIGHT + _EDGE}" for top in tops)
+            first, *below = PLACES.values()
+            self.drawing.path(f"M{x} {first - _EDGE} V{_AXIS}", "range", width=2)
+            d = "".join(f"M{x} {top - _EDGE} V{top + STRIP_HEIGHT + _EDGE}" for top in below)
             self.drawing.path(d, "range", width=2, dash="3 3")
         self._words()
         self._focus()
@@ -119,7 +148,7 @@ class _Strips:
             if part == "attributes" and self.view.invalidating:
                 where = self.life.names.span(*self.view.invalidating)
                 note, colour, weight = f"invalidation: faults on {where} are retried", "crossing-mark", 600
-            self.drawing.text(RIGHT, y, note, colour, size=11, anchor="end", weight=weight)
+            self.drawing.text(RIGHT, y, note, colour, anchor="end", weight=weight)
 
     # ---- boxes -----------------------------------------------------------------------------------------
 
@@ -199,14 +228,14 @@ class _Strips:
     def _states(self, run: MappedRun, edges: list[int]) -> None:
         """Glyph and letter of the state."""
         letter, y = STATE_LETTERS[run.state], PLACES["sept"] + STRIP_HEIGHT // 2
-        width = 10 + text_width(letter, 11, weight=700)
+        width = 10 + text_width(letter, weight=700)
         for gfn, end in pairwise(edges):
             low, high = self._x(gfn), self._x(end)
             if width <= high - low - 2:
                 left = (low + high - width) // 2
                 self.drawing.rect(left, y - 8, width, 16, self.drawing.palette["paper"])
                 draw_glyph(self.drawing, run.state, left + 1, y)
-                self.drawing.text(left + 10, y + 4, letter, size=11, weight=700)
+                self.drawing.text(left + 10, y + 4, letter, weight=700)
 
     def _bytes(self) -> None:
         """The byte in each frame, on paper where it would lie on a hatch."""
@@ -217,7 +246,7 @@ class _Strips:
             if kinds[gfn] in ("lost", "pending"):
                 self.drawing.rect(middle - 9, top + 4, 18, 16, self.drawing.palette["paper"])
             colour = _FINDS[kinds[gfn]][2]
-            self.drawing.text(middle, top + 16, byte, colour, size=12, weight=700, anchor="middle", mono=True)
+            self.drawing.text(middle, top + 16, byte, colour, weight=700, anchor="middle", mono=True)
 
     def _focus(self) -> None:
         """A ring around the entry that the step changes and a mark at either end of its strip; a dashed ring
@@ -247,16 +276,18 @@ def draw_glyph(drawing: Drawing, state: str, x: int, y: int) -> None:
 
 
 def _draw_axis(drawing: Drawing, life: PageLife) -> None:
-    """The frames, and the range with its edges' names, which keep apart."""
+    """The frames, and the range with its edges' names, which keep apart; here it is dragged."""
     name, frames = life.names.frame, range(0, life.frames + 1, life.frames // 32)
     ticks = "".join(f"M{x_of_frame(life, gfn)} {_AXIS} V{_AXIS + 4}" for gfn in frames)
     drawing.path(f"M{LEFT} {_AXIS} H{RIGHT}{ticks}", "line")
     low, high = (x_of_frame(life, edge) for edge in (life.span.start, life.span.end))
     draw_range(drawing, low, high, _AXIS, 5, 3)
+    knots = (0, LEFT), (life.frames, RIGHT)
+    drawing.track(Track("range", knots, PLACES["attributes"], _AXIS - 1))
     edges = name_edges([(low, name(life.span.start)), (high, name(life.span.end))], LEFT, RIGHT)
     quarters = [(x_of_frame(life, gfn), name(gfn)) for gfn in frames[::8]]
-    draw_names(drawing, edges, _AXIS + 19, "range")
-    draw_names(drawing, name_where_room(quarters, edges, LEFT, RIGHT), _AXIS + 19)
+    draw_names(drawing, edges, _AXIS + 20, "range")
+    draw_names(drawing, name_where_room(quarters, edges, LEFT, RIGHT), _AXIS + 20)
 
 
 # ---- who acts --------------------------------------------------------------------------------------------
@@ -269,17 +300,17 @@ def x_of_step(life: PageLife, number: int) -> int:
 
 def y_of_lane(actor: str) -> int:
     """The top of an actor's lane on the rail."""
-    return RAIL + _ACTS + _LANE * ACTORS.index(actor)
+    return LANES[0] + _LANE * ACTORS.index(actor)
 
 
 def _draw_rail(drawing: Drawing, life: PageLife, at: int) -> None:
-    """Who acts, over the whole story; what is to come is pale."""
-    said, count, bottom = life.steps[at].said, len(life.steps), RAIL + _ACTS + _LANE * len(ACTORS)
+    """Who acts, over the whole story; what is to come is pale. Along the lanes one goes to any step."""
+    said, count, (top, bottom) = life.steps[at].said, len(life.steps), LANES
     low, high = x_of_step(life, at), x_of_step(life, at + 1)
     drawing.text(LEFT, RAIL - 8, "who acts", weight=700)
     doing = f"{said.actor} · {said.function}" if said.function else said.actor
-    drawing.text(RAIL_RIGHT, RAIL - 8, doing, size=11, anchor="end", mono=True, weight=700)
-    _draw_acts(drawing, life, at, bottom)
+    drawing.text(RAIL_RIGHT, RAIL - 8, doing, anchor="end", mono=True, weight=700)
+    _draw_acts(drawing, life, at)
     wide = max(2, (RAIL_RIGHT - RAIL_LEFT) // count - 2)
     for actor in ACTORS:
         y = y_of_lane(actor)
@@ -290,32 +321,48 @@ def _draw_rail(drawing: Drawing, life: PageLife, at: int) -> None:
             lefts = [x_of_step(life, number) + 1 for number in marks]
             if d := "".join(box(x, y + 4, x + wide, y + 18) for x in lefts):
                 drawing.path(d, fill=colour)
-    drawing.path(box(low, RAIL + _ACTS - 3, high + 1, bottom), "ink", width=2)
-    middle = low + max(1, (high - low) // 2)
-    drawing.path(pointer(middle, bottom + 2), fill="ink")
-    where = f"{at + 1} of {count}"
-    drawing.label(middle, bottom + 25, where, left=RAIL_LEFT, right=RAIL_RIGHT, mono=True, weight=700)
+    drawing.path(box(low, top - 3, high + 1, bottom), "ink", width=2)
+    drawing.path(pointer(_middle(life, at), bottom + 2), fill="ink")
+    knots = (1, _middle(life, 0)), (count, _middle(life, count - 1))
+    drawing.track(Track("step", knots, top, bottom + 11))
 
 
-def _draw_acts(drawing: Drawing, life: PageLife, at: int, bottom: int) -> None:
-    """The acts of the story, by name where there is room, else by number."""
-    for number, (act, steps) in enumerate(life.acts.items(), 1):
-        low, high = x_of_step(life, steps.start), x_of_step(life, steps.stop)
-        now = at in steps
+def _middle(life: PageLife, number: int) -> int:
+    return (x_of_step(life, number) + x_of_step(life, number + 1)) // 2
+
+
+def _draw_acts(drawing: Drawing, life: PageLife, at: int) -> None:
+    """The acts of the story: a tab with the name of each, to press, and below it where its steps are."""
+    top, bottom = LANES
+    acts, under = life.acts, RAIL + _TAB
+    for number, ((act, steps), (left, right)) in enumerate(zip(acts.items(), tabs(life), strict=True), 1):
+        low, high, now = x_of_step(life, steps.start), x_of_step(life, steps.stop), at in steps
+        down = f"M{left} {RAIL} V{under} L{low} {top} V{bottom}"
         if now:
-            drawing.rect(low, RAIL, high - low, bottom - RAIL, drawing.palette["hole"])
-        drawing.path(f"M{low} {RAIL} V{bottom}", "line")
-        weight = 700 if now else 400
-        for text in (act, f"{number}"):
-            if text_width(text, 11, weight=weight) + 8 <= high - low:
-                x, colour = (low + high) // 2, "ink" if now else "muted"
-                drawing.text(x, RAIL + 13, text, colour, anchor="middle", size=11, weight=weight)
-                break
-    drawing.path(f"M{RAIL_RIGHT} {RAIL} V{bottom}", "line")
+            up = f"H{high} V{top} L{right} {under} V{RAIL} Z"
+            drawing.path(f"{down} {up}", fill="hole")
+        drawing.path(down, "line")
+        drawing.path(f"M{left} {RAIL} H{right} V{under} H{left}", "line")
+        colour, weight = ("ink", 700) if now else ("muted", 400)
+        drawing.text((left + right) // 2, RAIL + 16, act, colour, anchor="middle", weight=weight)
+        drawing.spot(Spot(f"act:{number}", f"go to: {act}", left, RAIL, right, under, now))
+    drawing.path(f"M{RAIL_RIGHT} {under} V{bottom}", "line")
 
 
-def _draw_legend(drawing: Drawing) -> int:
-    """What the fills of the trees mean; the y of the last line."""
+def tabs(life: PageLife) -> list[tuple[int, int]]:
+    """Left and right of each act's name: as wide as the act, but that each name has room."""
+    shares = [x_of_step(life, steps.stop) - x_of_step(life, steps.start) for steps in life.acts.values()]
+    needs = [text_width(act, weight=700) + 14 for act in life.acts]
+    widths = [max(pair) for pair in zip(shares, needs, strict=True)]
+    over, spare = sum(widths) - sum(shares), max(sum(widths) - sum(needs), 1)
+    ends = accumulate(widths, initial=0)
+    given = accumulate((width - need for width, need in zip(widths, needs, strict=True)), initial=0)
+    edges = [RAIL_LEFT + end - over * room // spare for end, room in zip(ends, given, strict=True)]
+    return [*pairwise(edges)]
+
+
+def _draw_legend(drawing: Drawing, view: LifeView) -> None:
+    """What the fills of the trees mean that are drawn."""
 
     def mark(kind: str, state: str) -> Callable[[int, int], None]:
         def draw(x: int, y: int) -> None:
@@ -334,5 +381,8 @@ def _draw_legend(drawing: Drawing) -> int:
         ("zapped", "", "frozen"),
         ("lost", "", "lost"),
     )
-    keys = (Key(mark(kind, state), 31 if state else 16, name) for kind, state, name in marks)
-    return drawing.keys(_LEGEND, keys)
+    drawn = drawing.filled - {"leaf2"}  # the other trees have leaves too, and no letters
+    if any(run.state == "PRESENT" for run in view.sept):
+        drawn.add("leaf2")
+    keys = (Key(mark(kind, state), 31 if state else 16, name) for kind, state, name in marks if kind in drawn)
+    drawing.keys(_LEGEND, keys)

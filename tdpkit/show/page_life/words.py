@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.fold import Finding, LifeView, MappedRun
 from tdpkit.lab.page_life.story import FOLIOS
 from tdpkit.lab.words import count_of, group_digits, html_table, listed
 from tdpkit.tdx.abi import Call, status_name
+
+from ..drawing import Counter
 
 LOG_LINES = 6
 _TABLE_STEPS = 12
@@ -40,12 +44,28 @@ def title(life: PageLife) -> str:
 
 
 def answer(life: PageLife, at: int) -> str:
-    """The step (from 0) in a sentence."""
-    return f"Step {at + 1} of {len(life.steps)}: {life.steps[at].said.sentence}"
+    """The step (from 0) in a sentence; the last one begins with what the story comes to."""
+    end = f" {_outcome(life)}" if _is_last(life, at) else ""
+    return f"Step {at + 1} of {len(life.steps)}:{end} {life.steps[at].said.sentence}"
+
+
+def _is_last(life: PageLife, at: int) -> bool:
+    return at == len(life.steps) - 1
+
+
+def _outcome(life: PageLife) -> str:
+    outside = f"outside {life.names.span(life.span.start, life.span.end)}"
+    if life.lost:
+        return (
+            f"{count_of(life.lost, 'frame')} {outside} {'is' if life.lost == 1 else 'are'} lost in the end."
+        )
+    return f"Nothing {outside} is lost in the end."
 
 
 def role(life: PageLife, at: int) -> str:
-    """How the sentence is to be taken: "bad" where frames are lost in this step."""
+    """How the sentence is to be taken: "bad" where frames are lost, in this step or, at the last, in all."""
+    if _is_last(life, at):
+        return "bad" if life.lost else "good"
     before = life.steps[at - 1].view.lost if at else 0
     return "bad" if life.steps[at].view.lost > before else "ink"
 
@@ -66,22 +86,36 @@ def pills(life: PageLife, at: int) -> list[tuple[str, str]]:
     return said
 
 
-def counters(life: PageLife, at: int) -> list[tuple[str, str, str]]:
-    """(value, caption, role)."""
-    view = life.steps[at].view
+class Loss(NamedTuple):
+    """The one number of the story: frames lost so far, and what it comes to."""
+
+    value: str
+    caption: str
+    note: str
+    role: str
+
+
+def loss(life: PageLife, at: int) -> Loss:
+    """The frames that are lost by the step."""
+    lost, span = life.steps[at].view.lost, life.names.span(life.span.start, life.span.end)
+    note = f"outside {span}" if _is_last(life, at) else f"so far; {group_digits(life.lost)} in the end"
+    return Loss(group_digits(lost), _plural("frame", lost) + " lost", note, "bad" if lost else "ink")
+
+
+def counters(life: PageLife, at: int) -> list[Counter]:
+    """The other numbers of the step."""
+    view, calls = life.steps[at].view, life.steps[-1].view.seamcalls
+    kept = "good" if view.saved else "ink"
     return [
-        (group_digits(view.seamcalls), "SEAMCALL" if view.seamcalls == 1 else "SEAMCALLs", "ink"),
-        (group_digits(view.tables), "page-table page" + "s" * (view.tables != 1), "ink"),
-        (group_digits(view.sept_pages), "S-EPT page" + "s" * (view.sept_pages != 1), "ink"),
-        (group_digits(view.saved), "frames kept by a split", "good" if view.saved else "ink"),
-        (group_digits(view.lost), "frames lost", "bad" if view.lost else "ink"),
+        Counter(group_digits(view.saved), f"{_plural('frame', view.saved)} kept by a split", kept),
+        Counter(group_digits(view.seamcalls), f"of {count_of(calls, 'SEAMCALL')}"),
+        Counter(group_digits(view.tables), _plural("page-table page", view.tables)),
+        Counter(group_digits(view.sept_pages), _plural("S-EPT page", view.sept_pages)),
     ]
 
 
-def totals(life: PageLife) -> str:
-    """What the whole story comes to."""
-    last = life.steps[-1].view
-    return f"at the end: {count_of(last.seamcalls, 'SEAMCALL')}, {count_of(last.lost, 'frame')} lost"
+def _plural(what: str, count: int) -> str:
+    return what + "s" * (count != 1)
 
 
 # ---- the module's log ----------------------------------------------------------------------------------
@@ -130,11 +164,17 @@ def life_text(life: PageLife, at: int) -> str:
         f"{step.act}; {step.said.actor}" + (f", {step.said.function}" * bool(step.said.function)),
         "; ".join(text for text, _ in pills(life, at)),
         *(f"{name}: {text}" for name, text in strips_in_words(life, step.view)),
-        ", ".join(f"{value} {caption}" for value, caption, _ in counters(life, at)),
+        _numbers(life, at),
     ]
     if step.view.bytes:
         told.append("the guest reads: " + " ".join(step.view.bytes))
     return "\n".join(told)
+
+
+def _numbers(life: PageLife, at: int) -> str:
+    value, caption, note, _ = loss(life, at)
+    others = (f"{counter.value} {counter.caption}" for counter in counters(life, at))
+    return ", ".join([f"{value} {caption} ({note})", *others])
 
 
 def strips_in_words(life: PageLife, view: LifeView) -> list[tuple[str, str]]:

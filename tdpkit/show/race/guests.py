@@ -12,12 +12,12 @@ from typing import NamedTuple
 from tdpkit.engine.gfn import Geometry, GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.lab.layouts import LAYOUTS, Layout
 from tdpkit.lab.strategies import STRATEGIES, PlannedCall, Planner, Rule, Strategy
-from tdpkit.lab.words import count_of, known_name
+from tdpkit.lab.words import Names, count_of, known_name
 
 from ..drawing import shorten
 
 MOST_ROWS = 40
-"""Each row is a run at every move of a slider, and one more strip of a picture that scrolls already."""
+"""Each row is a run at every move of an edge, and one more strip of a picture that scrolls already."""
 MOST_CALLS = 256
 _TITLE, _IDEA = 160, 560
 """Room for what learners write: the column of names beside the strips, and the line above the calls."""
@@ -53,10 +53,10 @@ def rows_of(rows: Rows) -> dict[str, Planner]:
     return found
 
 
-def rule_of(name: str, planner: Planner, geometry: Geometry) -> Rule:
+def rule_of(name: str, planner: Planner, names: Names) -> Rule:
     """What is said of a row: of one's own strategy its name, and the first line of its docstring."""
     if isinstance(planner, Strategy) and planner.__name__ == name:
-        return planner.rule.on(geometry)
+        return planner.rule.on(names)
     idea = ((getattr(planner, "__doc__", "") or "").strip() or "a plan of your own").splitlines()[0]
     title = shorten(name.replace("_", " "), _TITLE, 13, weight=600)
     return Rule(title, "your own", shorten(" ".join(idea.split()), _IDEA))
@@ -89,7 +89,7 @@ def checked(name: str, planner: Planner) -> Planner:
 
 
 class RaceGuest(NamedTuple):
-    """A guest to race on: its name in the menu, its layout, and the range and slider unit it opens with."""
+    """A guest to race on: its title in the menu, its layout, the range and the edges' unit it opens with."""
 
     title: str
     layout: Layout
@@ -105,7 +105,7 @@ GUESTS = {
     "4G-4K": RaceGuest("4 GiB of 4K leaves", LAYOUTS["4G-4K"], "1G+4K", "3G+4K", 2),
     "mixed": RaceGuest("4 GiB of mixed leaves", LAYOUTS["mixed"], "6M+12K", "3G+513M", 2),
     "one-1G": RaceGuest("one 1G leaf, a range of 8 KiB", LAYOUTS["one-1G"], "0x40207", "0x40209", 1),
-    "toy": RaceGuest("toy: 64 frames in four leaves", LAYOUTS["large"], "20K", "136K", 1),
+    "toy": RaceGuest("toy: 64 frames in four leaves", LAYOUTS["large"], "5", "34", 1),
 }
 """Guests by name. The 12 TiB in 16 TiB are the thread's (M2), the 8 KiB are Yan's case against arithmetic
 (M14; S139).

@@ -14,6 +14,7 @@ import ipywidgets
 from tdpkit.engine.gfn import Geometry, parse_gfn
 from tdpkit.lab.words import known_name
 
+from ..drawing import Picture
 from ..exhibit import LABEL, WIDE, Exhibit, RangeControls, check_unit, label, line
 from ..theme import Palette
 from .guests import GUESTS, OPENING_ROWS, Rows, guest_of, rows_of
@@ -23,7 +24,7 @@ from .words import RaceWords, race_words
 
 
 class RaceChoice(NamedTuple):
-    """What the controls say. selected: the row whose calls are written out; unit_level: a slider moves by
+    """What the controls say. selected: the row whose calls are written out; unit_level: an edge moves by
     leaves of this level.
     """
 
@@ -48,7 +49,7 @@ class StrategyRace(Exhibit[RaceChoice, RaceState]):
 
     prefix = "sr"
     good = "range"
-    least_width = 760
+    least_frames = 0
     names: ClassVar = {"guest": GUESTS, "order": ORDERS}
 
     def __init__(self, guest: str = "16T-2M", *, rows: Rows = OPENING_ROWS, **change: Any) -> None:
@@ -94,28 +95,20 @@ class StrategyRace(Exhibit[RaceChoice, RaceState]):
             layout=WIDE,
             style=LABEL,
         )
-        self.range = RangeControls(self, self._machine)
+        self.range = RangeControls(self, self._machine, lambda frame: self.state.race.names.frame(frame))
         self.order_buttons = ipywidgets.ToggleButtons(
             options=list(ORDERS),
             tooltips=["rows in the order of the argument", "rows that visit fewest entries first"],
             style={"button_width": "auto"},
         )
-        self.row_menu = ipywidgets.Dropdown(
-            description="calls of",
-            style={"description_width": "60px"},
-            layout={"width": "auto", "flex": "0 1 280px"},
-        )
-        self.bind(guest=self.guest_menu, order=self.order_buttons, selected=self.row_menu)
-        self.follow(
-            self.row_menu, options=lambda: [(row.rule.title, row.name) for row in self.state.race.rows]
-        )
+        self.bind(guest=self.guest_menu, order=self.order_buttons)
+        self.spots["row"] = lambda name: self.propose(selected=name)
         return (
-            line(self.guest_menu, self.range.unit_menu),
-            *self.range.lines,
-            line(label("order"), self.order_buttons, self.row_menu),
+            line(self.guest_menu, label("order"), self.order_buttons),
+            line(*self.range.controls, ipywidgets.Label("press a row to read its calls")),
         )
 
-    def _svg(self, palette: Palette, ids: str = "") -> str:
+    def _svg(self, palette: Palette, ids: str = "") -> Picture:
         return race_svg(self.state, palette, ids)
 
     def _text(self) -> str:

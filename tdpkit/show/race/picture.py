@@ -2,52 +2,92 @@
 
 The picture is a table whose rows share one axis: the guest before, then for each strategy its calls as
 brackets, the leaves they leave, and a diamond for each split; beside them visits, splits and the verdict.
+Where the axis is not to scale, the whole guest lies above it, for the range to be dragged on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from tdpkit.engine.gfn import PG_LEVEL_4K, format_gfn
+from tdpkit.engine.gfn import PG_LEVEL_4K, GfnRange
 from tdpkit.lab.words import count_of, group_digits, html_table
 
-from ..drawing import LEFT, LINE, RIGHT, WIDTH, Drawing, Key, cross, diamond, shorten, text_width, tick, wrap
-from ..strips import STRIP_HEIGHT, draw_legend, draw_names, draw_range, name_edges, name_where_room
+from ..drawing import (
+    LEFT,
+    LINE,
+    RIGHT,
+    WIDTH,
+    Drawing,
+    Key,
+    Picture,
+    Spot,
+    Track,
+    box,
+    cross,
+    diamond,
+    shorten,
+    text_width,
+    tick,
+    wrap,
+)
+from ..strips import (
+    STRIP_HEIGHT,
+    draw_legend,
+    draw_names,
+    draw_range,
+    draw_wedge,
+    name_edges,
+    name_where_room,
+)
 from ..theme import Palette
 from .state import Mark, Race, RaceRow, RaceState, Segment
 from .words import (
     FOOTNOTE,
     VERDICTS,
     ZAP,
+    Headline,
     RaceWords,
     call_in_short,
+    call_key,
     call_words,
     calls_heading,
     level_name,
     priced_words,
     race_words,
     range_words,
+    row_words,
 )
 
-_STRIP_LEFT, _STRIP_RIGHT = 188, 560
+_ANSWER_LINES = 2
+"""Lines that have room in any case, so that a longer answer does not move what is below it."""
+_STRIP_LEFT, _STRIP_RIGHT = 188, 552
 """The axis: right of the longest rule, and wide enough for the names of two edges of 16 TiB side by side."""
-_BAR, _DECADE, _DECADES = 574, 12, 8
-"""Bars of visits: a decade is wide enough to compare by eye, and eight end left of the largest number."""
-_SPLITS, _VERDICT = 756, 842
+_VISITS, _BLOCKS = 654, 662
+"""Where the numbers of visits end, so that their digits stand below each other; and where their blocks
+begin."""
+_BLOCK, _APART, _DECADES = 7, 2, 10
+"""A block is a factor of ten; ten of them are enough for a plan of 256 calls over 16 TiB."""
+_SPLITS, _VERDICT = 756, 844
 """Columns: four diamonds or a number of seven digits; a sign and "not minimal"."""
+_WHOLE_HEIGHT = 12
+"""The strip of the whole guest is thin: it says where the range lies, and no more."""
+_HEADLINE, _HEADLINES = 574, (28, 22)
+"""Left end of the headline, and sizes of its numbers: the second for two of eight digits."""
 _FEW = 4
 """Splits shown as diamonds; more are a number."""
-_CALL_STEP = 8
+_CALL_STEP = 7
 """From one line of brackets to the next."""
-_MARK_STEP = 11
+_MARK_STEP = 10
 """From the diamonds of one level to those of the next."""
-_ROW_PAD, _LEAST_ROW = 7, 50
-"""Air above and below what a row shows; and its height at least: two lines of splits with their words."""
+_ROW_PAD, _LEAST_ROW = 3, 54
+"""Air above and below what a row shows; and its height at least: three lines of splits."""
 _MOST_CALLS = 5
 """Calls of the selected row that are written out if there are more than one more."""
-_SPAN, _HEX, _FRAMES, _WHAT = LEFT + 16, LEFT + 28, 360, 590
+_SPAN, _HEX, _FRAMES, _WHAT = LEFT + 16, LEFT + 28, 398, 590
 """Columns of the calls: number, range, range in hex, what is split; the longest of 16 TiB have room."""
+_ROW_LEFT, _ROW_RIGHT = LEFT - 8, RIGHT + 8
+"""A row, where it is chosen and can be pressed: a little wider than what stands in it."""
 _LEAF = 5
 """Leaves at least this wide have borders of their own; of smaller ones a comb says that they are many."""
 
@@ -58,37 +98,41 @@ _MARK_ROLES = {"needed": "good", "needless": "crossing-mark", "missing": "bad"}
 """The colour of a split is that of the verdict it leads to."""
 
 
-def race_svg(state: RaceState, palette: Palette, ids: str = "") -> str:
+def race_svg(state: RaceState, palette: Palette, ids: str = "") -> Picture:
     """`state` as an SVG string in the colours of `palette`; `ids` prefixes every id in it."""
     race, said = state.race, race_words(state)
     drawing = Drawing(WIDTH, 0, palette, ids, "sr")
-    y = drawing.headed(said.title, said.answer, said.role)
-    for line in (line for note in said.notes for line in wrap(note, size=12, weight=400)):
-        y += LINE
-        drawing.text(LEFT, y, line)
-    y += 34
-    _columns(drawing, race, said, y)
-    _guest(drawing, race, y + 30)
-    y += 100
+    y = drawing.headed(said.title, said.answer, said.role, _ANSWER_LINES) + 12
+    top = y
+    if not race.axis.is_whole:
+        _whole(drawing, race, y)
+        y += 34
+    y = _guest(drawing, race, said, y + 16)
+    _headline(drawing, said.headline, (top + y) // 2)
+    y += 28
+    _columns(drawing, race, y)
+    y += 10
     for row in state.rows:
-        below = y + _row_height(race, row)
-        if row.name == state.selected:
-            drawing.rect(14, y + 1, 972, below - y - 1, palette["hole"])
-            drawing.rect(14, y + 1, 4, below - y - 1, palette["ink"])
-        _row(drawing, race, row, y, "hole" if row.name == state.selected else "paper")
+        below, is_chosen = y + _row_height(race, row), row.name == state.selected
+        if is_chosen:
+            drawing.rect(_ROW_LEFT, y, _ROW_RIGHT - _ROW_LEFT, below - y, palette["hole"])
+        _row(drawing, race, row, y, "hole" if is_chosen else "paper")
+        drawing.spot(Spot(f"row:{row.name}", row_words(row), _ROW_LEFT, y, _ROW_RIGHT, below, is_chosen))
         y = below
     _zap(drawing, race, y)
-    y += 74
+    [chosen] = (spot for spot in drawing.spots if spot.chosen)
+    drawing.path(box(chosen.left, chosen.top, chosen.right, chosen.bottom), "ink", width=2)
+    y += 60
     _calls(drawing, state, y)
     lines = min(max(len(row.calls) for row in race.rows), _MOST_CALLS + 1)  # of every row: nothing jumps
-    drawing.height = _keys(drawing, said, y + 18 * max(lines, 1) + 30) + 20
+    drawing.height = _keys(drawing, race, said, y + 18 * max(lines, 1) + 30) + 20
     return drawing.svg(said.title, said.answer)
 
 
 def race_text(state: RaceState) -> str:
     """`state` in plain text: the answer, then a line per row."""
     said = race_words(state)
-    lines = [f"{said.title}. {said.answer}", *said.notes]
+    lines = [f"{said.title}. {said.answer}"]
     for row in state.rows:
         counts = [(len(row.calls), "call"), (row.visits, "visit"), (row.splits, "split")]
         told = [count_of(number, noun) for number, noun in counts]
@@ -120,52 +164,88 @@ def race_table(state: RaceState) -> str:
         ]
 
     zap = [" ".join(ZAP), "", group_digits(race.zap_visits), *[""] * 5]
-    caption = " ".join([f"{said.title}. {said.answer}", *said.notes, FOOTNOTE])
+    caption = f"{said.title}. {said.answer} {FOOTNOTE}"
     return html_table(caption, _COLUMNS, [*map(cells, state.rows), zap])
 
 
-# ---- heads, and the guest before -----------------------------------------------------------------------
-
-
-def _columns(drawing: Drawing, race: Race, said: RaceWords, y: int) -> None:
-    """The heads of the columns, what the guest is, and the axis of the bars."""
-    heads = {
-        LEFT: "strategy",
-        _STRIP_LEFT: "calls, and the leaves at both edges",
-        _BAR: "entries visited",
-        _SPLITS: "splits",
-        _VERDICT: "verdict",
-    }
-    for x, text in heads.items():
-        drawing.text(x, y, text, weight=700)
-    drawing.text(RIGHT, y - 15, "frames", anchor="end", weight=700)
-    drawing.text(RIGHT, y, "outside", anchor="end", weight=700)
-    drawing.text(LEFT, y + 44, "the guest before", weight=600)
-    for number, text in enumerate(said.guest):
-        drawing.text(LEFT, y + 60 + 14 * number, text, "muted", size=11)
-    for decade, text in ((0, "1"), (2, "100"), (4, "10⁴"), (6, "10⁶"), (8, "10⁸")):
-        drawing.label(_BAR + decade * _DECADE, y + 88, text, "muted", left=_BAR, size=10)
-    if not race.axis.is_whole:
-        drawing.text(_STRIP_RIGHT, y, "not to scale", "muted", size=10, anchor="end")
+# ---- the guest before, the headline, heads -------------------------------------------------------------
 
 
 def _x(race: Race, frame: int) -> int:
     return race.axis.x(frame, _STRIP_LEFT, _STRIP_RIGHT)
 
 
-def _guest(drawing: Drawing, race: Race, top: int) -> None:
-    """The strip of the guest as it was, the places of its blocks above it, the range below."""
+def _whole(drawing: Drawing, race: Race, top: int) -> None:
+    """The whole guest to scale, on which the range is dragged; below it, what the rows' axis shows of it."""
+
+    def x(frame: int) -> int:
+        return _STRIP_LEFT + (_STRIP_RIGHT - _STRIP_LEFT) * frame // race.frames
+
+    bottom = top + _WHOLE_HEIGHT
+    for window in race.axis.windows:
+        edges = [(at(window.start), at(window.end)) for at in (x, partial(_x, race))]
+        draw_wedge(drawing, *edges[0], bottom, *edges[1], bottom + 16)
+    drawing.text(LEFT, bottom - 1, f"the whole guest: {race.names.size(race.frames)}", weight=600)
+    low, high = x(race.span.start), x(race.span.end)
+    high = min(max(high, low + 2), _STRIP_RIGHT)
+    drawing.rect(_STRIP_LEFT, top, _STRIP_RIGHT - _STRIP_LEFT, _WHOLE_HEIGHT, drawing.palette["hole"])
+    drawing.rect(min(low, high - 2), top, max(high - low, 2), _WHOLE_HEIGHT, drawing.palette["range"])
+    drawing.path(box(_STRIP_LEFT, top, _STRIP_RIGHT, bottom), "line")
+    drawing.track(Track("range", ((0, _STRIP_LEFT), (race.frames, _STRIP_RIGHT)), top, bottom))
+
+
+def _guest(drawing: Drawing, race: Race, said: RaceWords, top: int) -> int:
+    """The strip of the guest as it was, the places of its blocks above it, the range below; where it ends."""
+    drawing.text(LEFT, top + 10, "the guest before", weight=600)
+    for number, text in enumerate(said.guest):
+        drawing.text(LEFT, top + 27 + 16 * number, text, "muted")
     _places(drawing, race, top - 4)
     _strip(drawing, race, race.segments, top, "paper")
+    if race.axis.is_whole:
+        knots = ((race.axis.first, _STRIP_LEFT), (race.axis.last, _STRIP_RIGHT))
+        drawing.track(Track("range", knots, top, top + STRIP_HEIGHT))
     low, high = _x(race, race.span.start), _x(race, race.span.end)
     y = top + STRIP_HEIGHT + 9
     draw_range(drawing, low, high, y, -6)
-    named = [(x, format_gfn(edge)) for x, edge in ((low, race.span.start), (high, race.span.end))]
+    named = [(x, race.names.frame(edge)) for x, edge in ((low, race.span.start), (high, race.span.end))]
     edges = name_edges(named, _STRIP_LEFT, _STRIP_RIGHT)
-    draw_names(drawing, edges, y + 16, "range")
-    words, between = range_words(race.span), (edges[0].high, edges[-1].low)
-    if text_width(words, 11) + 12 <= between[1] - between[0]:
-        drawing.text(sum(between) // 2, y + 16, words, "range", anchor="middle", size=11)
+    draw_names(drawing, edges, y + 17, "range")
+    words, between = range_words(race), (edges[0].high, edges[-1].low)
+    if text_width(words) + 12 <= between[1] - between[0]:
+        drawing.text(sum(between) // 2, y + 17, words, "range", anchor="middle")
+    return y + 17
+
+
+def _headline(drawing: Drawing, said: Headline, y: int) -> None:
+    """One number instead of another, large, right of the guest."""
+    wide = partial(text_width, weight=700)
+    between, room = text_width(said.instead, 14), RIGHT - _HEADLINE
+    fits = (s for s in _HEADLINES if wide(said.fewest, s) + between + wide(said.patch, s) <= room)
+    size = next(fits, _HEADLINES[-1])
+    x = _HEADLINE
+    drawing.text(x, y, said.fewest, said.role, size=size, weight=700)
+    x += wide(said.fewest, size)
+    drawing.text(x, y, said.instead, size=14)
+    drawing.text(x + between, y, said.patch, size=size, weight=700)
+    drawing.text(_HEADLINE, y + 22, shorten(said.caption, room), "muted")
+
+
+def _columns(drawing: Drawing, race: Race, y: int) -> None:
+    """The heads of the columns."""
+    heads = {
+        LEFT: "strategy",
+        _STRIP_LEFT: "calls, and the leaves at both edges",
+        _SPLITS: "splits",
+        _VERDICT: "verdict",
+    }
+    for x, text in heads.items():
+        drawing.text(x, y, text, weight=700)
+    drawing.text(_HEADLINE, y - 16, "entries visited", weight=700)
+    drawing.text(_HEADLINE, y, "each block: ten times more", "muted")
+    drawing.text(RIGHT, y - 16, "frames", anchor="end", weight=700)
+    drawing.text(RIGHT, y, "outside", anchor="end", weight=700)
+    if not race.axis.is_whole:
+        drawing.text(_STRIP_RIGHT, y, "not to scale", "muted", anchor="end")
 
 
 def _places(drawing: Drawing, race: Race, y: int) -> None:
@@ -177,9 +257,9 @@ def _places(drawing: Drawing, race: Race, y: int) -> None:
         points = [point for point in axis.points if point not in (race.span.start, race.span.end)]
     blocks = [point for point in points if point % geometry.pages(2) == 0 and axis.in_sight(point)]
     blocks.sort(key=lambda point: (-(point & -point) if point else -race.frames, point))
-    named = [(_x(race, point), format_gfn(point)) for point in blocks]
-    names = name_where_room(named, (), _STRIP_LEFT, _STRIP_RIGHT, 10)
-    draw_names(drawing, names, y - 4, size=10)
+    named = [(_x(race, point), race.names.frame(point)) for point in blocks]
+    names = name_where_room(named, (), _STRIP_LEFT, _STRIP_RIGHT)
+    draw_names(drawing, names, y - 4)
     drawing.path("".join(f"M{name.x} {y - 1} V{y + 3}" for name in names), "line")
 
 
@@ -195,12 +275,21 @@ def _strip(drawing: Drawing, race: Race, segments: Iterable[Segment], top: int, 
     for segment, low, high in boxes:
         if low < high:
             drawing.rect(low, top, high - low, STRIP_HEIGHT, drawing.fill(segment.kind), "line")
-    drawing.path("".join(_leaf_borders(race, segment, top) for segment, _, _ in boxes), "line")
+    bottom = top + STRIP_HEIGHT
+    for segment, _, _ in boxes:
+        for span, many in _leaves(race, segment):
+            begin, end = _x(race, span.start), _x(race, span.end)
+            if many:
+                drawing.path(_comb(begin, end, bottom), "line")
+            else:
+                pages = race.geometry.pages(segment.level)
+                borders = range(-(-span.start // pages) * pages, span.end, pages)
+                drawing.path("".join(f"M{_x(race, border)} {top} V{bottom}" for border in borders), "line")
     _cuts(drawing, race, top, ground)
     for segment, low, high in boxes:
         if segment.level:
-            middle = (low + high) // 2
-            drawing.plate(middle, top + STRIP_HEIGHT // 2, level_name(race, segment.level), high - low - 6)
+            middle, size = (low + high) // 2, level_name(race, segment.level)
+            drawing.plate(middle, top + STRIP_HEIGHT // 2, size, high - low - 6)
 
 
 def _cuts(drawing: Drawing, race: Race, top: int, ground: str) -> None:
@@ -219,21 +308,21 @@ def _cuts(drawing: Drawing, race: Race, top: int, ground: str) -> None:
             drawing.path(f"M{low + 5} {top + STRIP_HEIGHT // 2} H{high - 4}", "line", dash="2 3")
 
 
-def _leaf_borders(race: Race, segment: Segment, top: int) -> str:
+def _leaves(race: Race, segment: Segment) -> Iterator[tuple[GfnRange, bool]]:
+    """The stretches in which the leaves of `segment` are told apart, and whether they are too many to draw.
+
+    Those that a split made have a hatch that says it.
+    """
     if not segment.level:
-        return ""
-    pages, lines = race.geometry.pages(segment.level), ""
+        return
+    pages = race.geometry.pages(segment.level)
     for first, last, _, _, is_gap in race.axis.stretches:
         low, high = max(first, segment.first), min(last, segment.last)
         if is_gap or low >= high:
             continue
-        begin, end = _x(race, low), _x(race, high)
-        if (high - low) // pages * _LEAF <= end - begin:
-            borders = range(-(-low // pages) * pages, high, pages)
-            lines += "".join(f"M{_x(race, border)} {top} V{top + STRIP_HEIGHT}" for border in borders)
-        elif segment.kind != "split":
-            lines += _comb(begin, end, top + STRIP_HEIGHT)
-    return lines
+        many = (high - low) // pages * _LEAF > _x(race, high) - _x(race, low)
+        if not (many and segment.kind == "split"):
+            yield GfnRange(low, high), many
 
 
 def _comb(begin: int, end: int, bottom: int) -> str:
@@ -257,16 +346,16 @@ def _row_height(race: Race, row: RaceRow) -> int:
 def _row(drawing: Drawing, race: Race, row: RaceRow, top: int, ground: str) -> None:
     room = _STRIP_LEFT - LEFT - 4
     drawing.path(f"M{LEFT} {top} H{RIGHT}", "grid")
-    drawing.text(LEFT, top + 23, shorten(row.rule.title, room, 13, weight=600), size=13, weight=600)
-    drawing.text(LEFT, top + 39, row.rule.rule, "muted", size=10, mono=True)
+    drawing.text(LEFT, top + 21, shorten(row.rule.title, room, 13, weight=600), size=13, weight=600)
+    drawing.text(LEFT, top + 38, row.rule.rule, "muted")
     strip = top + _ROW_PAD + _lanes(row) * _CALL_STEP
     _brackets(drawing, race, row, strip)
     _strip(drawing, race, row.segments, strip, ground)
     _marks(drawing, race, row.marks, strip + STRIP_HEIGHT)
-    _bar(drawing, row.visits, _BAR_ROLES[row.verdict], top + 12)
-    drawing.text(_BAR, top + 44, priced_words(row), "muted", size=10)
-    _splits(drawing, row, top + 23)
-    _verdict(drawing, row, top + 23)
+    _bar(drawing, row.visits, _BAR_ROLES[row.verdict], top + 10)
+    drawing.text(_VISITS, top + 38, priced_words(row), "muted", anchor="end")
+    _splits(drawing, row, top + 21)
+    _verdict(drawing, row, top + 21)
 
 
 def _brackets(drawing: Drawing, race: Race, row: RaceRow, bottom: int) -> None:
@@ -323,16 +412,17 @@ def _diamonds(drawing: Drawing, kind: str, places: Iterable[tuple[int, int]]) ->
 
 
 def _bar(drawing: Drawing, visits: int, role: str, top: int) -> None:
-    """Visits as a bar: a logarithm in whole numbers, by the digits of a power."""
-    tenths = len(str(visits**_DECADE)) - 1
-    end = _BAR + min(max(tenths, 2), _DECADE * _DECADES) if visits else _BAR
-    if end > _BAR:
-        drawing.rect(_BAR, top, end - _BAR, 13, drawing.palette[role])
-    notches = range(_BAR + 2 * _DECADE, end, 2 * _DECADE)
-    drawing.path("".join(f"M{x} {top} V{top + 13}" for x in notches), "paper")
-    ticks = "".join(f"M{_BAR + at * _DECADE} {top + 16} V{top + 19}" for at in range(0, _DECADES + 1, 2))
-    drawing.path(f"M{_BAR} {top + 16} H{_BAR + _DECADES * _DECADE}{ticks}", "grid")
-    drawing.text(end + 6, top + 11, group_digits(visits), weight=600, mono=True)
+    """Visits as a number and as blocks: one for each digit, the last as full as the logarithm says."""
+    drawing.text(_VISITS, top + 11, group_digits(visits), anchor="end", weight=600, mono=True)
+    if not visits:
+        return
+    # In whole numbers, by the digits of a power.
+    parts = max(len(str(visits**_BLOCK)) - 1, 1)
+    for at in range(min(len(str(visits)), _DECADES)):
+        x, full = _BLOCKS + at * (_BLOCK + _APART), min(parts - at * _BLOCK, _BLOCK)
+        if full:
+            drawing.rect(x, top, full, 13, drawing.palette[role])
+        drawing.path(box(x, top, x + _BLOCK, top + 13), role)
 
 
 def _splits(drawing: Drawing, row: RaceRow, y: int) -> None:
@@ -343,10 +433,10 @@ def _splits(drawing: Drawing, row: RaceRow, y: int) -> None:
         shown = number if number <= _FEW else 1
         _diamonds(drawing, kind, [(_SPLITS + 6 + 14 * at, y - 4) for at in range(shown)])
         if shown < number:
-            drawing.text(_SPLITS + 18, y, group_digits(number), size=11)
+            drawing.text(_SPLITS + 16, y, group_digits(number))
         y += 15
     if not (row.needed or row.needless or row.missing):
-        drawing.text(_SPLITS, y, "none", "muted", size=11)
+        drawing.text(_SPLITS, y, "none", "muted")
 
 
 def _verdict(drawing: Drawing, row: RaceRow, y: int) -> None:
@@ -373,9 +463,9 @@ def _verdict(drawing: Drawing, row: RaceRow, y: int) -> None:
 
 def _zap(drawing: Drawing, race: Race, top: int) -> None:
     drawing.path(f"M{LEFT} {top} H{RIGHT}", "line")
-    drawing.text(LEFT, top + 24, ZAP[0], size=13, weight=600)
-    drawing.text(_STRIP_LEFT, top + 24, ZAP[1], "muted", size=11)
-    _bar(drawing, race.zap_visits, "leaf3", top + 13)
+    drawing.text(LEFT, top + 21, ZAP[0], size=13, weight=600)
+    drawing.text(_STRIP_LEFT, top + 21, ZAP[1], "muted")
+    _bar(drawing, race.zap_visits, "leaf3", top + 10)
 
 
 def _calls(drawing: Drawing, state: RaceState, y: int) -> None:
@@ -387,7 +477,7 @@ def _calls(drawing: Drawing, state: RaceState, y: int) -> None:
     shown = row.calls if len(row.calls) <= _MOST_CALLS + 1 else row.calls[:_MOST_CALLS]
     for number, (call, visits) in enumerate(zip(shown, row.call_visits, strict=False), start=1):
         y += LINE
-        write = partial(drawing.text, mono=True, size=11)
+        write = partial(drawing.text, mono=True)
         span, frames, what = call_words(state.race, call)
         write(_SPAN, y, f"{number}", anchor="end")
         for x, text in ((_HEX, span), (_FRAMES, frames), (_WHAT, what)):
@@ -399,8 +489,8 @@ def _calls(drawing: Drawing, state: RaceState, y: int) -> None:
         drawing.text(_HEX, y + LINE, "nothing to do at either edge", "muted")
 
 
-def _keys(drawing: Drawing, said: RaceWords, top: int) -> int:
-    """What is drawn how, and the footnote; the y of its last line."""
+def _keys(drawing: Drawing, race: Race, said: RaceWords, top: int) -> int:
+    """How those things are drawn that occur, and the footnote; the y of its last line."""
     drawing.path(f"M{LEFT} {top - 20} H{RIGHT}", "grid")
 
     def split(kind: str) -> Callable[[int, int], None]:
@@ -409,17 +499,27 @@ def _keys(drawing: Drawing, said: RaceWords, top: int) -> int:
     def call(*, to_4k: bool) -> Callable[[int, int], None]:
         return lambda x, y: _bracket(drawing, x, x + 16, y - 6, [x, x + 16], to_4k=to_4k)
 
+    rows = race.rows
+    calls = [call for row in rows for call in row.calls]
+    bracketed = {call.target_level == PG_LEVEL_4K for call in calls if call.start < call.end}
+    strips = (race.segments, *(row.segments for row in rows))
+    combed = any(many for strip in strips for one in strip for _, many in _leaves(race, one))
     keys = (
-        Key(call(to_4k=True), 17, "a call to 4K"),
-        Key(call(to_4k=False), 17, "to a larger leaf"),
-        Key(lambda x, y: drawing.path(_arrow(x + 4, y - 3), "ink", width=2), 9, "over no frame"),
-        Key(lambda x, y: drawing.path(_comb(x - 4, x + 18, y), "line"), 17, "many leaves"),
-        Key(split("needed"), 11, "a split that had to be"),
-        Key(split("needless"), 11, "one too many"),
-        Key(split("missing"), 11, "one that is missing"),
+        (True in bracketed, Key(call(to_4k=True), 17, call_key(race))),
+        (False in bracketed, Key(call(to_4k=False), 17, "a call to a larger leaf")),
+        (
+            any(call.start == call.end for call in calls),
+            Key(lambda x, y: drawing.path(_arrow(x + 4, y - 3), "ink", width=2), 9, "a call over no frame"),
+        ),
+        (combed, Key(lambda x, y: drawing.path(_comb(x - 4, x + 18, y), "line"), 17, "many leaves")),
+        (any(row.needed for row in rows), Key(split("needed"), 11, "a needed split")),
+        (any(row.needless for row in rows), Key(split("needless"), 11, "a needless one")),
+        (any(row.missing for row in rows), Key(split("missing"), 11, "a missing one")),
     )
-    y = drawing.keys(draw_legend(drawing, said.legend, LEFT, top + 4) + 25, keys)
-    for line in wrap(FOOTNOTE, size=11, weight=400):
+    y = drawing.keys(
+        draw_legend(drawing, said.legend, LEFT, top + 4) + 25, (key for drawn, key in keys if drawn)
+    )
+    for line in wrap(FOOTNOTE, size=12, weight=400):
         y += 22
-        drawing.text(LEFT, y, line, "muted", size=11)
+        drawing.text(LEFT, y, line, "muted")
     return y

@@ -33,6 +33,7 @@ from tdpkit.lab.judge import (
 )
 from tdpkit.lab.layouts import Layout, map_layout
 from tdpkit.lab.strategies import PlannedCall, Planner, Rule, one_block_per_edge
+from tdpkit.lab.words import Names
 from tdpkit.lab.worlds import JournalWorld
 
 from .guests import checked, rule_of
@@ -101,6 +102,11 @@ class Axis(NamedTuple):
     def in_sight(self, frame: int) -> bool:
         """`frame`, as a border, is a place on the axis: neither beyond it nor in the gap."""
         return any(window.start <= frame <= window.end for window in self.windows)
+
+
+def _names_of(geometry: Geometry, frames: int) -> Names:
+    """By number where all frames are seen."""
+    return Names(geometry, toy=frames <= _WHOLE_FRAMES)
 
 
 def axis_for(geometry: Geometry, frames: int, span: GfnRange) -> Axis:
@@ -314,6 +320,11 @@ class Race(NamedTuple):
     zap_visits: int
     """SPTEs that the zap of the range visits once its edges are split, and nothing else is."""
 
+    @property
+    def names(self) -> Names:
+        """How frames and leaves are called."""
+        return _names_of(self.geometry, self.frames)
+
     def by_visits(self) -> tuple[str, ...]:
         """Names of the rows, those that visit least first; equals as they were given."""
         return tuple(row.name for row in sorted(self.rows, key=lambda row: row.visits))
@@ -413,7 +424,7 @@ def _run(
         world.undo()
     return RaceRow(
         name=name,
-        rule=rule_of(name, strategy, track.geometry),
+        rule=rule_of(name, strategy, _names_of(track.geometry, track.layout.frames)),
         calls=report.calls,
         lanes=lanes_of(report.calls),
         call_visits=report.visits,

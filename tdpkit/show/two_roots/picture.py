@@ -1,67 +1,75 @@
 """The two-trees markup: a picture, a text and a table of one outcome, all pure functions of it.
 
 Above is what is asked: filter, root types, roots. Below are the trees: strips by level, with a needle where
-g's path goes. Two panels for the live roots (direct, mirror), two for the invalid direct root and the S-EPT;
-each has its place whether or not the VM has such a thing, so that nothing jumps.
+g's path goes. A TD has panels for its live roots (direct, mirror) and below them for an invalid direct root
+and the S-EPT; a plain VM's one tree takes the room of all that it does not have.
+
+The filter's bits, and what the VM has, can be pressed; along the strips of the live roots g can be dragged.
 """
 
 from __future__ import annotations
 
 from html import escape
+from typing import NamedTuple
 
-from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, X86_5LEVEL, format_gfn
+from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, X86_5LEVEL, format_gfn, tdp_mmu_max_gfn_exclusive
 from tdpkit.lab.two_roots import FILTERS, TYPE_BITS, PathStep, RootSeen, RootsOutcome
 from tdpkit.lab.words import html_table
 
-from ..drawing import LEFT, RIGHT, WIDTH, Drawing, box, text_width, tick
+from ..drawing import LEFT, RIGHT, WIDTH, Drawing, Picture, Spot, Track, box, text_width, tick
 from ..strips import draw_legend
 from ..theme import Palette
 from .words import TITLE, indices, leaf_words, match_words, returned, setting, shared_bit_words
 
-_HEIGHT = 800
-_CHAIN, _CHAIN_BOTTOM = 88, 212
-"""The frame around what is asked: below an answer of two lines, with room for two warnings."""
-_ASKED, _FILTER, _TYPES, _ROOTS = 36, 300, 448, 654
+_HEIGHT = 660
+_ANSWER_LINES = 2
+_CHAIN, _CHAIN_BOTTOM = 84, 198
+"""The frame around what is asked, with room for two warnings in its last line."""
+_ASKED, _FILTER, _TYPES, _ROOTS = 36, 312, 458, 666
 """The links of the chain begin here: the longest function name, two bits, three bits, the roots."""
-_BIT, _BIT_STEP, _BIT_HEIGHT = 52, 56, 32
+_BIT, _BIT_STEP, _BIT_HEIGHT = 56, 62, 30
 """Boxes of bits: as wide as the name INVALID below them."""
-_TOP, _MIDDLE, _BOTTOM = 224, 516, 714
-"""The upper panels end 12 above the middle."""
-_PANELS = (24, 516)
-_PANEL = 460
-"""Two panels side by side leave 32 for the signs between them."""
-_UPPER, _LOWER = {4: (292, 56), 5: (290, 45)}, {4: (588, 25), 5: (586, 21)}
-"""Top of the first strip and step to the next by the root's level: as many levels in the same panel."""
-_STRIP, _THIN = 22, 14
-"""Heights of a strip, above and below."""
+_ROW = 24
+"""From one root of the VM to the next: what is pressed there has room for a finger."""
+_TOP, _MIDDLE, _BOTTOM = 208, 460, 612
+_APART = 10
+"""The upper panels end so far above the middle."""
+_HALF = 456
+"""The left panels end here, and the right ones as far from the middle: between them the levels are named."""
+_GUTTER = 96
+"""Room for the names of levels inside a panel."""
+_ENTRIES_TOP, _THIN_TOP = 64, 58
+"""From the top of a panel to its first strip, above and below."""
+_STRIP, _TALL, _THIN = 20, 32, 11
+"""Heights of a strip: above, alone, and below."""
+_THIN_STEP = {4: 20, 5: 15}
 _LEAF = 11
 """Width of g's own entry, which at scale would be less than one unit."""
 _PALE = ".5"
 """Strips of a tree that is not reached are paler; words never are."""
+_WEDGE = ".25"
+"""Words that stand on a wedge are read as well as those beside it."""
 _ENTRIES = X86_5LEVEL.entries
 _LEGEND = (
     ("leaf2", "2M leaves"),
     ("crossing", "was split"),
     ("split", "its new 4K leaves"),
-    ("lost", "zapped, private"),
-    ("refaulted", "zapped, shared"),
+    ("lost", "zapped: lost"),
+    ("refaulted", "zapped: re-faulted"),
     ("hole", "nothing mapped"),
 )
 _COLUMNS = ("root", "types needed", "matches", "path of g", "leaf at g before", "leaf at g after", "effect")
 
 
-def two_trees_svg(outcome: RootsOutcome, palette: Palette, ids: str = "") -> str:
+def two_trees_svg(outcome: RootsOutcome, palette: Palette, ids: str = "") -> Picture:
     """`outcome` as an SVG string in the colours of `palette`, always of one size; `ids` prefixes its ids."""
     drawing = Drawing(WIDTH, _HEIGHT, palette, ids, "tt")
-    drawing.headed(TITLE, outcome.answer, "bad" if outcome.warnings or outcome.wrong_root else "ink")
+    wrong = outcome.warnings or outcome.wrong_root or outcome.lost
+    drawing.headed(TITLE, outcome.answer, "bad" if wrong else "ink", _ANSWER_LINES)
     _chain(drawing, outcome)
     _panels(drawing, outcome)
-    for root in outcome.roots:
-        if root.valid:
-            text = f"path({_indexed_by(outcome, root)}) = {indices(root)}"
-            drawing.text(_PANELS[root.is_mirror] + 12, 736, text, mono=True, weight=700)
-    drawing.text(_PANELS[0] + 12, 756, shared_bit_words(outcome), "muted")
-    draw_legend(drawing, _LEGEND, LEFT, 786)
+    drawing.text(LEFT, _BOTTOM + 18, shared_bit_words(outcome), "muted")
+    draw_legend(drawing, _LEGEND, LEFT, _HEIGHT - 8)
     return drawing.svg(TITLE, outcome.answer)
 
 
@@ -99,153 +107,209 @@ def two_trees_table(outcome: RootsOutcome) -> str:
     return f"{table}<p>Events of the call:</p><ol>{log}</ol>"
 
 
-def _indexed_by(outcome: RootsOutcome, root: RootSeen) -> str:
-    return "g | S" if outcome.is_td and not root.is_mirror else "g"
-
-
 # ---- what is asked ------------------------------------------------------------------------------------
 
 
 def _chain(drawing: Drawing, outcome: RootsOutcome) -> None:
     drawing.rect(LEFT, _CHAIN, RIGHT - LEFT, _CHAIN_BOTTOM - _CHAIN, drawing.palette["paper"], "grid")
-    drawing.text(_ASKED, _CHAIN + 20, "operation on [g, g+1)", weight=600)
-    drawing.text(_ASKED, _CHAIN + 40, outcome.operation.function, mono=True, size=11, weight=700)
-    drawing.text(_ASKED, _CHAIN + 60, f"g = {outcome.gfn:#x}", mono=True, size=11)
-    drawing.text(_ASKED, _CHAIN + 76, f"  = {format_gfn(outcome.gfn)}", mono=True, size=11)
-    value = FILTERS[outcome.question.filter]
-    said = f"= {value}" if outcome.filter_read else "not looked at"
-    bits = {"PRIVATE": FILTERS["private"], "SHARED": FILTERS["shared"]}
-    _bits(drawing, _FILTER, "filter", said, bits, value if outcome.filter_read else None)
-    _arrow(drawing, 416)
+    drawing.text(_ASKED, _CHAIN + 18, "operation on [g, g+1)", weight=600)
+    drawing.text(_ASKED, _CHAIN + 36, outcome.operation.function, mono=True, weight=700)
+    drawing.text(_ASKED, _CHAIN + 53, f"g = {outcome.gfn:#x}", mono=True)
+    drawing.text(_ASKED, _CHAIN + 69, f"  = {format_gfn(outcome.gfn)}", mono=True)
+    drawing.text(_ASKED, _CHAIN + 87, returned(outcome), weight=600)
+    _filter(drawing, outcome)
+    _arrow(drawing, _TYPES - 24)
     said = f"= {outcome.types}" if outcome.types is not None else "none: root.hpa"
-    _bits(drawing, _TYPES, "root types", said, TYPE_BITS, outcome.types)
-    _arrow(drawing, 620)
+    _bits(drawing, _TYPES, "root types", said, TYPE_BITS, outcome.types or 0, read=outcome.types is not None)
+    _arrow(drawing, _ROOTS - 24)
     _roots(drawing, outcome)
-    drawing.text(_ASKED, _CHAIN + 108, returned(outcome), weight=600)
-    for number, warning in enumerate(outcome.warnings):
-        y = _CHAIN + 101 + 16 * number
-        drawing.text(RIGHT - 12, y, warning, "bad", mono=True, size=11, anchor="end", weight=700)
+    x = _ASKED
+    for warning in outcome.warnings:
+        drawing.text(x, _CHAIN_BOTTOM - 9, warning, "bad", mono=True, weight=700)
+        x += text_width(warning, mono=True) + 20
 
 
-def _bits(drawing: Drawing, left: int, name: str, said: str, bits: dict[str, int], value: int | None) -> None:
-    """A word of bits: those that are set are dark; dashed where nobody looks at it."""
-    drawing.text(left, _CHAIN + 20, name, weight=600)
+def _filter(drawing: Drawing, outcome: RootsOutcome) -> None:
+    """The filter's two bits, which are the keys that set it."""
+    value, read = FILTERS[outcome.question.filter], outcome.filter_read
+    bits = {name.upper(): FILTERS[name] for name in ("private", "shared")}
+    for number, (name, bit) in enumerate(bits.items()):
+        left, top = _FILTER + _BIT_STEP * number, _CHAIN + 26
+        drawing.rect(left, top + 3, _BIT, _BIT_HEIGHT, drawing.palette["grid"], "line")
+        label = f"filter bit {name}{'' if read else ', which is not looked at'}"
+        bottom = top + _BIT_HEIGHT + 3
+        drawing.spot(Spot(f"filter:{name.lower()}", label, left, top, left + _BIT, bottom, bool(value & bit)))
+    _bits(drawing, _FILTER, "filter", f"= {value}" if read else "not looked at", bits, value, read=read)
+
+
+def _bits(
+    drawing: Drawing, left: int, name: str, said: str, bits: dict[str, int], value: int, *, read: bool
+) -> None:
+    """A word of bits: those that are set are dark; pale and dashed where nobody looks at it."""
+    drawing.text(left, _CHAIN + 18, name, weight=600)
     x = left + text_width(name, weight=600) + 6
-    drawing.text(x, _CHAIN + 20, said, "ink" if value is not None else "muted", weight=700, size=11)
+    drawing.text(x, _CHAIN + 18, said, "ink" if read else "muted", weight=700)
     for number, (bit_name, bit) in enumerate(bits.items()):
-        x, top, on = left + _BIT_STEP * number, _CHAIN + 30, bool((value or 0) & bit)
-        fill, dash = ("ink" if on else "paper"), ("" if value is not None else "3 3")
+        x, top, on = left + _BIT_STEP * number, _CHAIN + 26, bool(value & bit)
+        fill, dash = ("ink" if on and read else "paper"), ("" if read else "3 3")
         drawing.path(box(x, top, x + _BIT, top + _BIT_HEIGHT), "line", fill=fill, dash=dash)
         text = f"{bit}" if on else "–"
-        role = "paper" if on else "muted"
-        drawing.text(x + _BIT // 2, top + 21, text, role, anchor="middle", size=14, weight=700, mono=True)
-        role, weight = ("ink", 600) if on else ("muted", 400)
-        drawing.text(x + _BIT // 2, top + 48, bit_name, role, anchor="middle", size=11, weight=weight)
+        role = "paper" if on and read else "muted"
+        drawing.text(x + _BIT // 2, top + 20, text, role, anchor="middle", size=14, weight=700, mono=True)
+        role, weight = ("ink", 600) if on and read else ("muted", 400)
+        drawing.text(x + _BIT // 2, top + 48, bit_name, role, anchor="middle", weight=weight)
 
 
 def _arrow(drawing: Drawing, x: int) -> None:
-    y = _CHAIN + 46
-    drawing.path(f"M{x} {y} H{x + 22} M{x + 16} {y - 5} L{x + 22} {y} L{x + 16} {y + 5}", "ink")
+    y = _CHAIN + 41
+    drawing.path(f"M{x} {y} H{x + 18} M{x + 12} {y - 5} L{x + 18} {y} L{x + 12} {y + 5}", "ink")
 
 
 def _roots(drawing: Drawing, outcome: RootsOutcome) -> None:
-    """Which of the VM's roots match, and what those that do not would need."""
-    drawing.text(_ROOTS, _CHAIN + 20, "roots of this VM", weight=600)
+    """The VM's roots, those it could have too, and which of them match or what they would need."""
+    drawing.text(_ROOTS, _CHAIN + 18, "roots of this VM", weight=600)
     question = "match?" if outcome.types is not None else "root.hpa?"
-    drawing.text(RIGHT - 12, _CHAIN + 20, question, "muted", anchor="end")
+    drawing.text(RIGHT - 12, _CHAIN + 18, question, "muted", anchor="end")
     roots = {root.name: root for root in outcome.roots}
-    for number, name in enumerate(("direct", "invalid direct", "mirror")):
-        y = _CHAIN + 42 + 21 * number
+    y, x = _CHAIN + 40, _ROOTS + 20
+    _root(drawing, outcome, roots["direct"], "direct", y)
+    if outcome.is_td:
+        label = "a shared 2M leaf at g, in the direct tree"
+        _box(drawing, "leaf", label, "shared leaf at g", x + 46, y, there=outcome.question.shared_leaf)
+    labels = {
+        "invalid direct": "an invalid direct root, which a fast zap-all left",
+        "mirror": "a mirror root: the VM is a TD",
+    }
+    for name, label in labels.items():
+        y += _ROW
+        said = name if name in roots else f"no {name} root"
+        _box(drawing, name.split()[0], label, said, _ROOTS, y, there=name in roots)
         if name in roots:
-            _root(drawing, outcome, roots[name], y)
-        else:
-            drawing.path(box(_ROOTS, y - 11, _ROOTS + 14, y + 3), "grid", dash="2 2")
-            drawing.text(_ROOTS + 24, y, f"no {name} root", "muted")
+            _root(drawing, outcome, roots[name], "", y)
 
 
-def _root(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, y: int) -> None:
-    fill = "paper" if root.is_mirror else "leaf3" if root.valid else "leaf1"
-    drawing.rect(_ROOTS, y - 11, 14, 14, drawing.palette[fill], "ink")
-    role, weight = ("ink", 700) if root.matches else ("muted", 400)
-    drawing.text(_ROOTS + 24, y, root.name, role, weight=weight)
-    drawing.text(RIGHT - 40, y, match_words(outcome, root), "muted", size=11, anchor="end")
+def _box(drawing: Drawing, name: str, label: str, said: str, x: int, y: int, *, there: bool) -> None:
+    """Something that the VM has or has not: pressed, it comes or goes."""
+    drawing.path(box(x, y - 11, x + 14, y + 3), "line", fill="ink" if there else "paper")
+    if there:
+        drawing.path(tick(x + 7, y - 4), "paper", width=2)
+    drawing.text(x + 20, y, said, "ink" if there else "muted")
+    right = x + 26 + text_width(said)
+    drawing.spot(Spot(f"vm:{name}", label, x - 4, y - 14, right, y + 6, there))
+
+
+def _root(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, name: str, y: int) -> None:
+    drawing.text(_ROOTS + 20, y, name)
+    drawing.text(RIGHT - 36, y, match_words(outcome, root), "muted", anchor="end")
     _sign(drawing, RIGHT - 21, y - 4, root.matches, "bad" if outcome.wrong_root else "good")
 
 
 def _sign(drawing: Drawing, x: int, y: int, yes: bool, role: str) -> None:
-    """A tick on a disc of `role`, or a dash."""
-    if yes:
-        drawing.circle(x, y, 8, role)
-        drawing.path(tick(x, y), "paper", width=2)
-    else:
+    """A dash; or on a disc a tick, or an exclamation mark for what is bad."""
+    if not yes:
         drawing.path(f"M{x - 6} {y} H{x + 6}", "muted", width=2)
+        return
+    drawing.circle(x, y, 8, role)
+    mark = f"M{x} {y - 5} V{y + 1} M{x} {y + 3} V{y + 5}" if role == "bad" else tick(x, y)
+    drawing.path(mark, "paper", width=2)
 
 
 # ---- the panels ---------------------------------------------------------------------------------------
 
 
+class _Place(NamedTuple):
+    """Where a panel is."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def inner(self) -> int:
+        """Its words begin here."""
+        return self.left + 12
+
+    @property
+    def end(self) -> int:
+        """Its words and strips end here."""
+        return self.right - 12
+
+
 def _panels(drawing: Drawing, outcome: RootsOutcome) -> None:
     roots = {root.name: root for root in outcome.roots}
-    _live_root(drawing, outcome, roots["direct"], _PANELS[0])
+    invalid = roots.get("invalid direct")
+    right = _HALF if outcome.is_td else RIGHT
+    above, below = _Place(LEFT, _TOP, right, _MIDDLE - _APART), _Place(LEFT, _MIDDLE, right, _BOTTOM)
+    if invalid:
+        _invalid(drawing, outcome, invalid, below)
+    elif outcome.is_td:
+        _nothing(drawing, below, "No direct root of this VM is invalid.")
+    else:
+        above = above._replace(bottom=_BOTTOM)
+    _live_root(drawing, outcome, roots["direct"], above)
     if outcome.is_td:
-        _live_root(drawing, outcome, roots["mirror"], _PANELS[1])
-        _signs(drawing, roots["direct"], roots["mirror"])
-        _sept(drawing, outcome, roots["mirror"])
-    else:
-        said = ("A plain VM has no mirror root:", "one tree for any filter.")
-        _nothing(drawing, _PANELS[1], _TOP, _MIDDLE - 12, *said)
-        _nothing(drawing, _PANELS[1], _MIDDLE, _BOTTOM, "And no S-EPT.")
-    if "invalid direct" in roots:
-        _invalid(drawing, outcome, roots["invalid direct"])
-    else:
-        _nothing(drawing, _PANELS[0], _MIDDLE, _BOTTOM, "No direct root of this VM is invalid.")
+        _live_root(drawing, outcome, roots["mirror"], above._replace(left=WIDTH - _HALF, right=RIGHT))
+        _between(drawing, roots["direct"], roots["mirror"], above)
+        _sept(drawing, outcome, roots["mirror"], below._replace(left=WIDTH - _HALF, right=RIGHT))
 
 
-def _frame(drawing: Drawing, left: int, top: int, bottom: int, role: str) -> None:
+def _frame(drawing: Drawing, place: _Place, role: str) -> None:
     """Around what is reached: a frame, and a ground where it was meant."""
-    d = box(left, top, left + _PANEL, bottom)
+    d = box(*place)
     if role == "good":
         drawing.path(d, fill="split", opacity=".35")
     drawing.path(d, role, width=2 if role != "grid" else 1)
 
 
 def _role(outcome: RootsOutcome, root: RootSeen) -> str:
-    return "grid" if not root.reached else "bad" if outcome.wrong_root else "good"
+    return "grid" if not root.reached else "bad" if outcome.wrong_root or root.lost else "good"
 
 
-def _nothing(drawing: Drawing, left: int, top: int, bottom: int, *lines: str) -> None:
-    drawing.path(box(left, top, left + _PANEL, bottom), "grid", dash="4 4")
-    for number, text in enumerate(lines):
-        y = (top + bottom) // 2 + 20 * number
-        drawing.text(left + _PANEL // 2, y, text, "muted", anchor="middle", size=13)
+def _nothing(drawing: Drawing, place: _Place, said: str) -> None:
+    drawing.path(box(*place), "grid", dash="4 4")
+    x, y = (place.left + place.right) // 2, (place.top + place.bottom) // 2 + 4
+    drawing.text(x, y, said, "muted", anchor="middle")
 
 
-def _live_root(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, left: int) -> None:
-    role = _role(outcome, root)
-    _frame(drawing, left, _TOP, _MIDDLE - 12, role)
-    inner, right = left + 12, left + _PANEL - 12
-    drawing.text(inner, _TOP + 22, f"{root.name} root", size=15, weight=700)
+def _strips_of(root: RootSeen, place: _Place) -> tuple[int, int, int]:
+    """The first strip's top, the step to the next, and the height of each: they fill the panel."""
+    height = _STRIP if place.bottom < _BOTTOM else _TALL
+    room = place.bottom - 10 - place.top - _ENTRIES_TOP - height
+    return place.top + _ENTRIES_TOP, room // (len(root.path) - 1), height
+
+
+def _level_words(at: PathStep) -> str:
+    return f"level {at.level}: {format_gfn(X86_5LEVEL.pages(at.level))}"
+
+
+def _live_root(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, place: _Place) -> None:
+    role, inner, top = _role(outcome, root), place.inner, place.top
+    _frame(drawing, place, role)
+    drawing.text(inner, top + 20, f"{root.name} root", size=15, weight=700)
     if root.is_mirror:
-        _page(drawing, inner + 102, _TOP + 8)
-        drawing.text(inner + 124, _TOP + 22, "no hardware walks it: KVM’s copy", "muted", weight=600)
+        _page(drawing, inner + 99, top + 6)
+        drawing.text(inner + 121, top + 20, "no hardware walks it: KVM’s copy", "muted", weight=600)
     else:
-        _chip(drawing, inner + 102, _TOP + 9)
+        _chip(drawing, inner + 99, top + 7)
         which = "a GPA with the S-bit" if outcome.is_td else "every GPA"
-        drawing.text(inner + 124, _TOP + 22, f"hardware walks it for {which}", weight=600)
-    _status(drawing, root, role, inner, _TOP + 42)
-    by = f"index by {_indexed_by(outcome, root)}"
-    drawing.text(right, _TOP + 42, by, mono=True, weight=700, anchor="end")
-    first, step = _UPPER[len(root.path)]
-    strips = _TableStrips(drawing, outcome, root, (inner, right), (first, step), _STRIP)
+        drawing.text(inner + 121, top + 20, f"hardware walks it for {which}", weight=600)
+    _status(drawing, root, role, inner, top + 40)
+    first, step, height = _strips_of(root, place)
+    left = inner if outcome.is_td else inner + _GUTTER
+    path = f"path({'g | S' if outcome.is_td and not root.is_mirror else 'g'}) = {indices(root)}"
+    drawing.text(left, first - 6, path, mono=True, weight=700)
+    strips = _TableStrips(drawing, outcome, root, (left, place.end), (first, step), height)
     strips.draw()
     strips.say_unused()
     for number, at in enumerate(root.path):
-        top = first + number * step
-        drawing.text(inner, top - 5, f"level {at.level}", weight=600)
-        drawing.text(inner + 50, top - 5, f"{format_gfn(X86_5LEVEL.pages(at.level))} each", "muted", size=11)
+        y = first + number * step
         note, note_role = _note(root, at)
-        drawing.text(right, top - 5, note, note_role, size=11, anchor="end", weight=600)
-        strips.write_index(at, top)
+        drawing.text(place.end, y - 5, note, note_role, anchor="end", weight=600)
+        strips.write_index(at, y)
+        strips.track(number, at, y, keyed=not root.is_mirror)
+        if not outcome.is_td:
+            drawing.text(inner, y + height // 2 + 4, _level_words(at), weight=600)
 
 
 def _note(root: RootSeen, at: PathStep) -> tuple[str, str]:
@@ -254,7 +318,7 @@ def _note(root: RootSeen, at: PathStep) -> tuple[str, str]:
         if at.before == "leaf" and at.after == "table":
             return "the 2M leaf that held g: a table now", "crossing-mark"
         if at.before == "leaf" and at.after == "none":
-            fate = "are lost" if root.is_mirror else "are re-faulted"
+            fate = "are lost" if root.lost else "are re-faulted"
             return f"zapped whole: {root.zapped - 1} frames besides g {fate}", f"{_zapped_kind(root)}-mark"
         if at.after == "leaf":
             return "the 2M leaf that holds g", "ink"
@@ -265,71 +329,71 @@ def _note(root: RootSeen, at: PathStep) -> tuple[str, str]:
     return ("", "muted") if at.after else ("no table here", "muted")
 
 
-def _signs(drawing: Drawing, direct: RootSeen, mirror: RootSeen) -> None:
-    """Between the trees: at which levels the two paths have one index."""
-    first, step = _UPPER[len(direct.path)]
-    for number, (one, other) in enumerate(zip(direct.indices, mirror.indices, strict=True)):
-        y, same = first + number * step + _STRIP // 2, one == other
-        drawing.circle(WIDTH // 2, y, 11, "paper" if same else "ink", "line")
+def _between(drawing: Drawing, direct: RootSeen, mirror: RootSeen, place: _Place) -> None:
+    """Between the trees: the levels, and at which of them the two paths have one index."""
+    first, step, height = _strips_of(direct, place)
+    for number, (at, other) in enumerate(zip(direct.path, mirror.path, strict=True)):
+        top, same = first + number * step, at.index == other.index
+        y = top + height // 2
+        drawing.text(WIDTH // 2, top - 5, _level_words(at), anchor="middle")
+        drawing.circle(WIDTH // 2, y, 10, "paper" if same else "ink", "line")
         sign, role = ("=", "muted") if same else ("≠", "paper")
         drawing.text(WIDTH // 2, y + 5, sign, role, anchor="middle", size=14, weight=700)
 
 
-def _invalid(drawing: Drawing, outcome: RootsOutcome, root: RootSeen) -> None:
-    role, inner = _role(outcome, root), _PANELS[0] + 12
-    _frame(drawing, _PANELS[0], _MIDDLE, _BOTTOM, role)
-    drawing.text(inner, _MIDDLE + 22, "invalid direct root", size=15, weight=700)
-    _page(drawing, inner + 158, _MIDDLE + 8)
-    drawing.text(inner + 180, _MIDDLE + 22, "no vCPU enters with it any more", "muted", weight=600)
-    _status(drawing, root, role, inner, _MIDDLE + 46)
-    _thin_tree(drawing, outcome, root, inner)
+def _invalid(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, place: _Place) -> None:
+    role, inner = _role(outcome, root), place.inner
+    _frame(drawing, place, role)
+    drawing.text(inner, place.top + 20, "invalid direct root", size=15, weight=700)
+    _page(drawing, inner + 160, place.top + 6)
+    drawing.text(inner + 182, place.top + 20, "no vCPU enters with it any more", "muted", weight=600)
+    _status(drawing, root, role, inner, place.top + 42)
+    _thin_tree(drawing, outcome, root, place)
     left = "its leaf is still there to be zapped" if root.level_after else "it maps nothing at g now"
-    drawing.text(inner, _BOTTOM - 9, f"a fast zap-all left it; {left}", "muted", size=11)
+    drawing.text(inner, place.bottom - 5, f"a fast zap-all left it; {left}", "muted")
 
 
-def _sept(drawing: Drawing, outcome: RootsOutcome, mirror: RootSeen) -> None:
-    calls, inner = outcome.seamcalls, _PANELS[1] + 12
-    _frame(drawing, _PANELS[1], _MIDDLE, _BOTTOM, "good" if calls else "grid")
+def _sept(drawing: Drawing, outcome: RootsOutcome, mirror: RootSeen, place: _Place) -> None:
+    calls, inner, top = outcome.seamcalls, place.inner, place.top
+    _frame(drawing, place, _role(outcome, mirror) if calls else "grid")
     if calls:
-        x, y = _PANELS[1] + _PANEL // 2, _MIDDLE - 2
-        drawing.path(f"M{x} {y - 9} V{y} M{x - 5} {y - 5} L{x} {y} L{x + 5} {y - 5}", "ink", width=2)
-    drawing.text(inner, _MIDDLE + 22, "S-EPT", size=15, weight=700)
-    _chip(drawing, inner + 58, _MIDDLE + 9)
-    drawing.text(inner + 80, _MIDDLE + 22, "hardware walks it for a GPA without the S-bit", weight=600)
+        x, y = (place.left + place.right) // 2, top - 2
+        drawing.path(f"M{x} {y - 7} V{y} M{x - 5} {y - 5} L{x} {y} L{x + 5} {y - 5}", "ink", width=2)
+    drawing.text(inner, top + 20, "S-EPT", size=15, weight=700)
+    _chip(drawing, inner + 58, top + 7)
+    drawing.text(inner + 80, top + 20, "hardware walks it for a GPA without the S-bit", weight=600)
     if calls:
-        _seamcalls(drawing, calls, inner)
+        _seamcalls(drawing, calls, inner, top + 38)
     else:
-        _sign(drawing, inner + 8, _MIDDLE + 42, False, "muted")
+        _sign(drawing, inner + 8, top + 38, False, "muted")
         said = "the mirror tree did not change: no SEAMCALL"
-        drawing.text(inner + 22, _MIDDLE + 46, said, "muted", weight=600)
-    _thin_tree(drawing, outcome, mirror, inner)
-    text = "only the TDX module writes it; its pages are encrypted, KVM cannot read them"
-    drawing.text(inner, _BOTTOM - 9, text, "muted", size=11)
+        drawing.text(inner + 22, top + 42, said, "muted", weight=600)
+    _thin_tree(drawing, outcome, mirror, place)
+    drawing.text(inner, place.bottom - 5, "only the TDX module writes it; KVM cannot read it", "muted")
 
 
-def _seamcalls(drawing: Drawing, calls: tuple[str, ...], x: int) -> None:
+def _seamcalls(drawing: Drawing, calls: tuple[str, ...], x: int, y: int) -> None:
     """What goes down to the TDX module, in order."""
-    y = _MIDDLE + 44
     for number, call in enumerate(calls):
         if number:
             drawing.path(f"M{x + 4} {y} H{x + 14} M{x + 10} {y - 4} L{x + 14} {y} L{x + 10} {y + 4}", "ink")
             x += 18
-        wide = text_width(call, 11, mono=True) + 16
-        drawing.rect(x, y - 11, wide, 22, drawing.palette["paper"], "ink")
-        drawing.text(x + wide // 2, y + 4, call, anchor="middle", size=11, mono=True, weight=700)
+        wide = text_width(call, mono=True) + 16
+        drawing.rect(x, y - 10, wide, 20, drawing.palette["paper"], "ink")
+        drawing.text(x + wide // 2, y + 4, call, anchor="middle", mono=True, weight=700)
         x += wide
-    drawing.text(_PANELS[1] + _PANEL - 12, y + 4, "in this order", "muted", size=11, anchor="end")
 
 
-def _thin_tree(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, inner: int) -> None:
-    left, right = inner + 52, inner + _PANEL - 24 - 34
-    first, step = _LOWER[len(root.path)]
+def _thin_tree(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, place: _Place) -> None:
+    gutter = 54 if outcome.is_td else _GUTTER
+    left, right = place.inner + gutter, place.end - 34
+    first, step = place.top + _THIN_TOP, _THIN_STEP[len(root.path)]
     _TableStrips(drawing, outcome, root, (left, right), (first, step), _THIN).draw()
     for number, at in enumerate(root.path):
-        y = first + number * step + 11
-        drawing.text(inner, y, f"level {at.level}", "muted", size=11)
+        y = first + number * step + 10
+        drawing.text(place.inner, y, f"level {at.level}", "muted")
         role = "ink" if root.reached else "muted"
-        drawing.text(right + 34, y, f"{at.index}", role, mono=True, weight=700, anchor="end")
+        drawing.text(place.end, y, f"{at.index}", role, mono=True, weight=700, anchor="end")
 
 
 def _status(drawing: Drawing, root: RootSeen, role: str, x: int, y: int) -> None:
@@ -377,6 +441,7 @@ class _TableStrips:
         self.left, self.right = sides
         self.first, self.step = tops
         half = outcome.shared_bit // X86_5LEVEL.pages(len(root.path))
+        self.gfn = outcome.gfn
         self.own = (0, half) if root.is_mirror else (half, 2 * half)
         """The root's indices that this tree can have, [first, last), as the shared bit says; none of a plain
         VM's is told apart."""
@@ -404,7 +469,7 @@ class _TableStrips:
         if at.after == "table":
             x = self.x(at.index)
             wedge = f"M{x} {bottom} L{left} {top + self.step} H{right} L{x + 2} {bottom} Z"
-            drawing.path(wedge, fill="grid", opacity=".4")
+            drawing.path(wedge, fill="grid", opacity=_WEDGE)
         kind = "split" if at.level == PG_LEVEL_4K else "hole"
         drawing.rect(left, top, right - left, self.height, drawing.fill(kind))
         if at.level == PG_LEVEL_2M:
@@ -464,6 +529,17 @@ class _TableStrips:
         """The index beside its needle, on whichever side there is room."""
         x, wide = self.x(at.index), text_width(f"{at.index}", 13, mono=True) + 6
         low = x + 8 if x + 8 + wide <= self.right else x - 8 - wide
-        self.drawing.rect(low, top + 3, wide, 16, self.drawing.palette["paper"])
+        middle = top + self.height // 2
+        self.drawing.rect(low, middle - 8, wide, 16, self.drawing.palette["paper"])
         role = "ink" if self.root.reached else "muted"
-        self.drawing.text(low + 3, top + 16, f"{at.index}", role, size=13, mono=True, weight=700)
+        self.drawing.text(low + 3, middle + 5, f"{at.index}", role, size=13, mono=True, weight=700)
+
+    def track(self, number: int, at: PathStep, top: int, *, keyed: bool) -> None:
+        """Let g go along a strip, index by index, while its other indices stay."""
+        pages = X86_5LEVEL.pages(at.level)
+        there = min(
+            tdp_mmu_max_gfn_exclusive() // pages, _ENTRIES
+        )  # a root may reach beyond the host's memory
+        first, last = self.own if number == 0 and self.own[1] else (0, there)
+        knots = ((self.gfn + (index - at.index) * pages, self.x(index)) for index in (first, last))
+        self.drawing.track(Track(f"level {at.level}", tuple(knots), top, top + self.height, keyed))

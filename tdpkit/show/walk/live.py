@@ -18,12 +18,13 @@ from tdpkit.lab.split_call import SplitCall
 from tdpkit.lab.words import known_name
 from tdpkit.lab.worlds import RACES, Faults
 
-from ..exhibit import LABEL, WIDE, RangeControls, check_unit, label, line, status
+from ..drawing import Picture
+from ..exhibit import LABEL, WIDE, RangeControls, check_unit, fold, line
 from ..stepping import SteppedExhibit
 from ..theme import Palette
 from .picture import walk_svg, walk_table, walk_text
 from .predict import MOST_ENTRIES, Option, Quiz, options_at
-from .state import WalkState, walk_state
+from .state import WalkState, names_of, walk_state
 from .words import WalkWords, name_frame, walk_words
 
 
@@ -54,7 +55,7 @@ class WalkChoice(NamedTuple):
     start: int
     end: int
     unit_level: int
-    """A slider moves by leaves of this level."""
+    """An edge moves by leaves of this level."""
     only_cross_boundary: bool = True
     target_level: int = 1
     shared: bool = True
@@ -104,6 +105,14 @@ def record_call(choice: WalkChoice) -> SplitCall:
     )
 
 
+def _check_end(call: SplitCall) -> None:
+    """Raises InvalidValueError if the range ends beyond the guest, though the walk itself would end there."""
+    frames = call.layout.frames
+    if call.span.end > frames:
+        guest, end = name_frame(call, frames), name_frame(call, call.span.end)
+        raise InvalidValueError(f"this guest ends at {guest}; the end {end} is beyond it")
+
+
 RACE_LABELS = {
     "none": "keeps away",
     "drop_split": "splits the leaf while the lock is dropped, at page",
@@ -129,7 +138,6 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
 
     prefix = "ws"
     good = "call"
-    least_width = 760
     names: ClassVar = {"race": RACES}
 
     def __init__(self, layout: str | Layout = "steps", **change: Any) -> None:
@@ -158,13 +166,14 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
         same = hasattr(self, "call") and choice.of_the_call == self.choice.of_the_call
         call = self.call if same else record_call(choice)
         check_unit(call.geometry, choice.unit_level)
+        _check_end(call)
         quiz = None
         if choice.predict:
             quiz = self.quiz if same and self.quiz else Quiz(call, choice.step - 1)
             if choice.step > quiz.seen + 1:
                 raise InvalidValueError(f"what comes after step {quiz.seen + 1} is hidden: predict it first")
         self._check_step(choice.step, len(call.steps))
-        state = walk_state(call, choice.step - 1, hidden=choice.predict)
+        state = walk_state(call, choice.step - 1, hidden=choice.predict, seen=quiz.seen if quiz else 0)
         self.call, self.quiz = call, quiz
         if isinstance(choice.layout, Layout):
             self._own = choice.layout
@@ -212,7 +221,7 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
     def _controls(self) -> Iterable[ipywidgets.Widget]:
         self.layout_menu = ipywidgets.Dropdown(
             description="layout",
-            layout=WIDE,
+            layout=WIDE | {"flex": "1 1 220px", "min_width": "0"},
             style=LABEL,
         )
         self.form_buttons = ipywidgets.ToggleButtons(
@@ -223,7 +232,7 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
         self.target_menu = ipywidgets.Dropdown(
             description="down to",
             style={"description_width": "60px"},
-            layout={"width": "140px"},
+            layout={"width": "165px"},
         )
         self.lock_buttons = ipywidgets.ToggleButtons(
             options=[("shared", True), ("exclusive", False)],
@@ -231,16 +240,8 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
             style={"button_width": "84px"},
         )
         self.range = RangeControls(self, self._machine, lambda frame: name_frame(self.call, frame))
-        number = {"min": 0, "max": 1 << 20, "layout": {"width": "64px"}}
-        self.refuse_number = ipywidgets.BoundedIntText(tooltip="refuse page k (0: none)", **number)
-        self.resched_number = ipywidgets.BoundedIntText(tooltip="reschedule at visit k (0: none)", **number)
-        self.race_menu = ipywidgets.Dropdown(
-            options=[(text, race) for race, text in RACE_LABELS.items()],
-            description="another thread",
-            style={"description_width": "100px"},
-            layout={"width": "auto", "flex": "1 1 260px", "min_width": "0", "max_width": "480px"},
-        )
-        self.race_number = ipywidgets.BoundedIntText(tooltip="at page or exchange number k", **number)
+        self.range.unit_menu.layout.width = "170px"  # "16 frames"
+        self.predict_box = ipywidgets.Checkbox(description="predict", indent=False, layout={"width": "80px"})
         button = {"layout": {"width": "auto"}}
         self.jump_back_button = ipywidgets.Button(
             description="‹ split or drop", tooltip="back to a split or a lock drop", **button
@@ -248,36 +249,51 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
         self.jump_button = ipywidgets.Button(
             description="split or drop ›", tooltip="on to a split or a lock drop", **button
         )
-        self.predict_box = ipywidgets.Checkbox(description="predict", indent=False, layout={"width": "90px"})
         self._step_controls([self.jump_back_button], [self.jump_button])
+        self.step_slider.layout.flex = "1 1 180px"  # so that all of the line has room on a laptop
+        self.step_line.children += (self.predict_box,)
+        self.faults_button, faults = self._faults()
         self._bind()
         return (
-            line(self.layout_menu, self.range.unit_menu),
             line(
-                label("split"),
+                self.layout_menu,
+                ipywidgets.Label("split"),
                 self.form_buttons,
                 self.target_menu,
-                ipywidgets.Label("mmu_lock"),
-                self.lock_buttons,
+                self.faults_button,
             ),
-            *self.range.lines,
-            line(
-                ipywidgets.Label("refuse page"),
-                self.refuse_number,
-                ipywidgets.Label("reschedule at visit"),
-                self.resched_number,
-                self.race_menu,
-                self.race_number,
-            ),
-            line(self.step_slider),
-            line(
-                label(""),
-                *self.step_buttons,
-                self.jump_back_button,
-                self.jump_button,
-                self.predict_box,
-            ),
+            faults,
+            line(*self.range.controls, ipywidgets.Label("mmu_lock"), self.lock_buttons),
             self._question(),
+            self.step_line,
+        )
+
+    def _faults(self) -> tuple[ipywidgets.ToggleButton, ipywidgets.HBox]:
+        """What goes wrong, folded behind a button."""
+        number = {"min": 0, "max": 1 << 20, "style": {"description_width": "auto"}}
+        self.refuse_number = ipywidgets.BoundedIntText(
+            description="refuse page", tooltip="0: none", layout={"width": "144px"}, **number
+        )
+        self.resched_number = ipywidgets.BoundedIntText(
+            description="reschedule at visit", tooltip="0: none", layout={"width": "188px"}, **number
+        )
+        self.race_menu = ipywidgets.Dropdown(
+            options=[(text, race) for race, text in RACE_LABELS.items()],
+            description="another thread",
+            style={"description_width": "100px"},
+            layout={"width": "auto", "flex": "1 1 260px", "min_width": "0", "max_width": "480px"},
+        )
+        self.race_number = ipywidgets.BoundedIntText(
+            description="number", tooltip="of the page or the exchange", layout={"width": "120px"}, **number
+        )
+        return fold(
+            self,
+            "make it fail",
+            lambda: bool(self.choice.refuse_page or self.choice.resched_at or self.choice.race != "none"),
+            self.refuse_number,
+            self.resched_number,
+            self.race_menu,
+            self.race_number,
         )
 
     def _bind(self) -> None:
@@ -292,6 +308,7 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
             race_at=self.race_number,
             predict=self.predict_box,
         )
+        self.spots["answer"] = lambda which: self.answer(int(which))
         self.press(self.jump_back_button, lambda: self.jump(forward=False))
         self.press(self.jump_button, lambda: self.jump(forward=True))
         self.follow(self.layout_menu, options=self._layouts)
@@ -304,33 +321,31 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
 
     def _targets(self) -> list[tuple[str, int]]:
         """All levels that the call takes."""
-        geometry = self.call.geometry
-        return [(geometry.level(n).label, n) for n in range(1, geometry.root_level)]
+        geometry, names = self.call.geometry, names_of(self.call)
+        return [(names.size(geometry.pages(n)), n) for n in range(1, geometry.root_level)]
 
     # ---- the question -----------------------------------------------------------------------------------
 
-    def _question(self) -> ipywidgets.VBox:
-        """What predict mode asks, and the buttons to answer with."""
-        self.option_buttons = [ipywidgets.Button(layout={"width": "auto"}) for _ in range(_OPTIONS)]
+    def _question(self) -> ipywidgets.HBox:
+        """What predict mode asks; and buttons to answer with, where entries are too narrow to be pressed."""
+        self.question, self.where = ipywidgets.Label(), ipywidgets.Label("Press a dashed box:")
         self.reveal_button = ipywidgets.Button(description="show me", layout={"width": "auto"})
-        self.said = ipywidgets.HTML()
-        self.ask = ipywidgets.VBox(
-            [
-                line(ipywidgets.Label("Which entry does the walk visit next?"), self.reveal_button),
-                line(*self.option_buttons),
-                self.said,
-            ],
-            layout={"display": "none"},
-        )
+        self.option_buttons = [ipywidgets.Button(layout={"width": "auto"}) for _ in range(_OPTIONS)]
+        self.ask = line(self.question, self.where, *self.option_buttons, self.reveal_button)
         self.follow(self.ask.layout, display=lambda: "" if self.quiz else "none")
+        self.follow(self.question, value=self._asks)
+        self.follow(self.where.layout, display=lambda: "" if self.drawn.spots else "none")
+        self.press(self.reveal_button, self.reveal)
+        self.follow(self.reveal_button, disabled=lambda: not self._options())
         for number, button in enumerate(self.option_buttons):
             self.press(button, partial(self.answer, number))
             self.follow(button, description=partial(self._option, number))
             self.follow(button.layout, display=partial(self._option_display, number))
-        self.press(self.reveal_button, self.reveal)
-        self.follow(self.reveal_button, disabled=lambda: not self._options())
-        self.follow(self.said, value=lambda: status(self._answered()))
         return self.ask
+
+    def _asks(self) -> str:
+        over = self.quiz and not self._options()
+        return "The call is over." if over else "Which entry does the walk visit next?"
 
     def _options(self) -> tuple[Option, ...]:
         return options_at(self.call, self.choice.step - 1) if self.quiz else ()
@@ -339,21 +354,17 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
         return next((option.text for option in self._options()[number : number + 1]), "")
 
     def _option_display(self, number: int) -> str:
-        return "" if number < len(self._options()) else "none"
-
-    def _answered(self) -> str:
-        """What the last answer led to, and the score."""
-        quiz = self.quiz
-        if not quiz:
-            return ""
-        over = "" if self._options() else "The call is over."
-        score = f"{quiz.right} of {quiz.asked} right at once." if quiz.asked else ""
-        return " ".join(part for part in (quiz.said, over, score) if part)
+        return "" if number < len(self._options()) and not self.drawn.spots else "none"
 
     def _note(self) -> str:
-        """What was asked for and did not come about, since the call is too short for it."""
-        if self.quiz:
-            return ""
+        """What the last answer led to, and the score; or what was asked for and did not come about."""
+        if not self.quiz:
+            return self._missed()
+        score = f"{self.quiz.right} of {self.quiz.asked} right at once." if self.quiz.asked else ""
+        return " ".join(part for part in (self.quiz.said, score) if part)
+
+    def _missed(self) -> str:
+        """What the call is too short for."""
         last, choice, pages = self.call.steps[-1], self.choice, self.call.allocations
         missed = []
         if choice.refuse_page > pages:
@@ -366,8 +377,8 @@ class WalkStepper(SteppedExhibit[WalkChoice, WalkState]):
 
     # ---- what it shows ----------------------------------------------------------------------------------
 
-    def _svg(self, palette: Palette, ids: str = "") -> str:
-        return walk_svg(self.state, palette, ids)
+    def _svg(self, palette: Palette, ids: str = "") -> Picture:
+        return walk_svg(self.state, palette, ids, options=self._options())
 
     def _text(self) -> str:
         return walk_text(self.state)

@@ -1,23 +1,29 @@
 """The walk stepper's markup: a picture, a text and a table of one state, all pure functions of it.
 
-On the left the tree, and below it the rail: mmu_lock, RCU and the events over the whole call. What is to come
-is pale on it, or not there at all where it is hidden. On the right the call in our own words, and its log.
+On the left the tree, below it the axis on which the range is dragged, and the rail: mmu_lock, RCU and the
+events over the whole call. What is to come is pale on it, or not there at all where it is hidden. On the
+right the call in our own words, and its log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from tdpkit.engine.gfn import format_gfn
 from tdpkit.lab.words import group_digits, html_table
 
 from ..drawing import (
     LEFT,
+    LINE,
     RIGHT,
     WIDTH,
     Counter,
     Drawing,
     Key,
+    Picture,
+    Spot,
+    Track,
     box,
     cross,
     diamond,
@@ -32,30 +38,34 @@ from ..strips import (
     draw_legend,
     draw_names,
     draw_range,
-    draw_texts,
     draw_wedge,
     name_edges,
     name_where_room,
     x_of,
 )
 from ..theme import Palette
+from .predict import Option
 from .state import STANDING, EntrySpan, WalkState
-from .words import LOG_LINES, WalkWords, log_line, name_entry, walk_words
+from .words import LOG_LINES, WalkWords, log_line, name_entry, name_frame, walk_words
 
 _TREE_RIGHT, _SIDE = 664, 688
 """The tree and the rail end at the one; code and log begin at the other: 288 units, for the longest line of
-the log in a size of 11."""
-_TOP = 118
-"""Where tree and code begin: an answer of three lines, a verdict in an exercise, has room above."""
-_ROW_STEP, _ROW_HEIGHT = 78, 44
+either."""
+_ANSWER_LINES = 2
+"""Lines that have room in any case, so that the picture stays where it is from step to step."""
+_ROW_STEP, _ROW_HEIGHT = 70, 44
 """A row of a machine drawn whole: the badges of the visits above, what the entry is below."""
-_LENS_STEP = 68
+_LENS_STEP = 64
 """A strip of a large machine, under it the marks of visits, range and goal, and the next one's name."""
-_BADGE, _PITCH = 9, 19
-"""Radius of a visit's badge, for two digits; from one badge to the next."""
+_BADGE, _PITCH = 10, 19
+"""Radius of a visit's badge, for two digits; from one badge to the next, so that a width of 40 holds two."""
+_GRAB = 24
+"""Height of the stretch along which the range is dragged."""
+_AXIS_HEIGHT = 46
+"""The axis, the names below it, and the goal below them."""
 _CODE_LINE = 17
-_RAIL_HEIGHT = 144
-"""Two locks, the events, the number of the step, and the pills."""
+_RAIL_HEIGHT = 122
+"""Two locks, the events, where the call is now, and the pills."""
 _TRACKS = 96
 """The rail's tracks begin so far right of their names."""
 _GLYPH_ROOM = 12
@@ -64,34 +74,39 @@ _HIDDEN_ROOM = 24
 """Steps that a rail has room for where what is to come is hidden: its length would give the call's away."""
 _TABLE_STEPS = 12
 """The table shows so many steps on either side of the current one."""
+_LEAST_ANSWER = 8
+"""A narrower entry is no answer to press: one frame of 64 has ten units."""
 
 
-def walk_svg(state: WalkState, palette: Palette, ids: str = "", *, verdict: str = "") -> str:
+def walk_svg(
+    state: WalkState, palette: Palette, ids: str = "", *, verdict: str = "", options: Sequence[Option] = ()
+) -> Picture:
     """`state` as an SVG string in the colours of `palette`; `ids` prefixes every id in it.
 
-    verdict: what is wrong with a learner's answer, said in place of the state's own.
+    verdict: what is wrong with a learner's answer, said in place of the state's own. options: answers to the
+    question what comes next; of a machine drawn whole they are spots, unless its entries are too narrow.
     """
     said = walk_words(state)
     if verdict:
         said = said._replace(answer=verdict, role="bad")
-    tree = _TOP + len(state.strips) * (_ROW_STEP if state.whole else _LENS_STEP) + 18 * state.whole
-    rail = max(tree + 22, _TOP + len(said.code) * _CODE_LINE + 40)
-    drawing = Drawing(WIDTH, rail + 240, palette, ids, "ws")
-    drawing.headed(said.title, said.answer, said.role)
-    if state.whole:
-        _icicle(drawing, state, said)
-    else:
-        _lens(drawing, state)
-    _code(drawing, said)
+    drawing = Drawing(WIDTH, 0, palette, ids, "ws")
+    top = drawing.headed(said.title, said.answer, said.role, _ANSWER_LINES) + 32
+    axis = _icicle(drawing, state, top) if state.whole else _lens(drawing, state, top)
+    _axis(drawing, state, said, axis)
+    rail = max(axis + _AXIS_HEIGHT + 28, top + len(said.code) * _CODE_LINE + 36)
+    _code(drawing, said, top)
     _Rail(drawing, state, rail).draw()
-    drawing.pills(LEFT, rail + _RAIL_HEIGHT - 24, said.pills)
+    pills = rail + _RAIL_HEIGHT - 24
+    drawing.pills(LEFT, pills, said.pills)
+    _answers(drawing, state, options, top, pills)
     lines = [(f"{number}", text) for number, text in said.log]
     drawing.log("event log", lines, len(lines) - 1, _SIDE, RIGHT, rail, LOG_LINES)
     counters = [Counter(value, caption) for value, caption in said.counters]
-    drawing.counters(rail + 182, counters, right=_TREE_RIGHT)
+    y = rail + _RAIL_HEIGHT + 32
+    drawing.counters(y, counters, right=_TREE_RIGHT)
     if said.totals:
-        drawing.text(RIGHT, rail + 182, said.totals, "muted", anchor="end")
-    draw_legend(drawing, said.legend, LEFT, rail + 226)
+        drawing.text(RIGHT, y, said.totals, "muted", anchor="end")
+    drawing.height = draw_legend(drawing, said.legend, LEFT, y + 42) + 12
     return drawing.svg(said.title, said.answer)
 
 
@@ -116,7 +131,7 @@ def walk_table(state: WalkState) -> str:
         return (
             f"{number + 1}",
             log_line(call, number),
-            name_entry(call, step.gfn, step.level) if step.level and step.kind in STANDING else "",
+            name_entry(call, step.level, step.gfn) if step.level and step.kind in STANDING else "",
             "held" if step.held else "dropped",
             "held" if step.rcu else "not held",
             group_digits(step.visits),
@@ -139,10 +154,18 @@ def _at(frame: int, strip: Strip) -> int:
     return x_of(frame, strip, LEFT, _TREE_RIGHT)
 
 
-def _icicle(drawing: Drawing, state: WalkState, said: WalkWords) -> None:
-    """Every level on one axis: a box is as wide as its entry has frames, a table hangs below its entry."""
-    tops = [_TOP + number * _ROW_STEP for number in range(len(state.strips))]
-    bottom = tops[-1] + _ROW_HEIGHT + 14
+def _tops(state: WalkState, top: int) -> list[int]:
+    """Where the row of each level begins, from the root's down, in a machine drawn whole."""
+    return [top + number * _ROW_STEP for number in range(len(state.strips))]
+
+
+def _icicle(drawing: Drawing, state: WalkState, top: int) -> int:
+    """Every level on one axis: a box is as wide as its entry has frames, a table hangs below its entry.
+
+    Returns the y of the axis.
+    """
+    tops = _tops(state, top)
+    axis = tops[-1] + _ROW_HEIGHT + _GRAB
     for strip, top in zip(state.strips[:-1], tops, strict=False):
         for cell in strip.cells:
             if cell.kind == "table":
@@ -150,11 +173,11 @@ def _icicle(drawing: Drawing, state: WalkState, said: WalkWords) -> None:
                 draw_wedge(drawing, low, high, top + _ROW_HEIGHT, low, high, top + _ROW_STEP)
     for number, (strip, top) in enumerate(zip(state.strips, tops, strict=True)):
         note = f"{strip.label} · {strip.note}{_never(state, number)}"
-        drawing.text(_TREE_RIGHT - 6, top - 6, note, "muted", anchor="end", size=11)
+        drawing.text(_TREE_RIGHT - 6, top - 6, note, "muted", anchor="end")
         draw_boxes(drawing, strip, LEFT, _TREE_RIGHT, top, _ROW_HEIGHT)
         _entry_borders(drawing, strip, top)
     for edge in (state.span.start, state.span.end):
-        drawing.path(f"M{_at(edge, state.strips[0])} {tops[0]} V{bottom - 6}", "range", dash="3 3")
+        drawing.path(f"M{_at(edge, state.strips[0])} {tops[0]} V{axis - 6}", "range", dash="3 3")
     for number, (strip, top) in enumerate(zip(state.strips, tops, strict=True)):
         _cell_words(drawing, strip, top)
         _badges(drawing, state, len(state.strips) - number, strip, top)
@@ -163,7 +186,7 @@ def _icicle(drawing: Drawing, state: WalkState, said: WalkWords) -> None:
     if state.entry:
         level = state.entry.level
         _ring(drawing, state.entry, state.strips[-level], tops[-level], _ROW_HEIGHT, "ink", 4)
-    _axis(drawing, state, said, bottom)
+    return axis
 
 
 def _never(state: WalkState, number: int) -> str:
@@ -188,7 +211,7 @@ def _cell_words(drawing: Drawing, strip: Strip, top: int) -> None:
         single = {"table": "table", "hole": "none"}.get(cell.kind, "leaf")
         for text, ends in ((single, range(cell.first, cell.last + 1, entry)), (cell.text, cell[:2])):
             gaps = [*pairwise(_at(at, strip) for at in ends)]
-            if all(text_width(text, 11) + 10 <= high - low for low, high in gaps):
+            if all(text_width(text) + 8 <= high - low for low, high in gaps):
                 for low, high in gaps:
                     drawing.plate((low + high) // 2, top + 32, text, high - low)
                 break
@@ -207,8 +230,8 @@ def _badges(drawing: Drawing, state: WalkState, level: int, strip: Strip, top: i
         x = (low + high) // 2 - _PITCH * (len(shown) - 1) // 2
         for number in shown:
             ground, role = ("ink", "paper") if number == newest else ("paper", "ink")
-            drawing.circle(x, top + 13, _BADGE, ground, "line")
-            drawing.text(x, top + 17, f"{number}", role, anchor="middle", size=10, weight=700)
+            drawing.circle(x, top + 12, _BADGE, ground, "line")
+            drawing.text(x, top + 16, f"{number}", role, anchor="middle", weight=700)
             x += _PITCH
 
 
@@ -219,44 +242,95 @@ def _ring(
     drawing.path(box(low, top, max(_at(place.last, strip), low + 3), top + height), role, width=width)
 
 
+def _answers(drawing: Drawing, state: WalkState, options: Sequence[Option], top: int, pills: int) -> None:
+    """The answers to choose from, each in a dashed box that can be pressed."""
+    root = state.strips[0]
+    boxes = []
+    for option in options:
+        if option.place is None:
+            boxes.append((_TREE_RIGHT - 140, pills, _TREE_RIGHT, pills + 24))
+            continue
+        level, first = option.place
+        low, high = _at(first, root), _at(first + state.call.geometry.pages(level), root)
+        if not state.whole or high - low < _LEAST_ANSWER:
+            return
+        y = _tops(state, top)[-level]
+        boxes.append((low, y, high, y + _ROW_HEIGHT))
+    for number, (option, (left, up, right, down)) in enumerate(zip(options, boxes, strict=True)):
+        inset = min(3, (right - left) // 8) if option.place else 0
+        inside = box(left + inset, up + inset, right - inset, down - inset)
+        drawing.path(inside, "paper", width=4)  # or it could not be seen on a hatch, or a dark leaf
+        drawing.path(inside, "ink", width=2, dash="4 3")
+        if option.place is None:
+            drawing.text((left + right) // 2, up + 16, "the call is over", anchor="middle", weight=600)
+        drawing.spot(Spot(f"answer:{number}", option.text, left, up, right, down))
+
+
 def _axis(drawing: Drawing, state: WalkState, said: WalkWords, y: int) -> None:
-    """The axis of frames under the tree, with the range and the goal."""
-    strip, span = state.strips[0], state.span
-    ticks = "".join(
-        f"M{_at(at, strip)} {y} V{y + 5}" for at in range(0, strip.last + 1, strip.last // 16 or 1)
-    )
-    drawing.path(f"M{LEFT} {y} H{_TREE_RIGHT}{ticks}", "line")
+    """The axis of frames under the tree, with the range, which is dragged along it, and the goal."""
+    call, span = state.call, state.span
+    frames = call.geometry.root_pages if state.whole else call.layout.frames
+    strip = Strip("", "", 0, frames, (), (0, 1))
+    part = 1 << max((frames - 1).bit_length() - 2, 0)
+    ticks = "".join(f"M{_at(at, strip)} {y} V{y + 5}" for at in range(0, frames + 1, max(part // 4, 1)))
+    guest = _at(call.layout.frames, strip)
+    drawing.path(f"M{LEFT} {y} H{guest}{ticks}", "line")
+    if guest < _TREE_RIGHT:
+        drawing.path(f"M{guest} {y} H{_TREE_RIGHT}", "line", dash="2 3")
     low, high = _at(span.start, strip), _at(span.end, strip)
     draw_range(drawing, low, high, y, -6, width=3)
+    knots = ((0, LEFT), (frames, _TREE_RIGHT))
+    drawing.track(Track("range", knots, y - _GRAB + 6, y + 6))
     edges = name_edges([*zip((low, high), said.edges, strict=True)], LEFT, _TREE_RIGHT)
-    draw_names(drawing, edges, y + 18, "range")
-    quarters = ((_at(at, strip), f"{at}") for at in range(0, strip.last + 1, strip.last // 4))
-    draw_names(drawing, name_where_room(quarters, edges, LEFT, _TREE_RIGHT), y + 18)
-    at = _at(state.goal, strip)
-    drawing.path(pointer(at, y + 22), fill="ink")
-    drawing.label(at, y + 43, f"goal {said.goal}", left=LEFT, right=_TREE_RIGHT, mono=True, weight=700)
+    draw_names(drawing, edges, y + 29, "range")
+    parts = ((_at(at, strip), name_frame(call, at)) for at in range(0, frames + 1, part))
+    draw_names(drawing, name_where_room(parts, edges, LEFT, _TREE_RIGHT), y + 29)
+    at, goal = _at(state.goal, strip), f"goal {said.goal}"
+    drawing.path(pointer(at, y + 35), fill="ink")
+    if at + 10 + text_width(goal, weight=700, mono=True) <= _TREE_RIGHT:
+        drawing.text(at + 10, y + 45, goal, mono=True, weight=700)
+    else:
+        drawing.text(at - 10, y + 45, goal, anchor="end", mono=True, weight=700)
 
 
-def _lens(drawing: Drawing, state: WalkState) -> None:
-    """One strip per level, each the table on the way to where the walk is."""
+def _lens(drawing: Drawing, state: WalkState, top: int) -> int:
+    """One strip per level, each the table on the way to where the walk is; the y of the guest's axis."""
+    y = top
     for number, strip in enumerate(state.strips):
-        level, top = len(state.strips) - number, _TOP + number * _LENS_STEP
-        drawing.text(LEFT, top - 7, f"{strip.label}{_never(state, number)}", weight=600)
-        drawing.text(_TREE_RIGHT, top - 7, strip.note, "muted", size=11, anchor="end")
+        level, y = len(state.strips) - number, top + number * _LENS_STEP
+        drawing.text(LEFT, y - 7, f"{strip.label}{_never(state, number)}", weight=600)
+        drawing.text(_TREE_RIGHT, y - 7, strip.note, "muted", anchor="end")
         if not strip.cells:
-            drawing.path(box(LEFT, top, _TREE_RIGHT, top + STRIP_HEIGHT), "line", dash="3 3")
+            drawing.path(box(LEFT, y, _TREE_RIGHT, y + STRIP_HEIGHT), "line", dash="3 3")
             continue
-        draw_boxes(drawing, strip, LEFT, _TREE_RIGHT, top)
-        draw_borders(drawing, strip, LEFT, _TREE_RIGHT, top)
+        draw_boxes(drawing, strip, LEFT, _TREE_RIGHT, y)
+        draw_borders(drawing, strip, LEFT, _TREE_RIGHT, y)
         if number + 1 < len(state.strips) and state.strips[number + 1].cells:
             low, high = _at(strip.focus[0], strip), _at(strip.focus[1], strip)
             wide = max(high, low + 3)
-            draw_wedge(drawing, low, wide, top + STRIP_HEIGHT, LEFT, _TREE_RIGHT, top + _LENS_STEP)
-        draw_texts(drawing, strip, LEFT, _TREE_RIGHT, top)
-        for place in (*state.path, *([state.entry] if state.entry else [])):
-            if place.level == level:
-                _ring(drawing, place, strip, top, STRIP_HEIGHT, "ink", 4 if place == state.entry else 2)
-        _under(drawing, state, strip, level, top + STRIP_HEIGHT)
+            draw_wedge(drawing, low, wide, y + STRIP_HEIGHT, LEFT, _TREE_RIGHT, y + _LENS_STEP)
+        places = [p for p in (*state.path, *([state.entry] if state.entry else [])) if p.level == level]
+        _strip_words(drawing, strip, places, y)
+        for place in places:
+            _ring(drawing, place, strip, y, STRIP_HEIGHT, "ink", 4 if place == state.entry else 2)
+        _under(drawing, state, strip, level, y + STRIP_HEIGHT)
+    axis = y + STRIP_HEIGHT + 20 + LINE + _GRAB
+    drawing.text(LEFT, axis - _GRAB, f"the whole guest: {format_gfn(state.call.layout.frames)}", weight=600)
+    return axis
+
+
+def _strip_words(drawing: Drawing, strip: Strip, places: Sequence[EntrySpan], top: int) -> None:
+    """What the cells are, each in its middle, or beside the narrow ring of an entry that lies there."""
+    for cell in strip.cells:
+        low, high = _at(cell.first, strip), _at(cell.last, strip)
+        for place in places:
+            first, last = (
+                _at(place.first, strip) - 3,
+                max(_at(place.last, strip), _at(place.first, strip) + 3) + 3,
+            )
+            if low < first and last < high:
+                low, high = (low, first) if first - low > high - last else (last, high)
+        drawing.plate((low + high) // 2, top + STRIP_HEIGHT // 2, cell.text, high - low)
 
 
 def _under(drawing: Drawing, state: WalkState, strip: Strip, level: int, top: int) -> None:
@@ -274,18 +348,18 @@ def _under(drawing: Drawing, state: WalkState, strip: Strip, level: int, top: in
 # ---- the code ------------------------------------------------------------------------------------------
 
 
-def _code(drawing: Drawing, said: WalkWords) -> None:
+def _code(drawing: Drawing, said: WalkWords, top: int) -> None:
     """The call in our own words, the lines at which it is marked."""
     height = len(said.code) * _CODE_LINE + 14
-    drawing.text(_SIDE, _TOP - 14, "what the call does", weight=700)
-    drawing.rect(_SIDE, _TOP - 4, RIGHT - _SIDE, height, drawing.palette["hole"], "grid")
+    drawing.text(_SIDE, top - 14, "what the call does", weight=700)
+    drawing.rect(_SIDE, top - 4, RIGHT - _SIDE, height, drawing.palette["hole"], "grid")
     for number, (key, indent, text) in enumerate(said.code):
-        y = _TOP + 12 + number * _CODE_LINE
+        y = top + 12 + number * _CODE_LINE
         now = key == said.code_key
         if now:
             drawing.rect(_SIDE + 1, y - 12, RIGHT - _SIDE - 2, _CODE_LINE, drawing.palette["leaf1"])
             drawing.rect(_SIDE + 1, y - 12, 4, _CODE_LINE, drawing.palette["ink"])
-        drawing.text(_SIDE + 12 + 14 * indent, y, text, mono=True, size=11, weight=700 if now else 400)
+        drawing.text(_SIDE + 12 + 14 * indent, y, text, mono=True, weight=700 if now else 400)
 
 
 # ---- the rail ------------------------------------------------------------------------------------------
@@ -302,23 +376,33 @@ class _Rail:
         self.last = self.x(shown if state.hidden else self.steps)
 
     def x(self, step: int) -> int:
-        """Where `step` begins."""
+        """Where `step` (from 0) begins."""
         return LEFT + _TRACKS + self.room * step // self.steps
+
+    def centre(self, step: int) -> int:
+        """The middle of `step` (from 0), where its glyph and the pointer are."""
+        return (self.x(step) + self.x(step + 1)) // 2
 
     def draw(self) -> None:
         """The legend, locks, events, a veil over what is to come, and where the call is now."""
         rail = self.state.rail
-        seen = [entry for entry in _GLYPH_NAMES if {*entry[1]} & {*rail.kinds}]
-        self.drawing.keys(self.top - 8, (_key(self.drawing, *entry) for entry in seen))
         self._lock("mmu_lock", rail.dropped, self.top + 8)
         self._lock("RCU", rail.no_rcu, self.top + 28)
-        if self.room // self.steps >= _GLYPH_ROOM:
+        each = self.room // self.steps >= _GLYPH_ROOM
+        if each:
+            seen = [entry for entry in _GLYPH_NAMES if {*entry[1]} & {*rail.kinds}]
+            self.drawing.keys(self.top - 8, (_key(self.drawing, *entry) for entry in seen))
             self.drawing.text(LEFT, self.top + 57, "events")
             for step, kind in enumerate(rail.kinds):
-                _GLYPHS[kind](self.drawing, (self.x(step) + self.x(step + 1)) // 2, self.top + 53)
+                _GLYPHS[kind](self.drawing, self.centre(step), self.top + 53)
         else:
             self._ticks()
         self._now()
+        # Half a step more at either end, so that all of the first and the last takes the pointer.
+        after = len(rail.kinds) + 1
+        steps = range(after + 1) if each else (0, after)
+        knots = tuple((step, self.centre(step - 1)) for step in steps)
+        self.drawing.track(Track("step", knots, self.top + 2, self.top + 94))
 
     def _lock(self, name: str, gaps: tuple[tuple[int, int], ...], y: int) -> None:
         self.drawing.text(LEFT, y + 9, name)
@@ -330,23 +414,20 @@ class _Rail:
 
     def _ticks(self) -> None:
         for number, (name, kinds) in enumerate(_TICK_ROWS):
-            y = self.top + 46 + 11 * number
-            self.drawing.text(LEFT, y + 9, name, size=11)
+            y = self.top + 45 + 12 * number
+            self.drawing.text(LEFT, y + 9, name)
             columns = sorted({self.x(n) for n, kind in enumerate(self.state.rail.kinds) if kind in kinds})
             if columns:
                 self.drawing.path("".join(f"M{at} {y} V{y + 9}" for at in columns), "ink")
 
     def _now(self) -> None:
         begin, end = self.x(self.state.at), self.x(self.state.at + 1)
-        at, half = (begin + end) // 2, max((end - begin) // 2, 3)
+        at, half = self.centre(self.state.at), max((end - begin) // 2, 3)
         top, bottom = self.top + 4, self.top + 80
-        if not self.state.hidden and end < self.last:
+        if end < self.last:
             self.drawing.path(box(end + 1, top, self.last + 1, bottom), fill="paper", opacity=".62")
         self.drawing.path(box(at - half, top, at + half, bottom), "ink", width=2)
         self.drawing.path(pointer(at, bottom + 3), fill="ink")
-        number = f"{self.state.at + 1}"
-        text = number if self.state.hidden else f"{number} of {len(self.state.rail.kinds)}"
-        self.drawing.label(at, bottom + 25, text, left=LEFT + _TRACKS, right=_TREE_RIGHT, mono=True)
 
 
 _Glyph = Callable[[Drawing, int, int], None]

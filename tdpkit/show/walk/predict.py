@@ -15,11 +15,15 @@ from .words import name_entry, name_frame
 
 
 class Option(NamedTuple):
-    """One possible answer: what it is called, whether it is the right one, and why or why not."""
+    """One possible answer: what it is called, whether it is the right one, and why or why not.
+
+    place: (level, first frame) of the entry; None for "the call is over".
+    """
 
     text: str
     right: bool
     why: str
+    place: tuple[int, int] | None
 
 
 MOST_ENTRIES = 7
@@ -38,17 +42,17 @@ def options_at(call: SplitCall, at: int) -> tuple[Option, ...]:
         return ()
     then = next_visit(call, at)
     target = call.steps[then]
-    right = (target.gfn, target.level) if target.kind == "visit" else None
+    right = (target.level, target.gfn) if target.kind == "visit" else None
     why = reason(call, at, then)
     options = []
     for place, why_not in _candidates(call, at).items():
         text = "none: the call is over" if place is None else name_entry(call, *place)
-        options.append(Option(text, place == right, why if place == right else why_not))
+        options.append(Option(text, place == right, why if place == right else why_not, place))
     return tuple(options)
 
 
 def _candidates(call: SplitCall, at: int) -> dict[tuple[int, int] | None, str]:
-    """(gfn, level) of each entry that comes to mind, from the root down, with why it is not the next."""
+    """(level, gfn) of each entry that comes to mind, from the root down, with why it is not the next."""
     geometry, step, target = call.geometry, call.steps[at], call.steps[next_visit(call, at)]
     goal = name_frame(call, step.goal)
     found: dict[tuple[int, int], str] = {}
@@ -56,7 +60,7 @@ def _candidates(call: SplitCall, at: int) -> dict[tuple[int, int] | None, str]:
     def offer(gfn: int, level: int, why_not: str) -> None:
         inside = 0 <= gfn < geometry.root_pages
         if inside and geometry.root_level >= level >= PG_LEVEL_4K and len(found) < MOST_ENTRIES:
-            found.setdefault((geometry.gfn_round_for_level(gfn, level), level), _over(call, at) or why_not)
+            found.setdefault((level, geometry.gfn_round_for_level(gfn, level)), _over(call, at) or why_not)
 
     if target.kind == "visit":
         offer(target.gfn, target.level, "")
@@ -96,7 +100,7 @@ def _candidates(call: SplitCall, at: int) -> dict[tuple[int, int] | None, str]:
             geometry.root_level,
             "the walk starts again at the root only after it has let go of mmu_lock.",
         )
-    in_order = sorted(found.items(), key=lambda item: (-item[0][1], item[0][0]))
+    in_order = sorted(found.items(), key=lambda item: (-item[0][0], item[0][1]))
     return {**dict(in_order), None: "the walk has not passed the end of the range."}
 
 

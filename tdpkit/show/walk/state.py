@@ -14,7 +14,7 @@ from tdpkit.engine.gfn import PG_LEVEL_4K, GfnRange, format_gfn
 from tdpkit.engine.spte import PT_PAGE_SIZE_MASK, SPTE_MMU_PRESENT_MASK, is_shadow_present_pte, spte_to_pfn
 from tdpkit.engine.tree import table_at
 from tdpkit.lab.split_call import CallStep, SplitCall
-from tdpkit.lab.words import count_of
+from tdpkit.lab.words import Names, count_of
 
 from ..strips import Cell, Strip, join_cells, runs_of_entries
 
@@ -87,8 +87,8 @@ class WalkState(NamedTuple):
         return self.call.span
 
 
-def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
-    """`call` at step `at` (from 0); `hidden`: nothing of the steps after it is shown.
+def walk_state(call: SplitCall, at: int, *, hidden: bool = False, seen: int = 0) -> WalkState:
+    """`call` at step `at` (from 0); `hidden`: nothing is shown of steps after it and after step `seen`.
 
     Raises InvalidValueError for a step that the call does not have.
     """
@@ -96,7 +96,7 @@ def walk_state(call: SplitCall, at: int, *, hidden: bool = False) -> WalkState:
     stand = _stand(call, at)
     whole = is_whole(call)
     reader = _TableReader(call, at)
-    shown = call.steps[: at + 1] if hidden else call.steps
+    shown = call.steps[: max(at, seen) + 1] if hidden else call.steps
     place = None
     if stand:
         place = EntrySpan(stand.level, stand.gfn, stand.gfn + call.geometry.pages(stand.level))
@@ -122,10 +122,15 @@ def is_whole(call: SplitCall) -> bool:
     return call.geometry.root_pages <= WHOLE_FRAMES
 
 
+def names_of(call: SplitCall) -> Names:
+    """Frames of a machine drawn whole are numbers, of x86 addresses."""
+    return Names(call.geometry, is_whole(call))
+
+
 def _name_level(call: SplitCall, level: int) -> str:
     """How much an entry of `level` covers: ``4 frames each``, ``2M per entry``."""
-    pages = call.geometry.pages(level)
-    return f"{count_of(pages, 'frame')} each" if is_whole(call) else f"{format_gfn(pages)} per entry"
+    size = names_of(call).size(call.geometry.pages(level))
+    return f"{size} {'each' if is_whole(call) else 'per entry'}"
 
 
 def _stand(call: SplitCall, at: int) -> CallStep | None:
@@ -156,8 +161,8 @@ def _runs(flags: Iterable[bool]) -> Iterator[tuple[int, int]]:
 def _visited(call: SplitCall, at: int, whole: bool) -> Iterator[Visited]:
     """Every visited entry by itself with its visits' numbers, or in a large machine runs of them."""
     numbers: dict[tuple[int, int], list[int]] = {}
-    for number, (gfn, level) in enumerate(call.visited(at), 1):
-        numbers.setdefault((level, gfn), []).append(number)
+    for number, place in enumerate(call.visited(at), 1):
+        numbers.setdefault(place, []).append(number)
     run: Visited | None = None
     for level, gfn in sorted(numbers, key=lambda place: (-place[0], place[1])):
         last = gfn + call.geometry.pages(level)

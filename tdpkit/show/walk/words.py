@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tdpkit.engine.gfn import format_gfn
 from tdpkit.engine.spte import is_last_spte, is_shadow_present_pte
 from tdpkit.lab.split_call import CallStep, SplitCall
 from tdpkit.lab.words import count_of, group_digits
 
-from .state import WalkState, is_whole
+from .state import WalkState, is_whole, names_of
 
 OTHER_THREAD = {
     "drop_zap": "zaps this leaf",
@@ -76,15 +75,15 @@ def walk_words(state: WalkState) -> WalkWords:
 
 def name_frame(call: SplitCall, gfn: int) -> str:
     """A frame number of a toy as it is, of x86 as an address in human units."""
-    return str(gfn) if is_whole(call) else format_gfn(gfn)
+    return names_of(call).frame(gfn)
 
 
 def _name_span(call: SplitCall) -> str:
     """The range of the call."""
-    return f"[{name_frame(call, call.span.start)}, {name_frame(call, call.span.end)})"
+    return names_of(call).span(call.span.start, call.span.end)
 
 
-def name_entry(call: SplitCall, gfn: int, level: int) -> str:
+def name_entry(call: SplitCall, level: int, gfn: int) -> str:
     """``level 2 entry at 4``."""
     return f"level {level} entry at {name_frame(call, gfn)}"
 
@@ -140,7 +139,7 @@ def _is_split_next(call: SplitCall, at: int) -> bool:
 def _describe(call: SplitCall, at: int) -> tuple[str, str]:
     """The sentence of step `at` (from 0), and the role of its words."""
     step = call.steps[at]
-    entry = name_entry(call, step.gfn, step.level)
+    entry = name_entry(call, step.level, step.gfn)
     count = call.geometry.entries
     held = "read" if call.shared else "write"
     match step.kind:
@@ -211,7 +210,7 @@ def _describe(call: SplitCall, at: int) -> tuple[str, str]:
 
 def _visit(call: SplitCall, at: int) -> str:
     step = call.steps[at]
-    text = f"Visit {step.visits}: the {name_entry(call, step.gfn, step.level)} "
+    text = f"Visit {step.visits}: the {name_entry(call, step.level, step.gfn)} "
     if step.due and call.steps[at + 1].kind == "resched":
         return (
             f"{text}is not looked at: a reschedule is due, and the walk has moved on since it last came back."

@@ -15,7 +15,7 @@ from tdpkit.show.boundary.picture import boundary_svg, boundary_table, boundary_
 from tdpkit.show.boundary.state import boundary_state
 from tdpkit.show.boundary.words import boundary_words
 from tdpkit.show.drawing import Drawing
-from tdpkit.show.theme import LIGHT
+from tdpkit.show.theme import LIGHT, still
 from tests.oracles import byframe
 from tests.oracles.svgs import SVG, beside, drawn, texts, tree, written
 from tests.show.boundary.test_state import KINDS, Model
@@ -95,7 +95,7 @@ def boxes(svg, top, left, right):
     found = []
     for rect in drawn(svg, "rect"):
         x, fill = int(rect.get("x", 0)), rect.get("fill")
-        if rect.get("y") == f"{top}" and left <= x < right and rect.get("stroke"):
+        if rect.get("y") == f"{top}" and left <= x < right and rect.get("height") == "24":
             found.append((kinds.get(fill) or fill[len("url(#be-") : -1], x, int(rect.get("width"))))
     return sorted(found, key=lambda box: box[1])
 
@@ -114,10 +114,13 @@ def test_every_box_byte_and_bracket_of_the_toy_stands_at_its_frames(states, tree
     svg, before = trees["toy", start, end, kind, action], byframe.named("toy")
     first, last = parse_gfn(start), parse_gfn(end)
     model = Model(before, kind, first, last, action)
-    assert joined(boxes(svg, strip_top(svg, "the guest, 0 to 128K"), 24, 976)) == runs(
+    assert joined(boxes(svg, strip_top(svg, "the guest, 0 to 32"), 24, 976)) == runs(
         model.guest(), 24, 976, 32
     )
-    for level, label, pages in ((2, "level 2 · 32K per entry", 8), (1, "level 1 · 4K per entry", 1)):
+    for level, label, pages in (
+        (2, "level 2 · 8 frames per entry", 8),
+        (1, "level 1 · 1 frame per entry", 1),
+    ):
         top = strip_top(svg, label)
         expected = runs(model.strip(level, 0, 32), 24, 976, pages if level == 2 else 32)
         assert boxes(svg, top, 24, 976) == expected
@@ -164,7 +167,8 @@ LEGEND = {
     "zapped, in the range": "zapped",
     "lost: zapped outside the range": "lost",
     "zapped outside the range, to re-fault": "refaulted",
-    "32K leaf": "leaf2",
+    "8-frame leaf": "leaf2",
+    "1-frame leaf": "leaf1",
     "4K leaf": "leaf1",
     "2M leaf": "leaf2",
     "1G leaf": "leaf3",
@@ -185,6 +189,27 @@ def test_the_swatch_beside_each_name_of_the_legend_is_what_boxes_of_that_kind_ar
 # ---- what it shows -------------------------------------------------------------------------------------
 
 
+def size_of(guest, pages):
+    if guest not in ("eight", "toy"):
+        return format_gfn(pages)
+    return f"{pages} frame{'s' * (pages > 1)}"
+
+
+def test_the_legend_names_what_is_drawn_and_nothing_else(trees, words):
+    """A cell that is thinner than a unit is not drawn, unless it must be seen."""
+    for case, svg in trees.items():
+        bottom = max(int(text.get("y")) for text in svg.iter(f"{SVG}text"))
+        named = [text.text for text in svg.iter(f"{SVG}text") if int(text.get("y")) == bottom]
+        fills = {
+            rect.get("fill")
+            for rect in drawn(svg, "rect")
+            if rect.get("height") == "24" and int(rect.get("width")) < 1000
+        }
+        kinds = {kind for kind, _ in words[case].legend}
+        seen = {kind for kind in kinds if fills & {LIGHT[kind], f"url(#be-{kind})"}}
+        assert named == [name for kind, name in words[case].legend if kind in seen], case
+
+
 def test_title_answer_note_captions_counters_and_legend_are_all_written_out(states, trees, words):
     for case, state in states.items():
         written, said = texts(trees[case]), words[case]
@@ -194,9 +219,8 @@ def test_title_answer_note_captions_counters_and_legend_are_all_written_out(stat
             *[said.note] * bool(said.note),
             *(caption for caption, _ in said.captions if caption),
             *(text for counter in said.counters for text in (counter.value, counter.caption)),
-            *(name for _, name in said.legend),
             *(text for lens in state.lenses for strip in lens.strips for text in (strip.label,)),
-            f"the range: {format_gfn(state.outcome.span.pages)}",
+            f"the range: {size_of(case[0], state.outcome.span.pages)}",
             *state.memory,
         ):
             assert needed in written, (case, needed)
@@ -214,7 +238,7 @@ def test_a_verdict_stands_in_place_of_the_answer_whatever_its_length(states):
     state = states["toy", "20K", "48K", "TD", "zap"]
     for verdict in ("Not yet: 1.", "Not yet: " + "a word " * 150):
         svg = tree(boundary_svg(state, LIGHT, verdict=verdict.strip()))
-        guest = strip_top(svg, "the guest, 0 to 128K")
+        guest = strip_top(svg, "the guest, 0 to 32")
         above = [t for t in svg.iter(f"{SVG}text") if t.get("font-size") == "13" and int(t.get("y")) < guest]
         assert " ".join(line.text for line in above) == verdict.strip()
         assert {line.get("fill") for line in above} == {LIGHT["bad"]}
@@ -259,7 +283,7 @@ def test_special_characters_are_text(text):
 
 def test_no_answer_of_its_own_moves_what_is_below_it(trees):
     """A slider's longer answer has a second line, for which room is kept; a third would move the strips."""
-    size = {"eight": "32K", "toy": "128K", "one-1G": "3G", "mixed": "4G", "16T": "16T"}
+    size = {"eight": "8", "toy": "32", "one-1G": "3G", "mixed": "4G", "16T": "16T"}
     tops = {strip_top(svg, f"the guest, 0 to {size[name]}") for (name, *_), svg in trees.items()}
     assert tops == {108}
 
@@ -288,7 +312,7 @@ def test_pictures_of_different_states_differ(states):
 def test_the_readme_shows_the_explorers_own_picture():
     explorer = BoundaryExplorer("16T")
     explorer.show(action="zap")
-    assert (ROOT / "README.svg").read_text().rstrip("\n") == boundary_svg(explorer.state, LIGHT)
+    assert (ROOT / "README.svg").read_text().rstrip("\n") == still(boundary_svg(explorer.state, LIGHT))
 
 
 # ---- the text twins ------------------------------------------------------------------------------------

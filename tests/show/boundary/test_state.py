@@ -164,6 +164,36 @@ def test_cells_tile_their_strip_and_equal_neighbours_are_one_run(case, kind, act
                 assert cell.kind == "crossing", "only crossing leaves stand by themselves"
 
 
+@pytest.mark.parametrize("kind", VM_KINDS)
+def test_the_guest_s_own_strip_has_a_border_for_each_leaf_and_none_at_the_edges_of_the_range(guests, kind):
+    """The toy's leaves begin at 0, 8, 16 to 23, and 24; a range is no border as long as nothing is zapped."""
+    for start, end in TOY_SPANS:
+        for action in ("look", "split"):
+            state = boundary_state(guests["toy", kind], start, end, action)
+            assert [cell.first for cell in state.guest.cells] == [0, 8, *range(16, 24), 24]
+
+
+def test_leaves_too_many_to_be_told_apart_are_one_run_of_the_guest_s_own_strip(guests):
+    state = boundary_state(guests["16T", "TD"], parse_gfn("2T+4K"), parse_gfn("14T+4K"), "look")
+    assert state.guest.cells == (Cell(0, 1 << 32, "leaf2"),)
+
+
+@settings(max_examples=150)
+@given(byframe.cases(), byframe.kinds, byframe.actions)
+def test_a_strip_says_where_it_has_no_entries_since_a_larger_leaf_covers_it(case, kind, action):
+    layout, start, end = case
+    state = boundary_state(Guest(layout, kind), start, end, action)
+    after, _ = byframe.after_action(byframe.Frames(layout), start, end, action)
+    for lens in state.lenses:
+        for strip in lens.strips:
+            level = int(re.match(r"level (\d) ", strip.label)[1])
+            covered = np.zeros(layout.frames, dtype=bool)
+            for first, last in strip.inside:
+                covered[first:last] = True
+            here = slice(strip.first, min(strip.last, layout.frames))
+            assert np.array_equal(covered[here], after.level[here] > level)
+
+
 @settings(max_examples=150)
 @given(byframe.cases(), byframe.kinds, byframe.actions)
 def test_the_legend_names_each_kind_that_occurs_once_and_no_other(case, kind, action):
@@ -265,9 +295,11 @@ def test_the_answer_names_the_kind_of_vm_the_leaves_and_the_numbers(case, kind, 
     words = []
     if action == "look":
         for gfn, level in counted.crossing:
-            words.append(
-                f"the {format_gfn(layout.geometry.pages(level))} leaf at {format_gfn(gfn)} crosses the"
-            )
+            pages = layout.geometry.pages(level)
+            if layout.frames <= 64:  # its bytes are shown, and its frames are numbered
+                words.append(f"the {pages}-frame leaf at frame {gfn} crosses the")
+            else:
+                words.append(f"the {format_gfn(pages)} leaf at {format_gfn(gfn)} crosses the")
     if action in ("look", "zap") and counted.outside:
         before = sum(last - first for first, last in counted.outside if last <= start)
         after = sum(last - first for first, last in counted.outside if first >= end)
@@ -330,7 +362,10 @@ def test_the_counters_say_the_counted_numbers(case, kind, action):
         spaced(sum(last - first for first, last in counted.outside)),
     ]
     captions = [counter.caption for counter in counters]
-    assert captions[1:4] == ["crossing leaves", "splits", "page tables added"]
+    one = [counter.value == "1" for counter in counters]
+    assert captions[1] == ("crossing leaf" if one[1] else "crossing leaves")
+    assert captions[2:4] == (["split", "page table added"] if one[2] else ["splits", "page tables added"])
+    assert captions[4].startswith("frame " if one[4] else "frames ")
     fate = "at stake" if action == "look" else "lost" if kind == "TD" else "re-fault"
     assert fate in captions[4]
 
@@ -360,8 +395,8 @@ def test_each_cell_says_what_it_is(guests):
     for action in ACTIONS:
         state = boundary_state(guests["toy", "TD"], 5, 12, action)
         texts[action] = [[cell[:2] + cell[3:] for cell in strip.cells] for strip in state.lenses[0].strips]
-    above = [(16, 24, "table"), (24, 32, "1 × 32K")]
-    rest = [(16, 24, "8 × 4K"), (24, 32, "8 frames")]
+    above = [(16, 24, "table"), (24, 32, "1 × 8 frames")]
+    rest = [(16, 24, "8 × 1 frame"), (24, 32, "inside the 8-frame leaf")]
     assert texts["look"] == [
         [(0, 8, "crosses"), (8, 16, "crosses"), *above],
         [
@@ -374,12 +409,12 @@ def test_each_cell_says_what_it_is(guests):
         [(0, 5, "5 frames lost"), (5, 12, "7 frames zapped"), (12, 16, "4 frames lost"), *rest],
     ]
     assert texts["split"] == [
-        [(0, 24, "3 tables"), (24, 32, "1 × 32K")],
-        [(0, 16, "16 × 4K"), *rest],
+        [(0, 24, "3 tables"), (24, 32, "1 × 8 frames")],
+        [(0, 16, "16 × 1 frame"), *rest],
     ]
     assert texts["split+zap"] == [
-        [(0, 24, "3 tables"), (24, 32, "1 × 32K")],
-        [(0, 5, "5 × 4K"), (5, 12, "7 frames zapped"), (12, 16, "4 × 4K"), *rest],
+        [(0, 24, "3 tables"), (24, 32, "1 × 8 frames")],
+        [(0, 5, "5 × 1 frame"), (5, 12, "7 frames zapped"), (12, 16, "4 × 1 frame"), *rest],
     ]
 
 
@@ -630,9 +665,8 @@ def test_what_a_conversion_left_is_drawn_frame_by_frame(kind, calls):
     assert (words.role == "bad") is (gone != inside)
     assert ("the range is gone" in words.answer) is (kept == 0)
     assert (f"{kept} frame" in words.answer) is (kept > 0)
-    assert words.title == "After a conversion of [20K, 48K) of a 128K " + (
-        "TD" if kind == "TD" else "plain VM"
-    )
+    vm = "TD" if kind == "TD" else "plain VM"
+    assert words.title == f"After a conversion of [5, 12) of a {vm} of 32 frames"
 
 
 def test_a_range_of_another_guest_was_not_converted():

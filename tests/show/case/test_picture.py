@@ -16,7 +16,7 @@ from tdpkit.show.case import CasePicture
 from tdpkit.show.case.picture import case_svg, case_text
 from tdpkit.show.case.state import CaseState, case_state
 from tdpkit.show.case.words import call_text, case_words
-from tdpkit.show.theme import LIGHT
+from tdpkit.show.theme import LIGHT, still
 from tests.oracles.svgs import (
     SVG,
     beside,
@@ -210,11 +210,15 @@ def test_what_should_have_been_is_drawn_where_it_is_another(
             assert not any(c.first <= gfn < c.last for c in same for gfn, _ in wanted ^ after)
 
 
+def test_no_text_is_smaller_than_twelve_units(states: list[CaseState]) -> None:
+    assert {case_svg(state, LIGHT).smallest for state in states} == {12}
+
+
 @pytest.mark.slow
 def test_a_marked_leaf_is_hatched_and_named(states: list[CaseState]) -> None:
     for state in states:
         picture = tree(case_svg(state, LIGHT, "ca"))
-        for kind, word in (("crossing", "still crosses: "), ("split", "split needlessly: ")):
+        for kind, word in (("crossing", "still cross"), ("split", "split needlessly: ")):
             cells = [cell for strip in state.trees[1].strips for cell in strip.cells if cell.kind == kind]
             boxes = [r for r in drawn(picture, "rect") if r.get("fill") == f"url(#ca-{kind})"]
             assert len(boxes) == (len(cells) + 1 if cells else 0), "one each, and the legend's"
@@ -236,7 +240,7 @@ def test_one_frame_at_each_end_said_in_full() -> None:
     )
     assert picture._repr_mimebundle_() == {
         "text/plain": repr(picture),
-        "image/svg+xml": case_svg(picture.state, LIGHT),
+        "image/svg+xml": still(case_svg(picture.state, LIGHT)),
     }
 
 
@@ -251,7 +255,9 @@ def test_a_range_of_none_and_no_call() -> None:
 def test_two_leaves_that_cross_are_both_named() -> None:
     words = case_words(case_state(case_of(TOY, (LEAF, LEAF), GfnRange(1, 6), [])))
     assert words.answer == "Wrong: the leaf [0, 4) still holds both 0 and 1, and so does [4, 8)."
-    assert words.caption == "still crosses: [0, 4), [4, 8)"
+    assert words.caption == "still cross: [0, 4), [4, 8)"
+    alone = case_words(case_state(case_of(TOY, (LEAF, LEAF), GfnRange(1, 4), [])))
+    assert alone.caption == "still crosses: [0, 4)"
 
 
 def test_a_range_is_not_torn_apart_by_the_end_of_a_line() -> None:

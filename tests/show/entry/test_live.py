@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import ipywidgets
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from tdpkit.show.entry.live import EXAMPLES, MACHINES
 from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text
 from tdpkit.show.entry.state import entry_state
 from tdpkit.show.theme import LIVE
-from tests.oracles.exhibits import picture_of, seen, words
+from tests.oracles.exhibits import picture_of, seen, use, words
 
 LEAF_2M, LEAF_1G = 0x80A0_0001_C8A0_0FB7, 0x80A1_9DA4_C000_0FB7
 NX_2M = 0x80A2_1F9B_3120_0BB3
@@ -122,15 +124,15 @@ def test_no_example_keeps_the_entry(decoder):
     assert decoder.state == entry_state(read_entry(LEAF_2M, 2))
 
 
-def test_the_slider_chooses_the_child(decoder):
+def test_the_number_chooses_the_child(decoder):
     for index in (1, 300, 511, 0):
-        decoder.index_slider.value = index
+        decoder.index_number.value = index
         assert decoder.state == entry_state(read_entry(LEAF_2M, 2), index)
-    assert (decoder.index_slider.min, decoder.index_slider.max) == (0, 511)
+    assert (decoder.index_number.min, decoder.index_number.max) == (0, 511)
 
 
 def test_the_child_and_the_rule_stay_when_the_entry_changes(decoder):
-    decoder.index_slider.value = 7
+    decoder.index_number.value = 7
     decoder.nx_box.value = True
     decoder.entry_text.value = f"{NX_2M:x}"
     assert decoder.state == entry_state(read_entry(NX_2M, 2), 7, nx_huge_pages=True)
@@ -146,6 +148,57 @@ def test_the_nx_rule_is_switched_and_asks_role_access(decoder):
     decoder.nx_box.value = False
     decoder.exec_box.value = True
     assert decoder.state == entry_state(read_entry(NX_2M, 2))
+
+
+# ---- on the picture ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bit", range(64))
+def test_a_press_flips_its_bit_and_a_second_brings_it_back(decoder, bit):
+    use(decoder, "press.bit", f"{bit}")
+    assert decoder.state == entry_state(read_entry(LEAF_2M ^ 1 << bit, 2))
+    assert (decoder.entry_text.value, decoder.example_menu.value) == (f"{LEAF_2M ^ 1 << bit:#018x}", "")
+    use(decoder, "press.bit", f"{bit}")
+    assert decoder.state == entry_state(read_entry(LEAF_2M, 2))
+    assert words(decoder) == ""
+
+
+def test_a_flipped_bit_of_a_pick_leaves_the_machine_and_stays_at_the_level_that_was_found(picker):
+    picker.show(machine="mixed", at="1G+2M", level=1)
+    picked = picker.state.entry
+    assert picked.level == 3, "the way ends at a 1G leaf"
+    use(picker, "press.bit", "0")
+    assert picker.state.entry[:2] == (picked.spte ^ 1, 3)
+    assert (picker.state.note, picker.machine_menu.value, picker.at_text.value) == ("", "", "")
+
+
+def test_the_child_is_dragged_on_its_strip_and_chosen_by_number_where_there_is_one(decoder):
+    for index in (511, 300, 0):
+        use(decoder, "drag.index", index)
+        assert decoder.state == entry_state(read_entry(LEAF_2M, 2), index)
+        assert decoder.index_number.value == index
+    [cursor] = decoder.handles.state["sliders"]
+    assert (cursor["label"], cursor["text"]) == ("child", "child 0 of 512")
+    assert (cursor["low"], cursor["high"], cursor["step"]) == ("0", "511", "1")
+    assert not decoder.index_number.disabled
+    use(decoder, "press.bit", "11")
+    assert decoder.handles.state["sliders"] == []
+    assert decoder.index_number.disabled
+
+
+def test_what_the_handles_are_told_is_soon_sent(decoder):
+    """64 bits, in one message with each key."""
+    assert len(json.dumps(decoder.handles.state)) < 8_000
+
+
+def test_the_machines_are_out_of_the_way_until_one_is_asked_for_or_picked_from(decoder):
+    line = next(one for one in decoder.box.children if decoder.machine_menu in getattr(one, "children", ()))
+    assert line.layout.display == "none"
+    decoder.pick_button.value = True
+    assert line.layout.display == ""
+    decoder.pick_button.value = False
+    decoder.show(machine="mixed")
+    assert line.layout.display == ""
 
 
 # ---- picked from a machine -----------------------------------------------------------------------------
@@ -226,7 +279,7 @@ def test_a_way_that_ends_above_stays_said_until_another_is_taken(picker):
     picker.show(machine="mixed", at="1G+2M", level=1)
     said = picker.state.note
     assert said.startswith("There is no level 1 entry")
-    picker.index_slider.value = 3
+    picker.index_number.value = 3
     assert (picker.state.note, picker.state.child.index) == (said, 3)
     picker.at_text.value = "1G"
     assert picker.state.note.startswith("Picked from real tables: level 3")
@@ -267,7 +320,7 @@ def test_a_level_that_the_machine_does_not_have_is_refused_and_the_menu_goes_bac
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_picture_text_and_table_are_of_the_state(name):
     decoder = EntryDecoder(name)
-    assert entry_svg(decoder.state, LIVE, "ids") in picture_of(decoder)
+    assert entry_svg(decoder.state, LIVE, "ids").body in picture_of(decoder)
     assert decoder._table() == entry_table(decoder.state)
     assert decoder._text() == entry_text(decoder.state)
     assert decoder._text().startswith(f"{decoder.words.title}. {decoder.words.answer}\n")

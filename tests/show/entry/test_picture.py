@@ -17,7 +17,7 @@ from tdpkit.show.entry.live import EXAMPLES, MACHINES
 from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text
 from tdpkit.show.entry.state import entry_state
 from tdpkit.show.entry.words import entry_words
-from tdpkit.show.theme import DARK, LIGHT, contrast
+from tdpkit.show.theme import DARK, LIGHT, LIVE, contrast, still
 from tests.oracles.svgs import (
     SVG,
     check_form,
@@ -94,12 +94,20 @@ def test_digits_and_marks_are_seen_on_what_they_lie_on(palette):
 # ---- what it shows -------------------------------------------------------------------------------------
 
 
+def digits_of(svg) -> dict[tuple[int, int], str]:
+    """The digits in boxes, by their place."""
+    return {
+        (int(text.get("x")), int(text.get("y"))): text.text
+        for text in svg.iter(f"{SVG}text")
+        if text.get("text-anchor") == "middle" and "mono" in text.get("font-family")
+    }
+
+
 def bits_shown(svg) -> list[str]:
     """The rows of digits, 32 boxes each: the entry's high half, its child's, the low half, its child's."""
     rows: dict[int, list] = {}
-    for text in svg.iter(f"{SVG}text"):
-        if text.text in ("0", "1") and text.get("text-anchor") == "middle" and text.get("font-size") == "12":
-            rows.setdefault(int(text.get("y")), []).append((int(text.get("x")), text.text))
+    for (x, y), digit in digits_of(svg).items():
+        rows.setdefault(y, []).append((x, digit))
     return ["".join(digit for _, digit in sorted(row)) for _, row in sorted(rows.items())]
 
 
@@ -116,43 +124,99 @@ def test_the_boxes_hold_the_digits_of_the_entry_and_of_its_child():
 
 def numbers_of(svg) -> dict[int, tuple[int, int]]:
     """Where the number of each bit stands: the middle of its boxes, and a line above them."""
-    small = (text for text in svg.iter(f"{SVG}text") if text.get("font-size") == "9")
-    return {int(text.text): (int(text.get("x")), int(text.get("y"))) for text in small}
+    pale = (text for text in svg.iter(f"{SVG}text") if text.get("fill") == LIGHT["muted"])
+    middle = (text for text in pale if text.get("text-anchor") == "middle" and text.text.isdigit())
+    sans = (text for text in middle if "mono" not in text.get("font-family"))
+    return {int(text.text): (int(text.get("x")), int(text.get("y"))) for text in sans}
 
 
-def test_each_bit_has_its_box_and_its_digit_below_its_number():
+def boxes_of(svg) -> dict[tuple[int, ...], str]:
+    """Left, top, right and bottom of the bits' boxes; and their fill."""
+    found = {}
+    for path in drawn(svg, "path"):
+        for numbers in re.findall(r"M(\d+) (\d+) H(\d+) V(\d+) H\1 Z", path.get("d")):
+            left, top, right, bottom = map(int, numbers)
+            if path.get("fill") != "none" and right - left == 27:
+                found[left, top, right, bottom] = path.get("fill")
+    return found
+
+
+FILLS = {"frame": "leaf2", "CPU": "leaf1", "KVM": "hole", "": "paper"}
+
+
+def test_each_bit_has_its_box_in_its_readers_colour_and_its_digit_below_its_number():
     for case, state in STATES.items():
-        svg = TREES[case]
-        boxes = {(int(r.get("x")), int(r.get("y"))) for r in drawn(svg, "rect") if r.get("width") == "27"}
-        digits = {
-            (int(text.get("x")), int(text.get("y"))): text.text
-            for text in svg.iter(f"{SVG}text")
-            if text.text in ("0", "1")
-            and (text.get("font-size"), text.get("text-anchor")) == ("12", "middle")
-        }
+        boxes, digits, numbers = boxes_of(TREES[case]), digits_of(TREES[case]), numbers_of(TREES[case])
         values = [state.entry.spte, *([state.child.spte] if state.child else [])]
-        for bit, (x, y) in numbers_of(svg).items():
-            for value, below in zip(values, (5, 51), strict=False):
-                assert (x - 13, y + below) in boxes, (case, bit)
-                assert digits[x, y + below + 17] == f"{value >> bit & 1}", (case, bit)
+        for field in state.entry.fields:
+            for bit in range(field.low, field.high + 1):
+                x, y = numbers[bit]
+                for value, (top, bottom, base) in zip(values, ((4, 31, 22), (54, 72, 67)), strict=False):
+                    box = (x - 13, y + top, x + 14, y + bottom)
+                    assert boxes[box] == LIGHT[FILLS[field.reader]], (case, bit)
+                    assert digits[x, y + base] == f"{value >> bit & 1}", (case, bit)
         assert len(boxes) == len(digits) == 64 * len(values)
-        rows = [[x for bit, (x, _) in numbers_of(svg).items() if bit // 32 == half] for half in (1, 0)]
+        rows = [[numbers[bit][0] for bit in range(high, high - 32, -1)] for high in (63, 31)]
         assert all(after - before in (27, 31) for row in rows for before, after in pairwise(row))
+
+
+def test_each_bit_is_pressed_where_its_box_is_and_stays_there():
+    """Whatever a press makes of the entry, the next one may be meant for the same bit."""
+    places = set()
+    for case, state in STATES.items():
+        numbers, picture = numbers_of(TREES[case]), entry_svg(state, LIGHT)
+        assert [spot.name for spot in picture.spots] == [f"bit:{bit}" for bit in range(63, -1, -1)]
+        boxes = boxes_of(TREES[case])
+        for bit, spot in zip(range(63, -1, -1), picture.spots, strict=True):
+            x, y = numbers[bit]
+            assert (spot.left, spot.top) == (x - 13, y + 4)
+            assert (spot.left, spot.top, spot.right, spot.bottom) in boxes
+            assert spot.chosen is bool(state.entry.spte >> bit & 1)
+            assert spot.label.startswith(f"bit {bit}, ")
+        _, head, *_ = picture.view
+        places.add(tuple((spot.left, spot.top - head) for spot in picture.spots))
+    assert len(places) == 1
+
+
+def test_the_thumb_of_the_childrens_strip_is_where_its_track_has_the_index():
+    for case, state in STATES.items():
+        picture = entry_svg(state, LIGHT)
+        thumbs = [rect for rect in drawn(TREES[case], "rect") if rect.get("fill") == LIGHT["ink"]]
+        assert len(thumbs) == len(picture.tracks) == bool(state.child), case
+        for thumb, track in zip(thumbs, picture.tracks, strict=True):
+            (first, left), (last, right) = track.knots
+            assert (track.name, first, last) == ("index", 0, 511)
+            middle = int(thumb.get("x")) + int(thumb.get("width")) // 2
+            assert abs(middle - (left + (right - left) * state.child.index / 511)) < 1
+            assert track.top <= int(thumb.get("y"))
+            assert int(thumb.get("y")) + int(thumb.get("height")) <= track.bottom
+            assert track.bottom - track.top >= 24, "room for a finger"
+
+
+def test_words_are_large_and_the_markup_is_small():
+    """A key redraws it: above some 35 kB one waits for the browser."""
+    for state in STATES.values():
+        picture = entry_svg(state, LIVE)
+        assert picture.smallest == 12
+        assert len(picture) < 35_000
+    assert {picture.svg().smallest for picture in PATHS.values()} == {12}
 
 
 def test_each_field_has_its_label_below_the_middle_of_its_bits():
     for case, state in STATES.items():
-        svg = TREES[case]
-        labels = [text for text in svg.iter(f"{SVG}text") if text.get("font-size") == "10"]
-        found = {(text.text, int(text.get("x")), int(text.get("y"))) for text in labels}
-        at, expected = numbers_of(svg), set()
+        svg, at, expected = TREES[case], numbers_of(TREES[case]), set()
+        found = {
+            (text.text, int(text.get("x")), int(text.get("y")))
+            for text in svg.iter(f"{SVG}text")
+            if text.get("text-anchor") == "middle" and "mono" not in text.get("font-family")
+        }
         for field in state.entry.fields:
             for half in (range(63, 31, -1), range(31, -1, -1)):
                 bits = [bit for bit in half if field.low <= bit <= field.high and field.label]
                 if bits:
                     middle = (at[bits[0]][0] - 13 + at[bits[-1]][0] + 14) // 2
-                    expected.add((field.label, middle, at[bits[0]][1] + 46))
-        assert found == expected, case
+                    expected.add((field.label, middle, at[bits[0]][1] + 49))
+        assert found - {(f"{bit}", *place) for bit, place in at.items()} == expected, case
 
 
 def test_each_mark_of_a_changed_bit_is_at_that_bit():
@@ -168,9 +232,13 @@ def test_each_mark_of_a_changed_bit_is_at_that_bit():
                 shapes = [
                     p for p in drawn(TREES[case], "path") if LIGHT[role] in (p.get("fill"), p.get("stroke"))
                 ]
-                starts = {tuple(map(int, re.match(r"M(\d+) (\d+)", p.get("d")).groups())) for p in shapes}
-                assert {(x, y + 80) for x, y in expected} <= starts, case
-                assert {(x - 13, y + 51) for x, y in expected} <= starts, case
+                starts = {
+                    tuple(map(int, start))
+                    for shape in shapes
+                    for start in re.findall(r"M(\d+) (\d+)", shape.get("d"))
+                }
+                assert {(x, y + 74) for x, y in expected} <= starts, case
+                assert {(x - 13, y + 54) for x, y in expected} <= starts, case
 
 
 def test_an_entry_is_called_frozen_exactly_if_it_holds_the_frozen_value():
@@ -203,7 +271,7 @@ def test_each_index_of_an_address_stands_below_its_digits():
         bits = picture.private.geometry.index_bits
         for row in {int(text.get("y")) for text in large}:
             below = sorted(int(text.get("x")) for text in large if int(text.get("y")) == row)
-            above = sorted(int(text.get("x")) for text in digits if int(text.get("y")) == row - 32)
+            above = sorted(int(text.get("x")) for text in digits if int(text.get("y")) == row - 36)
             groups = [above[at : at + bits] for at in range(0, bits * len(below), bits)]
             assert len(above) == bits * len(below) + 12
             pitch = above[-1] - above[-2]
@@ -212,17 +280,10 @@ def test_each_index_of_an_address_stands_below_its_digits():
                 assert abs(middle - (group[0] + group[-1]) // 2) <= 1, case
 
 
-def marked(svg, role: str) -> list[int]:
-    """Where each outline of `role` begins."""
-    return sorted(
-        int(path.get("d").split()[0][1:])
-        for path in svg.iter(f"{SVG}path")
-        if path.get("stroke") == LIGHT[role] and path.get("stroke-width") == "3" and path.get("d")[-1] == "Z"
-    )
-
-
-def glyphs(svg, role: str) -> int:
-    return sum(path.get("fill") == LIGHT[role] for path in svg.iter(f"{SVG}path"))
+def marks(svg, role: str, how: str) -> int:
+    """How many shapes are filled, or outlined broadly, in the colour of `role`."""
+    paths = [path for path in svg.iter(f"{SVG}path") if path.get(how) == LIGHT[role]]
+    return sum(path.get("d").count("M") for path in paths if how == "fill" or path.get("d")[-1] == "Z")
 
 
 def test_each_changed_bit_has_an_outline_and_a_glyph_and_no_other_has():
@@ -236,11 +297,10 @@ def test_each_changed_bit_has_an_outline_and_a_glyph_and_no_other_has():
             if state.child is None
             else sum(bool(field.mask & state.child.other_bits) for field in state.entry.fields)
         )
-        legend = 1 if state.child else 0
-        assert len(marked(svg, "split-mark")) == frame
-        assert len(marked(svg, "crossing-mark")) == other
-        assert glyphs(svg, "split-mark") == frame + bool(frame) + legend
-        assert glyphs(svg, "crossing-mark") == other + in_list + legend
+        assert marks(svg, "split-mark", "stroke") == frame
+        assert marks(svg, "crossing-mark", "stroke") == other
+        assert marks(svg, "split-mark", "fill") == frame + 2 * bool(frame), "in the list, and in the legend"
+        assert marks(svg, "crossing-mark", "fill") == other + in_list + bool(other)
         seen.add((bool(frame), other))
     assert {(True, 1), (True, 0), (False, 1), (True, 3)} <= seen, "the cases reach what is tested"
 
@@ -256,15 +316,38 @@ def test_every_word_of_the_state_is_written_out():
             *[state.note] * bool(state.note),
             *[said.rule] * bool(said.rule),
             *(f"✗ {flaw}" for flaw in state.entry.flaws),
-            *(text for field in state.entry.fields for text in (field.bits, field.name, field.meaning)),
         ):
             assert needed in written, (case, needed)
 
 
+def said_of(state) -> set[str]:
+    """The meanings of the fields that are read or set."""
+    return {field.meaning for field in state.entry.fields if field.reader or field.value}
+
+
+def test_the_list_has_the_fields_that_are_read_or_set():
+    for case, state in STATES.items():
+        written = texts(TREES[case])
+        for field in state.entry.fields:
+            if field.reader or field.value:
+                assert {field.bits, field.name, field.meaning} <= {*written}, (case, field)
+            else:
+                assert field.meaning not in written or field.meaning in said_of(state), (case, field)
+
+
+def test_the_legend_names_what_is_drawn():
+    names = {"frame": "the frame", "CPU": "read by the CPU", "KVM": "KVM's own", "": "not used"}
+    for case, state in STATES.items():
+        written, readers = texts(TREES[case]), {field.reader for field in state.entry.fields}
+        assert {reader for reader, name in names.items() if name in written} == readers, case
+        frame, other = (state.child.frame_bits, state.child.other_bits) if state.child else (0, 0)
+        assert ("frame bit of the child's index" in written) is bool(frame)
+        assert ("other bit that changed" in written) is bool(other)
+
+
 def test_every_bit_has_its_number_above_it():
     for svg in TREES.values():
-        small = [text.text for text in svg.iter(f"{SVG}text") if text.get("font-size") == "9"]
-        assert small == [str(bit) for bit in range(63, -1, -1)]
+        assert [*numbers_of(svg)] == [*range(64)]
 
 
 def test_no_line_of_words_is_wider_than_the_picture():
@@ -282,7 +365,7 @@ def test_kvms_own_bits_have_a_bar_besides_their_colour():
             for path in TREES[case].iter(f"{SVG}path")
             if path.get("stroke") == LIGHT["range"] and path.get("d")[-1] != "Z"
         ]
-        assert len(bars) == own * rows + bool(own), case
+        assert sum(bar.get("d").count("M") for bar in bars) == own * rows + bool(own), case
 
 
 def test_the_worst_entry_has_its_flaws_in_words_of_the_bad_role():
@@ -459,6 +542,15 @@ def test_an_address_shows_its_digits_and_the_index_of_each_level():
     assert large == ["0", "0", "1", "1", "3", "8", "0", "1", "1", "3"]
 
 
+def marked(svg, role: str) -> list[int]:
+    """Where each outline of `role` begins."""
+    return sorted(
+        int(path.get("d").split()[0][1:])
+        for path in svg.iter(f"{SVG}path")
+        if path.get("stroke") == LIGHT[role] and path.get("stroke-width") == "3" and path.get("d")[-1] == "Z"
+    )
+
+
 @pytest.mark.parametrize(("shape", "bit", "index"), [("4", 47, 256), ("5", 51, 8)])
 def test_the_shared_bit_is_marked_in_both_halves_and_named(shape, bit, index):
     picture = PATHS["1G+2M+12K", shape, True]
@@ -474,7 +566,7 @@ def test_the_bundle_of_an_address_is_a_picture_and_its_text():
     picture = take_apart("2T+4K")
     bundle = picture._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "image/svg+xml"}
-    assert bundle["image/svg+xml"] == picture.svg(LIGHT)
+    assert bundle["image/svg+xml"] == still(picture.svg(LIGHT))
     assert bundle["text/plain"].split("\n") == [
         f"{picture.title}. Frame 0x20000001: index 4, 0, 0, 1 from level 4 down.",
         "bits 47:39  000000100  level 4, 512G an entry: index 4",

@@ -2,9 +2,16 @@
 
 import pytest
 
+from tdpkit.engine.gfn import GfnRange
 from tdpkit.lab.lost_errno import Shortage, run_short
 from tdpkit.show.lost_errno import LostErrno
-from tests.oracles.exhibits import seen, words
+from tdpkit.show.lost_errno.live import ErrnoChoice
+from tests.oracles.exhibits import seen, use, words
+
+
+def chosen(exhibit) -> list[str]:
+    """What is pressed in the picture."""
+    return [spot["label"] for spot in exhibit.handles.state["spots"] if spot["chosen"]]
 
 
 @pytest.fixture
@@ -16,8 +23,9 @@ def exhibit():
 
 
 def test_it_opens_with_the_first_page_refused_as_posted(exhibit):
-    assert exhibit.choice == Shortage(1, "bool", False, False, False)
-    assert exhibit.request_label.value == exhibit.refuse_slider.label == "1: page table"
+    assert exhibit.choice == ErrnoChoice(6, 12, 1, 1, "bool", False, False, False)
+    assert exhibit.choice.shortage == Shortage()
+    assert chosen(exhibit) == ["refuse request 1: page table"]
     assert words(exhibit) == ""
     assert exhibit._text().startswith(
         "The lost -12: what four callers make of it. bool ret: -12 comes back as 1. Failed, said nothing: "
@@ -26,44 +34,49 @@ def test_it_opens_with_the_first_page_refused_as_posted(exhibit):
 
 
 def test_it_can_open_on_any_shortage():
-    exhibit = LostErrno(refuse=3, declared="int", dynamic_pamt=True, lasting=True, again=True)
+    flags = {"dynamic_pamt": True, "lasting": True, "again": True}
+    exhibit = LostErrno(refuse=3, declared="int", start=2, end="9", **flags)
     boxes = (exhibit.lasting_box, exhibit.pamt_box, exhibit.again_box)
-    assert (exhibit.refuse_slider.value, exhibit.type_buttons.value) == (3, "int")
+    assert (chosen(exhibit), exhibit.type_buttons.value) == (["refuse request 3: PAMT pages"], "int")
     assert [box.value for box in boxes] == [True, True, True]
-    assert exhibit.state == run_short(Shortage(3, "int", True, True, True))
+    assert [field.value for field in (exhibit.range.start_text, exhibit.range.end_text)] == ["2", "9"]
+    assert exhibit.state == run_short(Shortage(3, "int", True, True, True, 2, 9))
 
 
 # ---- each control --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", range(7))
-def test_the_slider_chooses_the_request(exhibit, number):
-    exhibit.refuse_slider.value = number
-    assert exhibit.choice == Shortage(number)
-    assert exhibit.request_label.value == exhibit.refuse_slider.label
+def test_a_request_is_refused_by_pressing_it(exhibit, number):
+    use(exhibit, "press.request", number)
+    assert exhibit.choice == ErrnoChoice(refuse=number)
+    assert len(chosen(exhibit)) == 1
     assert seen(exhibit) == seen(LostErrno(refuse=number))
 
 
-def test_the_slider_names_the_requests_of_a_conversion(exhibit):
-    """A table and its twin in the S-EPT for each of two splits; PAMT pages only where they are dynamic."""
-    pages = ["page table", "S-EPT page"]
-    rest = ["nobody asks so often"] * 2
-    names = [f"{number}: {name}" for number, name in enumerate([*pages, *pages, *rest], 1)]
-    assert [name for name, _ in exhibit.refuse_slider.options] == ["none", *names]
+def test_the_choice_of_a_request_survives_new_names(exhibit):
     exhibit.show(refuse=5, dynamic_pamt=True)
-    names = [f"{number}: {name}" for number, name in enumerate([*pages, "PAMT pages"] * 2, 1)]
-    assert [name for name, _ in exhibit.refuse_slider.options] == ["none", *names]
-    assert exhibit.refuse_slider.value == 5, "the choice survives the new names"
+    assert chosen(exhibit) == ["refuse request 5: S-EPT page"]
     exhibit.pamt_box.value = False
-    assert (exhibit.refuse_slider.value, exhibit.choice.refuse) == (5, 5)
+    assert (exhibit.choice.refuse, chosen(exhibit)) == (5, ["refuse request 5: nobody asks"])
 
 
-def test_what_is_not_named_stays(exhibit):
-    exhibit.show(declared="int", again=True)
-    exhibit.show(refuse=2)
-    assert exhibit.choice == Shortage(2, "int", again=True)
-    exhibit.show()
-    assert exhibit.choice == Shortage(2, "int", again=True)
+def test_the_range_is_dragged_and_typed_and_whole_leaves_lose_no_errno(exhibit):
+    use(exhibit, "drag.start", 3)
+    exhibit.range.end_text.value = "8"
+    assert exhibit.choice == ErrnoChoice(3, 8)
+    assert exhibit.state[0].span == exhibit.state[1].span == GfnRange(3, 8)
+    assert exhibit.state[0].verdict == "failed, said nothing"
+    use(exhibit, "drag.start", 0)
+    assert [row.verdict for row in exhibit.state] == ["all done", "all done", "all done", "frames lost"]
+    exhibit.range.unit_menu.value = 2
+    assert {one["step"] for one in exhibit.handles.state["sliders"]} == {"8"}
+
+
+def test_a_range_beyond_the_two_leaves_is_refused_in_words(exhibit):
+    exhibit.range.end_text.value = "17"
+    assert "ends at 0x10 (64K) at most" in words(exhibit)
+    assert exhibit.choice == ErrnoChoice()
 
 
 def test_the_buttons_change_one_type(exhibit):

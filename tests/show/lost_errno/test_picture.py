@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tdpkit.lab.lost_errno import Shortage, run_short
+from tdpkit.show.drawing import Picture
 from tdpkit.show.lost_errno.picture import kind_of, lost_errno_svg, lost_errno_table, lost_errno_text
 from tdpkit.show.lost_errno.words import TITLE, answer, came_out, values
 from tdpkit.show.theme import LIGHT
@@ -26,10 +27,18 @@ from tests.oracles.svgs import (
 
 FLAGS = (False, True)
 ALL = [Shortage(*fields) for fields in product(range(7), ("bool", "int"), FLAGS, FLAGS, FLAGS)]
-SOME = [shortage for shortage in ALL if shortage.refuse in (0, 2, 4)]
+SPANS = [(start, end) for start in range(16) for end in range(start + 1, 17)]
+RANGED = [
+    Shortage(refuse, declared, False, False, again, *span)
+    for refuse, declared, again in ((1, "bool", True), (3, "int", False), (0, "bool", False))
+    for span in SPANS[::5]
+]
+SOME = [shortage for shortage in ALL if shortage.refuse in (0, 2, 4)] + RANGED
+TOP, ROW = 232, 106
+"""Of the first caller's row, and from one to the next."""
 
 
-def drawn(shortage: Shortage, palette=LIGHT, ids: str = "") -> str:
+def drawn(shortage: Shortage, palette=LIGHT, ids: str = "") -> Picture:
     return lost_errno_svg(shortage, run_short(shortage), palette, ids)
 
 
@@ -37,7 +46,7 @@ def drawn(shortage: Shortage, palette=LIGHT, ids: str = "") -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shortage", ALL)
+@pytest.mark.parametrize("shortage", ALL + RANGED)
 def test_every_word_has_its_place_in_every_case(shortage):
     svg = tree(drawn(shortage))
     check_form(svg, TITLE, answer(shortage, run_short(shortage)))
@@ -48,21 +57,24 @@ def test_every_word_has_its_place_in_every_case(shortage):
 
 
 def test_the_height_is_the_same_in_every_case():
-    assert {tree(drawn(shortage)).get("viewBox") for shortage in ALL} == {"0 0 1000 712"}
+    pictures = [drawn(shortage) for shortage in ALL + RANGED]
+    assert {tree(picture).get("viewBox") for picture in pictures} == {"0 0 1000 684"}
+    assert {picture.view for picture in pictures} == {(0, 100, 1000, 584)}
+    assert {picture.smallest for picture in pictures} == {12}
 
 
 def test_texts_over_boxes_stay_inside_them():
-    """The caller's words have four lines at most: the box is from 380 to 558, 78 high."""
+    """The caller's words have four lines at most: the box is from 394 to 566, 68 high."""
     for shortage in ALL:
         svg = tree(drawn(shortage))
-        inside = [text for text in svg.iter(f"{SVG}text") if text.get("x") == "388"]
+        inside = [text for text in svg.iter(f"{SVG}text") if text.get("x") == "402"]
         assert inside
-        for top in (118, 258, 398, 538):
-            lines = [text for text in inside if top + 10 <= int(text.get("y")) - 9]
-            lines = [text for text in lines if int(text.get("y")) + 3 <= top + 88]
+        for top in range(TOP, TOP + 4 * ROW, ROW):
+            lines = [text for text in inside if top + 6 <= int(text.get("y")) - 9]
+            lines = [text for text in lines if int(text.get("y")) + 3 <= top + 74]
             assert 1 <= len(lines) <= 4
         assert len(inside) <= 16
-        assert max(extent(text)[1] for text in inside) <= 555
+        assert max(extent(text)[1] for text in inside) <= 563
 
 
 # ---- the same three times: picture, text, table ----------------------------------------------------------
@@ -72,8 +84,8 @@ def rows_of(svg: ElementTree.Element) -> list[list[str]]:
     """The texts of each of the four rows."""
     found: list[list[str]] = [[], [], [], []]
     for text in svg.iter(f"{SVG}text"):
-        number = (int(text.get("y")) - 118) // 140
-        if text.text and int(text.get("y")) > 118 and number < 4:
+        number = (int(text.get("y")) - TOP) // ROW
+        if text.text and int(text.get("y")) > TOP and number < 4:
             found[number].append(text.text)
     return found
 
@@ -97,9 +109,8 @@ def test_picture_text_and_table_say_the_same(shortage):
         assert ("errno lost" in cell) == bool(row.first.lost_at)
         is_marked = any(text in written for text in ("✗ errno lost", "✗ lost in the caller"))
         assert is_marked == bool(row.first.lost_at)
-        assert (
-            any(text.startswith("again: ") for text in written) == shortage.again == ("called again" in line)
-        )
+        is_again = any(text.startswith("again: wrapper") for text in written)
+        assert is_again == shortage.again == ("called again" in line)
     assert ("called again" in table) == shortage.again
 
 
@@ -162,7 +173,7 @@ def test_as_posted_each_row_says_what_the_caller_makes_of_1():
         (
             Shortage(1, lasting=True),
             2,
-            "inhibit bit: not set; S-EPT: [0, 8) PENDING, the rest mapped; frame 3 faults",
+            "inhibit bit: not set; S-EPT: [0, 8) PENDING; frame 3 faults",
         ),
         (Shortage(1, "int"), 0, "gives up: skips the zap, attributes as before; the ioctl: -12, -ENOMEM"),
         (Shortage(1, "int"), 1, "and returns the errno; fallocate: -12, -ENOMEM"),
@@ -182,7 +193,7 @@ def test_a_row_in_words(shortage, number, words):
 
 
 def test_the_guest_reads_both_memories_after_a_silent_conversion():
-    assert "frame 6 reads 0x16 as private, 0xa6 as shared" in texts(tree(drawn(Shortage(1))))
+    assert "frame 6: 0x16 as private, 0xa6 as shared" in texts(tree(drawn(Shortage(1))))
     assert "frame 6 reads 0xa6, as shared only" in texts(tree(drawn(Shortage(0))))
     assert "frame 6 reads 0x16, as private" in texts(tree(drawn(Shortage(1, "int"))))
 
@@ -205,7 +216,7 @@ def test_each_frame_is_drawn_as_what_it_is(shortage):
     for row in run_short(shortage):
         for run in row.runs:
             for gfn in range(run.gfn, run.gfn + run.pages):
-                kind = {SeptState.FREE: "hole", SeptState.PENDING: "refaulted"}.get(
+                kind = {SeptState.FREE: "hole", SeptState.PENDING: "pending"}.get(
                     run.state, f"leaf{run.level}"
                 )
                 kind = "lost" if gfn in row.lost else "crossing" if gfn in row.stale else kind
@@ -214,10 +225,10 @@ def test_each_frame_is_drawn_as_what_it_is(shortage):
 
 def test_what_is_wrong_is_hatched_and_what_is_lost_is_marked():
     svg = drawn(Shortage(1))
-    spans = re.findall(r'<rect x="(\d+)" y="(\d+)" width="(\d+)" height="18" fill="url\(#[^)]*-(\w+)\)"', svg)
+    spans = re.findall(r'<rect x="(\d+)" y="(\d+)" width="(\d+)" height="15" fill="url\(#[^)]*-(\w+)\)"', svg)
     assert [((int(x) - 704) // 17, int(width) // 17, kind) for x, _, width, kind in spans] == [
         *((6, 6, "crossing"), (6, 6, "crossing")),
-        *((0, 3, "refaulted"), (4, 4, "refaulted")),
+        *((0, 3, "pending"), (4, 4, "pending")),
         *((0, 3, "lost"), (4, 4, "lost")),
     ]
 
@@ -235,7 +246,7 @@ def test_what_is_on_record_is_filled(shortage, boxes):
     ink = LIGHT["ink"]
     found = re.findall(rf'd="M(\d+) (\d+) H(\d+) V\d+ H\d+ Z" fill="{ink}" stroke', drawn(shortage))
     assert [
-        ((int(y) - 118) // 140, (int(x) - 704) // 17, (int(end) - 704) // 17) for x, y, end in found
+        ((int(y) - TOP) // ROW, (int(x) - 704) // 17, (int(end) - 704) // 17) for x, y, end in found
     ] == boxes
 
 
@@ -245,9 +256,8 @@ def test_what_is_on_record_is_filled(shortage, boxes):
 def value_boxes(svg: str) -> list[list[tuple[str, bool]]]:
     """Of each row the role and whether it is dashed, of the boxes of walk, wrapper and what comes out."""
     roles = {LIGHT[role]: role for role in ("bad", "good", "crossing-mark", "muted")}
-    found = re.findall(
-        r'<path d="M\d+ \d+ H\d+ V\d+ H\d+ Z" fill="[^"]*" stroke="([^"]*)" stroke-width="2"(.*?)/>', svg
-    )
+    shape = r'<path d="M\d+ \d+ H\d+ V\d+ H\d+ Z" fill="[^"]*" stroke="([^"]*)" stroke-width="2"(.*?)/>'
+    found = re.findall(shape, svg[svg.index("what is true now") :])
     boxes = [(roles[stroke], "dasharray" in rest) for stroke, rest in found]
     return [boxes[at : at + 3] for at in range(0, len(boxes), 3)]
 
@@ -265,10 +275,10 @@ def test_an_errno_is_solid_and_what_hides_one_is_dashed():
 @pytest.mark.parametrize(
     ("shortage", "places"),
     [
-        (Shortage(1), [274] * 4),  # between the walk's box and the wrapper's
-        (Shortage(1, lasting=True), [274] * 4),
-        (Shortage(1, "int"), [569]),  # after the caller's
-        (Shortage(3), [274] * 2),
+        (Shortage(1), [290] * 4),  # between the walk's box and the wrapper's
+        (Shortage(1, lasting=True), [290] * 4),
+        (Shortage(1, "int"), [576]),  # after the caller's
+        (Shortage(3), [290] * 2),
         (Shortage(0), []),
     ],
 )
@@ -278,41 +288,109 @@ def test_a_cross_stands_where_the_errno_is_lost(shortage, places):
 
 def test_the_title_and_each_value_stand_where_they_belong():
     """The boxes of walk, wrapper and what comes out, row by row, with their values in the middle."""
-    columns = ((200, 262), (290, 352), (584, 684))
+    columns = ((216, 278), (306, 368), (590, 682))
     for shortage in SOME:
         svg = tree(drawn(shortage))
         assert texts(svg)[0] == "The lost -12: what four callers make of it"
         shape = re.compile(r"M(\d+) (\d+) H(\d+) V(\d+) H\1 Z")
         found = (shape.fullmatch(p.get("d")) for p in svg.iter(f"{SVG}path") if p.get("stroke-width") == "2")
         boxes = [tuple(map(int, one.groups())) for one in found if one]
-        tops = [118 + 140 * row + 22 for row in range(4)]
+        boxes = [box for box in boxes if box[1] > TOP]
+        tops = [TOP + ROW * row + 10 for row in range(4)]
         assert boxes == [(left, top, right, top + 34) for top in tops for left, right in columns]
         at = {(int(t.get("x")), int(t.get("y"))): t.text for t in svg.iter(f"{SVG}text")}
         for row, top in zip(run_short(shortage), tops, strict=True):
             said = values(row.first.walks), values(row.first.wrapper), came_out(row, row.first)[0]
             assert [at[(left + right) // 2, top + 23] for left, right in columns] == [*said]
-            assert at[24, top + 2] == row.name
+            assert at[24, top + 10] == row.name
 
 
-def test_a_refused_request_is_crossed_out_and_the_others_numbered():
-    """Row by row the numbers in chips; of the one refused there is a cross in their stead."""
-    for shortage in ALL:
+def chips(svg: ElementTree.Element) -> list[ElementTree.Element]:
+    """The words of the requests, from left to right: they stand at y 196, after what they are."""
+    row = [text for text in svg.iter(f"{SVG}text") if text.get("y") == "196"]
+    return sorted(row, key=extent)[1:]
+
+
+def test_the_requests_are_those_of_a_conversion_and_then_those_that_another_makes():
+    """Two splits of two pages, or of three with Dynamic PAMT. Whole leaves are not split; an ACCEPT's is."""
+    pages = ["page table", "S-EPT page"]
+    for shortage, made in (
+        (Shortage(0), pages * 2),
+        (Shortage(0, dynamic_pamt=True), [*pages, "PAMT pages"] * 2),
+        (Shortage(0, start=0, end=9), pages),
+        (Shortage(0, start=0, end=8), pages),
+        (Shortage(0, start=0, end=8, dynamic_pamt=True), [*pages, "PAMT pages", "PAMT pages"]),
+    ):
+        names = [*made, *["nobody asks"] * (6 - len(made))]
+        said = ["none", *(f"{number}: {name}" for number, name in enumerate(names, 1))]
+        assert [text.text.removeprefix("✗ ") for text in chips(tree(drawn(shortage)))] == said
+        assert not any(text.text.startswith("✗") for text in chips(tree(drawn(shortage))))
+
+
+def test_a_request_is_pressed_where_it_is_written_and_crossed_where_it_is_refused():
+    for shortage in SOME:
+        picture = drawn(shortage)
+        words = chips(tree(picture))
+        assert [spot.name for spot in picture.spots] == [f"request:{number}" for number in range(7)]
+        assert [spot.chosen for spot in picture.spots] == [n == shortage.refuse for n in range(7)]
+        for number, (spot, text) in enumerate(zip(picture.spots, words, strict=True)):
+            left, right = extent(text)
+            assert spot.left + 2 <= left < right <= spot.right - 2, text.text
+            assert spot.top < int(text.get("y")) < spot.bottom
+            said = text.text.removeprefix("✗ ")
+            assert spot.label == ("refuse no request" if said == "none" else f"refuse request {said}")
+            later = shortage.lasting and 0 < shortage.refuse < number
+            refused = number > 0 and (spot.chosen or later)
+            assert text.text.startswith("✗ ") == (refused and "nobody" not in text.text)
+        assert picture.spots[-1].right == 976
+
+
+def test_both_edges_are_drawn_where_they_are_dragged():
+    for shortage in SOME:
+        picture = drawn(shortage)
+        [track] = picture.tracks
+        assert (track.name, track.knots, track.keyed) == ("range", ((0, 24), (16, 976)), True)
+        low, high = (24 + 952 * edge // 16 for edge in (shortage.start, shortage.end))
+        for x in (low, high):
+            assert f'd="M{x} {track.top - 3} V{track.bottom + 1}"' in picture
+        row = [text for text in tree(picture).iter(f"{SVG}text") if text.get("y") == "171"]
+        names = [text for text in row if text.get("fill") == LIGHT["range"]]
+        assert [text.text for text in names] == [str(shortage.start), str(shortage.end)]
+        assert min(int(text.get("y")) for text in row) - 9 > track.bottom + 9, "grips hang above them"
+
+
+@pytest.mark.parametrize(("start", "end"), SPANS)
+def test_each_leaf_says_what_the_range_makes_of_it_clear_of_its_edges(start, end):
+    svg = tree(drawn(Shortage(start=start, end=end)))
+    words = [t for t in svg.iter(f"{SVG}text") if 121 < int(t.get("y")) < 145 and t.text != "page 3"]
+    said = []
+    for first in (0, 8):
+        inside = [edge for edge in (start, end) if first < edge < first + 8]
+        touched = set(range(first, first + 8)) & set(range(start, end))
+        said.append("must be split" if inside else "whole: no split" if touched else "not in the range")
+    assert [text.text for text in words] == said
+    for text in words:
+        left, right = extent(text)
+        for x in (*(24 + 952 * edge // 16 for edge in (start, end, 8)), 202, 262):
+            assert not left - 4 < x < right + 4
+
+
+def test_the_legend_names_what_is_drawn():
+    names = {
+        "leaf2": "8-frame leaf",
+        "leaf1": "4K leaves",
+        "pending": "PENDING",
+        "hole": "not mapped, as asked",
+        "crossing": "still mapped, and no errno said so",
+        "lost": "lost: outside, and gone",
+    }
+    for shortage in SOME:
         svg = tree(drawn(shortage))
-        for number, row in enumerate(run_short(shortage)):
-            y = str(118 + 140 * number + 102)
-            chips = [
-                text.text
-                for text in svg.iter(f"{SVG}text")
-                if text.get("y") == y and text.get("font-size") == "10"
-            ]
-            asked = range(1, len(row.first.requests) + 1)
-            assert chips == [str(at) for at in asked if at not in row.first.refused]
-            crosses = [
-                p
-                for p in svg.iter(f"{SVG}path")
-                if f" {int(y) - 8} L" in p.get("d") and p.get("stroke-width") == "2"
-            ]
-            assert len(crosses) == len(row.first.refused)
+        lanes = {r.get("fill") for r in svg.iter(f"{SVG}rect") if r.get("height") == "15"}
+        kinds = {LIGHT.get(kind): kind for kind in ("leaf1", "hole")} | {LIGHT["leaf2"]: "leaf2"}
+        found = {kinds.get(fill) or fill.rpartition("-")[2].rstrip(")") for fill in lanes} | {"leaf2"}
+        y = str(TOP + 4 * ROW + 18)
+        assert {t.text for t in svg.iter(f"{SVG}text") if t.get("y") == y} == {names[kind] for kind in found}
 
 
 def test_each_verdict_has_a_glyph_and_a_colour():
@@ -328,8 +406,3 @@ def test_each_verdict_has_a_glyph_and_a_colour():
         "failed, said nothing": ("✗", LIGHT["bad"]),
         "frames lost": ("✗", LIGHT["bad"]),
     }
-
-
-def test_no_request_beyond_the_tenth_is_ever_made():
-    """The row has room for ten chips."""
-    assert max(len(row.first.requests) for shortage in ALL for row in run_short(shortage)) == 10

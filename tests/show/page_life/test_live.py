@@ -13,7 +13,7 @@ from tdpkit.show.page_life.live import FOLIO_LABELS, SPLIT_LABELS, THEN_LABELS
 from tdpkit.show.page_life.picture import life_svg
 from tdpkit.show.page_life.words import SPLIT_TITLES, life_text
 from tdpkit.show.theme import LIVE
-from tests.oracles.exhibits import picture_of, words
+from tests.oracles.exhibits import picture_of, use, words
 
 
 @pytest.fixture
@@ -74,18 +74,15 @@ def test_slider_and_buttons_move_and_stop_at_the_ends(stepper):
     assert (stepper.first_button.disabled, stepper.back_button.disabled) == (True, True)
     stepper.step_slider.value = 32
     assert stepper.at == 31
-    assert f"Step 32 of {last}: " in stepper.picture.value
+    assert f"Step 32 of {last}: " in stepper.head.value
 
 
-def test_a_button_for_each_act_goes_to_its_first_step_and_is_marked_there(stepper):
-    for number, (button, (act, steps)) in enumerate(
-        zip(stepper.act_buttons, stepper.life.acts.items(), strict=True), 1
-    ):
-        assert button.description == f"{number} {act}"
-        button.click()
+def test_an_act_is_pressed_by_its_name_and_one_is_at_its_first_step(stepper):
+    for number, (act, steps) in enumerate(stepper.life.acts.items(), 1):
+        use(stepper, "press.act", number)
         assert stepper.at == steps[0]
-        assert [one.button_style for one in stepper.act_buttons].count("info") == 1
-        assert button.button_style == "info"
+        chosen = [spot["label"] for spot in stepper.handles.state["spots"] if spot["chosen"]]
+        assert chosen == [f"go to: {act}"]
     stepper.go_to(2)
     assert stepper.at == stepper.life.acts["convert"][0]
     for act, error in ((0, InvalidValueError), (5, InvalidValueError), (1.5, InvalidTypeError)):
@@ -93,8 +90,15 @@ def test_a_button_for_each_act_goes_to_its_first_step_and_is_marked_there(steppe
             stepper.go_to(act)
 
 
+def test_one_scrubs_on_the_rail(stepper):
+    use(stepper, "drag.step", 31)
+    assert (stepper.at, stepper.step_slider.value) == (30, 31)
+    [cursor] = [one for one in stepper.handles.state["sliders"] if one["kind"] == "cursor"]
+    assert (cursor["low"], cursor["high"], cursor["text"]) == ("1", "85", "step 31 of 85")
+
+
 def test_another_story_opens_at_the_act_one_was_in(stepper):
-    stepper.act_buttons[2].click()
+    use(stepper, "press.act", 3)
     stepper.split_menu.value = "none"
     assert stepper.at == stepper.life.acts["use"][0]
     stepper.then_menu.value = "punch hole"
@@ -132,17 +136,26 @@ def test_every_menu_changes_the_story(stepper):
     )
 
 
-def test_the_range_is_set_by_slider_and_by_text(stepper):
-    stepper.range.start_slider.value = 3
+def test_the_range_is_dragged_and_typed(stepper):
+    use(stepper, "drag.start", 3)
     stepper.range.end_text.value = "0x9"
     assert (stepper.life.span.start, stepper.life.span.end) == (3, 9)
-    stepper.range.unit_menu.value = 2
-    assert (stepper.range.start_slider.max, stepper.range.end_slider.value) == (4, 1)
-    stepper.range.start_slider.value = 1  # the field and the picture follow, once the end allows it
-    assert (stepper.life.span.start, stepper.life.span.end) == (8, 9)
-    stepper.range.end_slider.value = 3
-    assert (stepper.life.span.start, stepper.life.span.end) == (8, 24)
+    assert [field.value for field in (stepper.range.start_text, stepper.range.end_text)] == ["3", "9"]
+    use(stepper, "drag.end", 24)
+    assert (stepper.life.span.start, stepper.life.span.end) == (3, 24)
     assert stepper.range.end_text.value == "24"
+    stepper.range.unit_menu.value = 2
+    steps = {one["kind"]: one["step"] for one in stepper.handles.state["sliders"]}
+    assert steps == {"span": "8", "start": "8", "end": "8", "cursor": "1"}
+
+
+def test_a_start_beyond_the_end_waits_for_an_end_beyond_it(stepper):
+    stepper.range.start_text.value = "20"
+    assert "start 0x14 (80K) is above end 0xc (48K)" in words(stepper)
+    assert stepper.life.span.start == 5
+    stepper.range.end_text.value = "26"
+    assert (stepper.life.span.start, stepper.life.span.end) == (20, 26)
+    assert words(stepper) == ""
 
 
 def test_another_machine_opens_on_a_range_of_its_own(stepper):
@@ -156,6 +169,14 @@ def test_another_machine_opens_on_a_range_of_its_own(stepper):
     assert (stepper.life.span.start, stepper.life.span.end) == (5, 12)
     stepper.show(machine="x86", start="2M", end="4M")
     assert (stepper.life.span.start, stepper.life.span.end) == (512, 1024)
+
+
+def test_what_makes_it_fail_is_folded_while_nothing_fails():
+    stepper = PageLifeStepper()
+    assert not stepper.fail_button.value
+    stepper.show(refuse=2)
+    assert stepper.fail_button.value, "what is refused is never hidden"
+    assert PageLifeStepper(refuse=2).fail_button.value
 
 
 def test_a_page_that_is_refused_and_one_that_is_never_asked_for(stepper):
@@ -175,10 +196,10 @@ def test_a_page_that_is_refused_and_one_that_is_never_asked_for(stepper):
 # ---- what breaks a rule --------------------------------------------------------------------------------
 
 
-def test_a_slider_that_would_empty_the_range_springs_back(stepper):
-    stepper.range.start_slider.value = 12
+def test_a_story_of_no_frame_is_refused_in_words(stepper):
+    stepper.range.start_text.value = "12"
     assert "at least" in words(stepper)
-    assert stepper.range.start_slider.value == 5
+    assert (stepper.life.span.start, stepper.range.start_text.value) == (5, "12"), "there to be mended"
 
 
 # ---- what it shows -------------------------------------------------------------------------------------
@@ -186,7 +207,7 @@ def test_a_slider_that_would_empty_the_range_springs_back(stepper):
 
 def test_picture_and_text_are_of_the_step(stepper):
     stepper.show(step=30)
-    assert life_svg(stepper.life, 29, LIVE, "ids") in picture_of(stepper)
+    assert life_svg(stepper.life, 29, LIVE, "ids").body in picture_of(stepper)
     assert stepper._text() == life_text(stepper.life, 29)
 
 

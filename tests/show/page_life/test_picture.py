@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 from random import Random
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 
 from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.words import ACTORS
-from tdpkit.show.drawing import wrap
+from tdpkit.show.drawing import text_width, wrap
 from tdpkit.show.page_life import PageLifeStepper
-from tdpkit.show.page_life.picture import PLACES, RAIL, RAIL_LEFT, RAIL_RIGHT, life_svg
+from tdpkit.show.page_life.picture import PLACES, RAIL, RAIL_LEFT, RAIL_RIGHT, life_svg, tabs
 from tdpkit.show.page_life.words import (
     LOG_LINES,
     STATE_LETTERS,
@@ -22,9 +23,10 @@ from tdpkit.show.page_life.words import (
     life_table,
     life_text,
     log_tail,
+    loss,
     pills,
+    role,
     title,
-    totals,
 )
 from tdpkit.show.strips import STRIP_HEIGHT
 from tdpkit.show.theme import LIGHT
@@ -106,18 +108,18 @@ def test_answer_pills_counters_and_log_are_all_written_out(lives, trees):
         assert answer(life, at) in " ".join(written)
         for needed in (
             *(text for text, _ in pills(life, at)),
-            *(text for value, caption, _ in counters(life, at) for text in (value, caption)),
+            *(text for counter in counters(life, at) for text in (counter.value, counter.caption)),
+            *loss(life, at)[:3],
             *(text for _, text in log_tail(life, at)),
-            *(ACTORS),
-            totals(life),
-            f"{at + 1} of {len(life.steps)}",
+            *ACTORS,
+            *life.acts,
         ):
             assert needed in written, (name, at, needed)
 
 
 def test_the_answer_has_two_lines_at_most(lives, trees):
     for (name, at), svg in trees.items():
-        lines = [t for t in svg.iter(f"{SVG}text") if t.get("font-size") == "13" and int(t.get("y")) < 88]
+        lines = [t for t in svg.iter(f"{SVG}text") if t.get("font-size") == "13" and int(t.get("y")) < 80]
         assert " ".join(line.text or "" for line in lines) == answer(lives[name], at)
         assert len(lines) <= 2
         assert all(extent(line)[1] <= 976 for line in lines)
@@ -233,19 +235,59 @@ def test_the_edges_of_the_range_cross_every_strip_where_their_frames_are(lives, 
         life = lives[name]
         ours = [p for p in drawn(svg, "path") if p.get("stroke") == LIGHT["range"]]
         lines = [p.get("d") for p in ours if p.get("stroke-dasharray") == "3 3"]
+        plain = [p.get("d") for p in ours if p.get("stroke-width") == "2" and not p.get("stroke-dasharray")]
+        first = [line for line in plain if re.fullmatch(r"M\d+ \d+ V\d+", line)]  # not a tick
         [bracket] = [p.get("d") for p in ours if p.get("stroke-width") == "3"]
         low, high = x_of(life, life.span.start), x_of(life, life.span.end)
+        top, *below = PLACES.values()
+        axis = top + STRIP_HEIGHT + 6
         for x, line in zip((low, high), lines, strict=True):
-            crossed = [f"M{x} {top - 3} V{top + STRIP_HEIGHT + 3}" for top in PLACES.values()]
-            assert re.findall(r"M[^M]+", line) == crossed
-        assert re.fullmatch(rf"M{low} \d+ V\d+ H{max(high, low + 2)} V\d+", bracket)
+            assert re.findall(r"M[^M]+", line) == [f"M{x} {y - 3} V{y + STRIP_HEIGHT + 3}" for y in below]
+        assert first == [f"M{x} {top - 3} V{axis}" for x in (low, high)]
+        assert re.fullmatch(rf"M{low} \d+ V{axis} H{max(high, low + 2)} V\d+", bracket)
+
+
+def place(track, value: int) -> int:
+    """Where a value lies on a track, as the page's script computes it."""
+    [left, right] = next(pair for pair in pairwise(track.knots) if value <= pair[1][0])
+    return left[1] + (right[1] - left[1]) * (value - left[0]) // (right[0] - left[0])
+
+
+def test_the_range_is_dragged_on_the_first_strip_where_its_edges_are_drawn(lives, cases):
+    for name, at in cases:
+        life = lives[name]
+        picture = life_svg(life, at, LIGHT)
+        [track] = [track for track in picture.tracks if track.name == "range"]
+        assert track.keyed
+        assert (track.top, track.knots[0][0], track.knots[-1][0]) == (PLACES["attributes"], 0, life.frames)
+        for edge in (life.span.start, life.span.end):
+            assert f'd="M{place(track, edge)} {track.top - 3} V{track.bottom + 1}"' in picture
+        texts_below = [
+            int(text.get("y"))
+            for text in tree(picture).iter(f"{SVG}text")
+            if int(text.get("y")) > track.bottom and text.text
+        ]
+        assert min(texts_below) - 9 > track.bottom + 9, "the grips hang above the frames' numbers"
+
+
+def test_one_goes_to_a_step_where_the_rail_has_its_mark(lives, cases):
+    for name, at in cases:
+        life = lives[name]
+        picture = life_svg(life, at, LIGHT)
+        [track] = [track for track in picture.tracks if track.name == "step"]
+        count, inside = len(life.steps), rf" {track.top - 3} H(\d+) V{track.bottom - 11} H\d+ Z"
+        [mark] = re.findall(rf'd="M(\d+){inside}"', picture)
+        assert int(mark[0]) <= place(track, at + 1) < int(mark[1])
+        assert [value for value, _ in track.knots] == [1, count]
+        # Half a step on either side of a step's place is all of its own, and no other's.
+        assert abs(place(track, at + 1) - (RAIL_LEFT + (2 * at + 1) * 484 / (2 * count))) <= 2
 
 
 def test_the_axis_names_the_frames_below_their_places(lives, trees):
     """Edges that are close make room for each other; the quarters that are left stand at their place."""
     for (name, _), svg in trees.items():
-        life, bottom = lives[name], PLACES["finds"] + STRIP_HEIGHT
-        row = [t for t in svg.iter(f"{SVG}text") if bottom < int(t.get("y")) < RAIL - 20]
+        life, bottom = lives[name], PLACES["attributes"] + STRIP_HEIGHT
+        row = [t for t in svg.iter(f"{SVG}text") if bottom < int(t.get("y")) < PLACES["direct"] - 12]
         edges = [t for t in row if t.get("fill") == LIGHT["range"]]
         names = [life.names.frame(edge) for edge in (life.span.start, life.span.end)]
         assert [t.text for t in edges] == names
@@ -305,8 +347,11 @@ def test_frames_lost_are_red_and_hatched_and_so_is_the_step_that_loses_them(live
     [line, *_] = [t for t in svg.iter(f"{SVG}text") if (t.text or "").startswith(f"Step {at + 1} of")]
     assert line.get("fill") == LIGHT["bad"]
     assert "5 frames of it outside the range: lost" in answer(life, at)
-    red = [t.text for t in svg.iter(f"{SVG}text") if t.get("fill") == LIGHT["bad"]]
+    red = {t.text: t for t in svg.iter(f"{SVG}text") if t.get("fill") == LIGHT["bad"]}
     assert {"5", "frames lost"} <= set(red)
+    sizes = [int(t.get("font-size")) for t in svg.iter(f"{SVG}text")]
+    assert int(red["5"].get("font-size")) == max(sizes), "the story's one number"
+    assert sizes.count(max(sizes)) == 1
     assert sum(fill.endswith("-lost)") for _, _, fill in boxes(svg, "finds")) == 1
 
 
@@ -317,7 +362,7 @@ def test_the_rail_has_a_mark_for_each_step_in_its_actors_lane_at_its_place(lives
         wide = max(2, (RAIL_RIGHT - RAIL_LEFT) // count - 2)
         places = [RAIL_LEFT + (RAIL_RIGHT - RAIL_LEFT) * n // count for n in range(count + 1)]
         for lane, actor in enumerate(ACTORS):
-            y = RAIL + 20 + 24 * lane + 4
+            y = RAIL + 34 + 24 * lane + 4
             found = {LIGHT["ink"]: [], LIGHT["grid"]: []}
             for path in drawn(svg, "path"):
                 if marks := re.findall(rf"M(\d+) {y} H(\d+) V{y + 14} H\d+ Z", path.get("d")):
@@ -326,14 +371,89 @@ def test_the_rail_has_a_mark_for_each_step_in_its_actors_lane_at_its_place(lives
             marks = {n: (places[n] + 1, places[n] + 1 + wide) for n in steps}
             assert found[LIGHT["ink"]] == [mark for n, mark in marks.items() if n <= at], (name, at)
             assert found[LIGHT["grid"]] == [mark for n, mark in marks.items() if n > at]
-        [here] = [
-            p.get("d") for p in drawn(svg, "path") if p.get("d").startswith(f"M{places[at]} {RAIL + 17} H")
-        ]
-        assert here == f"M{places[at]} {RAIL + 17} H{places[at + 1] + 1} V{RAIL + 92} H{places[at]} Z"
-        for steps in life.acts.values():
-            assert any(
-                p.get("d") == f"M{places[steps.start]} {RAIL} V{RAIL + 92}" for p in drawn(svg, "path")
+        for steps, (left, _) in zip(life.acts.values(), tabs(life), strict=True):
+            line = f"M{left} {RAIL} V{RAIL + 24} L{places[steps.start]} {RAIL + 34} V{RAIL + 106}"
+            assert any(p.get("d") == line for p in drawn(svg, "path"))
+
+
+def test_an_act_s_name_stands_whole_in_its_tab_and_that_is_what_one_presses(lives, cases):
+    for name, at in cases:
+        life = lives[name]
+        picture = life_svg(life, at, LIGHT)
+        svg = tree(picture)
+        assert [spot.label for spot in picture.spots] == [f"go to: {act}" for act in life.acts]
+        assert [spot.name for spot in picture.spots] == [f"act:{n}" for n in range(1, len(life.acts) + 1)]
+        assert [spot.chosen for spot in picture.spots] == [at in steps for steps in life.acts.values()]
+        for spot, act in zip(picture.spots, life.acts, strict=True):
+            [word] = [
+                text
+                for text in svg.iter(f"{SVG}text")
+                if text.text == act and spot.top < int(text.get("y")) < spot.bottom
+            ]
+            left, right = extent(word)
+            assert spot.left + 3 <= left < right <= spot.right - 3
+            assert spot.bottom - spot.top >= 24
+        edges = [spot.left for spot in picture.spots] + [picture.spots[-1].right]
+        assert (edges[0], edges[-1]) == (RAIL_LEFT, RAIL_RIGHT)
+        assert all(one.right == after.left for one, after in pairwise(picture.spots))
+
+
+def test_an_act_that_is_wide_enough_for_its_name_is_not_widened():
+    """Four acts of a quarter each: nobody takes room from another."""
+    acts = {"one": range(5), "two": range(5, 10), "three": range(10, 15), "four": range(15, 20)}
+    even = SimpleNamespace(acts=acts, steps=[None] * 20)
+    assert tabs(even) == [(116, 237), (237, 358), (358, 479), (479, 600)]
+    long = "an act with a name that has to be taken room for"
+    assert text_width(long, weight=700) + 14 < 484
+    narrow = SimpleNamespace(acts={"one": range(19), long: range(19, 20)}, steps=[None] * 20)
+    assert tabs(narrow)[1] == (600 - text_width(long, weight=700) - 14, 600)
+
+
+def test_the_last_answer_says_what_is_lost(lives):
+    """By the bytes that the guest wrote and does not read again: 5 + 4 beside [5, 12), 7 beside [31, 32)."""
+    for name, lost in (("v3", 0), ("none", 9), ("one frame", 7), ("all", 0), ("hole", 9), ("refused", 0)):
+        life = lives[name]
+        last = len(life.steps) - 1
+        said = answer(life, last)
+        where = life.names.span(life.span.start, life.span.end)
+        outcome = f"{lost} frames outside {where} are lost" if lost else f"Nothing outside {where} is lost"
+        assert said.startswith(f"Step {last + 1} of {last + 1}: {outcome} in the end. ")
+        assert role(life, last) == ("bad" if lost else "good")
+        assert loss(life, last)[:3] == (str(lost), "frames lost", f"outside {where}")
+        assert loss(life, last - 1).note == f"so far; {lost} in the end"
+        assert "in the end" not in answer(life, last - 1)
+    one = PageLife(0, 7, split="none")
+    assert ": 1 frame outside [0, 7) is lost in the end. " in answer(one, len(one.steps) - 1)
+
+
+HATCH = re.compile(r"-[0-9a-f]{8}-([a-z-]+)\)")
+
+
+def test_the_legend_names_what_is_drawn_and_nothing_else(lives, trees):
+    kinds = {
+        "P PENDING": "pending",
+        "B BLOCKED": "blocked",
+        "PB PENDING_BLOCKED": "pending-blocked",
+        "frozen": "zapped",
+        "lost": "lost",
+    }
+    plain = {"A accepted (PRESENT)", "FREE, not mapped"}
+    for case, svg in trees.items():
+        named = {t.text for t in svg.iter(f"{SVG}text") if int(t.get("y")) > RAIL + 130}
+        assert named <= {*kinds, *plain}
+        fills = {part: {fill for _, _, fill in boxes(svg, part)} for part in PLACES}
+        for words, kind in kinds.items():
+            hatched = any(
+                re.search(rf"-[0-9a-f]{{8}}-{kind}\)", fill) for fill in set().union(*fills.values())
             )
+            assert (words in named) == hatched, (case, words)
+        leaves = {LIGHT["leaf1"], LIGHT["leaf2"]}
+        assert ("A accepted (PRESENT)" in named) == bool(fills["sept"] & leaves), case
+        assert ("FREE, not mapped" in named) == any(LIGHT["hole"] in fill for fill in fills.values()), case
+
+
+def test_no_text_is_smaller_than_twelve_units(lives, cases):
+    assert {life_svg(lives[name], at, LIGHT).smallest for name, at in cases} == {12}
 
 
 def test_the_newest_line_of_the_log_is_marked_where_the_step_made_it(lives, trees):
@@ -401,27 +521,13 @@ def test_the_text_says_what_the_picture_says(lives, cases):
     for name, at in cases[::4]:
         life = lives[name]
         said, view = life_text(life, at), life.steps[at].view
+        counted = [f"{counter.value} {counter.caption}" for counter in counters(life, at)]
         assert said.startswith(f"{title(life)}. {answer(life, at)}\n")
-        for needed in (*(text for text, _ in pills(life, at)), *(v for v, _, _ in counters(life, at))):
+        for needed in (*(text for text, _ in pills(life, at)), *loss(life, at)[:3], *counted):
             assert needed in said
         for run in view.sept:
             assert f"{life.names.span(run.gfn, run.end)} " in said
             assert run.state in said
-
-
-PRINT_ALL = """
-import json
-from tdpkit.show.drawing import wrap
-from tdpkit.show.page_life import PageLifeStepper
-said = []
-for how in ({}, {"split": "none"}, {"then": "punch hole", "folios": "4K, spanned"}, {"machine": "x86"}):
-    for step in (1, 9, 40):
-        stepper = PageLifeStepper(step=step, **how)
-        stepper.table_box.value = True
-        said.append([stepper.table.value, stepper.message.value])
-        said += [v for k, v in stepper._repr_mimebundle_().items() if "widget-view" not in k]
-print(json.dumps(said))
-"""
 
 
 def test_pictures_of_different_steps_differ():

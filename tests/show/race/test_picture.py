@@ -18,7 +18,7 @@ from tdpkit.show.race.guests import GUESTS, OPENING_ROWS, rows_of
 from tdpkit.show.race.picture import race_svg, race_table, race_text
 from tdpkit.show.race.state import RaceState, Track, run_race
 from tdpkit.show.race.words import FOOTNOTE, VERDICTS, ZAP, race_words
-from tdpkit.show.theme import DARK, LIGHT, contrast
+from tdpkit.show.theme import DARK, LIGHT, contrast, still
 from tests.oracles.svgs import SVG, beside, check_all, drawn, texts, tree, written
 
 OPENING = rows_of(OPENING_ROWS)
@@ -152,7 +152,7 @@ def test_what_is_said_of_every_row_is_written_out(states, trees):
         words, said = texts(trees[case]), race_words(state)
         joined = " ".join(words)
         assert words[0] == said.title
-        for needed in (said.answer, *said.notes, FOOTNOTE):
+        for needed in (said.answer, *said.headline[:4], FOOTNOTE):
             assert needed in joined
         for row in state.race.rows:
             assert any(row.rule.title.startswith(text.removesuffix("…")) for text in words)
@@ -199,14 +199,14 @@ def test_pictures_of_different_states_differ(states):
 
 
 def bands(svg, state) -> dict[str, tuple[int, int]]:
-    """Where each row begins and ends, by its title, which stands 23 below the row's beginning."""
+    """Where each row begins and ends, by its title, which stands 21 below the row's beginning."""
     [head], [zap] = written(svg, "strategy"), written(svg, ZAP[0])
     below = [t for t in svg.iter(f"{SVG}text") if int(head.get("y")) < int(t.get("y")) < int(zap.get("y"))]
     titles = [t for t in below if (t.get("x"), t.get("font-size")) == ("24", "13")]
     for row, title in zip(state.rows, titles, strict=True):
         assert row.rule.title.startswith(title.text.removesuffix("…"))
-    tops = [int(title.get("y")) - 23 for title in titles]
-    ends = [*tops[1:], int(zap.get("y")) - 24]
+    tops = [int(title.get("y")) - 21 for title in titles]
+    ends = [*tops[1:], int(zap.get("y")) - 21]
     return {row.name: band for row, band in zip(state.rows, zip(tops, ends, strict=True), strict=True)}
 
 
@@ -218,8 +218,8 @@ def moves(svg, top, bottom):
 
 
 def x_of(frame) -> int:
-    """The toy's 64 frames lie on an axis from 188 to 560, to scale."""
-    return 188 + 372 * frame // 64
+    """The toy's 64 frames lie on an axis from 188 to 552, to scale."""
+    return 188 + 364 * frame // 64
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_every_call_is_a_bracket_or_an_arrow_at_its_frames(toys):
                 if call.start == call.end:
                     found = [d for d, _ in paths if re.match(rf"M{low} \d+ V\d+ M{low - 4} \d+ L{low} ", d)]
                 else:
-                    low = min(low, 552) + 1
+                    low = min(low, 544) + 1
                     role = LIGHT["ink" if call.target_level == 1 else "private"]
                     shape = rf"M{low} \d+ H{max(high - 1, low + 4)}"
                     found = [d for d, stroke in paths if re.fullmatch(shape, d) and stroke == role]
@@ -252,7 +252,7 @@ def test_every_call_is_a_bracket_or_an_arrow_at_its_frames(toys):
 
 
 def test_every_split_that_had_to_be_has_its_diamond_under_its_leaf_full_if_it_was_made(toys):
-    """Levels from the largest down, 11 apart; the tree's own forced splits, not the state's marks."""
+    """Levels from the largest down, 10 apart; the tree's own forced splits, not the state's marks."""
     for _, state, svg, forced in toys:
         for row in state.rows:
             top, bottom = bands(svg, state)[row.name]
@@ -261,13 +261,13 @@ def test_every_split_that_had_to_be_has_its_diamond_under_its_leaf_full_if_it_wa
                 for x, y in re.findall(r"M(\d+) (\d+) L\d+ \d+ L\d+ \d+ L\d+ \d+ Z", d):
                     [role] = [role for role in places if LIGHT[role] == stroke]
                     assert fill == (LIGHT["good"] if role == "good" else LIGHT["paper"])
-                    places[role] |= {(int(x), int(y) + 5)} if int(x) < 560 else set()
+                    places[role] |= {(int(x), int(y) + 5)} if int(x) < 552 else set()
             assert len(places["good"]) == row.needed
             assert len(places["bad"]) == row.missing
-            first = bottom - 7 - 11 * 2 + 7
+            first = bottom - 3 - 10 * 2 + 7
             for gfn, level in forced:
                 pages = 4 ** (level - 1)
-                at = (x_of(gfn) + x_of(gfn + pages)) // 2, first + 11 * (3 - level)
+                at = (x_of(gfn) + x_of(gfn + pages)) // 2, first + 10 * (3 - level)
                 assert at in places["good"] | places["bad"], (row.name, gfn, level)
 
 
@@ -294,25 +294,35 @@ def test_the_leaves_of_each_row_are_boxes_at_their_frames(toys):
 
 
 def test_visits_verdict_and_frames_outside_stand_in_their_row(states, trees):
-    """A bar is twelve units for each power of ten, and at least two; each verdict has a shape of its own."""
+    """A block of seven units for each digit, filled up to the logarithm; for each verdict its own shape."""
     for case, state in states.items():
         svg = trees[case]
         for row in state.rows:
             top, _ = bands(svg, state)[row.name]
-            bars = [r for r in drawn(svg, "rect") if (r.get("x"), r.get("y")) == ("574", f"{top + 12}")]
-            widths = [max(math.floor(12 * math.log10(row.visits) + 1e-9), 2)] if row.visits else []
-            assert [int(bar.get("width")) for bar in bars] == widths, (case, row.name)
+            full = [r for r in drawn(svg, "rect") if r.get("y") == f"{top + 10}" and r.get("height") == "13"]
+            frames = [
+                d
+                for d, stroke, _ in moves(svg, top + 10, top + 11)
+                if re.fullmatch(rf"M(\d+) {top + 10} H\d+ V{top + 23} H\1 Z", d)
+            ]
+            places = [662 + 9 * at for at in range(len(str(row.visits)) if row.visits else 0)]
+            assert frames == [f"M{x} {top + 10} H{x + 7} V{top + 23} H{x} Z" for x in places]
+            assert [int(block.get("x")) for block in full] == places[: len(full)]
+            filled = max(math.floor(7 * math.log10(row.visits) + 1e-9), 1) if row.visits else 0
+            assert sum(int(block.get("width")) for block in full) == filled, (case, row.name)
+            assert [block.get("width") for block in full[:-1]] == ["7"] * len(full[:-1])
             roles = {"exact": "line", "needless": "crossing-mark", "wrong": "bad"}
-            assert [bar.get("fill") for bar in bars] == [LIGHT[roles[row.verdict]]] * len(widths)
-            line = [t for t in svg.iter(f"{SVG}text") if t.get("y") == f"{top + 23}"]
-            assert f"{group_digits(row.visits)}" in [t.text for t in line]
-            [verdict] = [t for t in line if t.get("x") == "866"]
+            assert {block.get("fill") for block in full} <= {LIGHT[roles[row.verdict]]}
+            line = [t for t in svg.iter(f"{SVG}text") if t.get("y") == f"{top + 21}"]
+            [visits] = [t for t in line if (t.get("x"), t.get("text-anchor")) == ("654", "end")]
+            assert visits.text == group_digits(row.visits)
+            [verdict] = [t for t in line if t.get("x") == "868"]
             assert VERDICTS[row.verdict].startswith(verdict.text)
             [outside] = [t for t in line if t.get("x") == "976"]
             assert outside.text == group_digits(row.outside)
             discs = [(d.get("cx"), d.get("cy")) for d in drawn(svg, "circle")]
             squares = [(r.get("x"), r.get("y")) for r in drawn(svg, "rect") if r.get("width") == "18"]
-            assert ((("851", f"{top + 19}") in discs), (("842", f"{top + 10}") in squares)) == (
+            assert ((("853", f"{top + 17}") in discs), (("844", f"{top + 8}") in squares)) == (
                 row.verdict == "exact",
                 row.verdict == "wrong",
             )
@@ -333,9 +343,68 @@ def test_on_a_stretched_axis_calls_begin_and_end_where_the_range_does(tracks):
     assert [d for d in walk if re.fullmatch(rf"M{low + 1} \d+ H{high - 1}", d)]
     arrows = [d for d, *_ in moves(svg, *places["empty_range"]) if re.match(r"M(\d+) \d+ V\d+ M", d)]
     assert [int(re.match(r"M(\d+)", d)[1]) for d in arrows[:2]] == [low, high]
-    [mark] = [r for r in drawn(svg, "rect") if (r.get("x"), r.get("width")) == ("14", "4")]
+    [ground] = [r for r in drawn(svg, "rect") if r.get("x") == "16"]
     top, bottom = places["empty_range"]
-    assert (int(mark.get("y")), int(mark.get("height"))) == (top + 1, bottom - top - 1), "the selected row"
+    assert (int(ground.get("y")), int(ground.get("height"))) == (top, bottom - top), "the selected row"
+    outlines = [d for d, stroke, _ in moves(svg, 0, 9999) if stroke == LIGHT["ink"] and d.startswith("M16 ")]
+    assert outlines == [f"M16 {top} H984 V{bottom} H16 Z"]
+
+
+@pytest.mark.slow
+def test_no_text_is_smaller_than_12_units(states):
+    assert {race_svg(state, LIGHT).smallest for state in states.values()} == {12}
+
+
+def test_the_range_is_dragged_where_the_whole_guest_lies_to_scale(states):
+    """On the toy's own strip; elsewhere on a thin one above, where the range is drawn from edge to edge."""
+    for (guest, *_), state in states.items():
+        picture, race = race_svg(state, LIGHT), state.race
+        [track] = picture.tracks
+        frames = GUESTS[guest].layout.frames
+        assert (track.name, track.knots, track.keyed) == ("range", ((0, 188), (frames, 552)), True)
+        svg, place = tree(picture), [188 + 364 * edge // frames for edge in (race.span.start, race.span.end)]
+        boxes = [r for r in drawn(svg, "rect") if r.get("y") == f"{track.top}"]
+        assert {int(r.get("height")) for r in boxes} == {track.bottom - track.top}
+        if guest == "toy":
+            assert min(int(r.get("x")) for r in boxes) == 188
+            assert max(int(r.get("x")) + int(r.get("width")) for r in boxes) == 552
+            y = track.bottom + 9
+            shape = f"M{place[0]} {y - 6} V{y} H{max(place[1], place[0] + 2)} V{y - 6}"
+            assert shape in [d for d, stroke, _ in moves(svg, y - 6, y) if stroke == LIGHT["range"]]
+        else:
+            ground, shown = boxes
+            assert (int(ground.get("x")), int(ground.get("width"))) == (188, 364)
+            low, wide = int(shown.get("x")), int(shown.get("width"))
+            assert shown.get("fill") == LIGHT["range"]
+            if place[1] - place[0] >= 2:
+                assert [low, low + wide] == place
+            else:
+                assert wide == 2, "so that it is seen"
+                assert abs(low - place[0]) <= 2
+
+
+def test_each_row_is_pressed_where_it_stands(states, trees):
+    for case, state in states.items():
+        picture = race_svg(state, LIGHT)
+        for spot, row, (top, bottom) in zip(
+            picture.spots, state.rows, bands(trees[case], state).values(), strict=True
+        ):
+            assert spot.name == f"row:{row.name}"
+            assert spot.label.startswith(f"{row.rule.title}: {group_digits(row.visits)} visit")
+            assert spot.label.endswith(f", {VERDICTS[row.verdict]}")
+            assert (spot.top, spot.bottom) == (top, bottom)
+            assert spot.left < 24 < 976 < spot.right
+            assert spot.chosen is (row.name == state.selected)
+
+
+@pytest.mark.parametrize(
+    ("guest", "most"), [("16T-2M", 540), ("16T-1G", 600), ("16T-empty", 540), ("toy", 580)]
+)
+def test_where_one_drags_and_all_that_follows_are_in_one_view_of_a_laptop(tracks, guest, most):
+    """647 px on 1366x768, on which the picture is drawn a little smaller than its 1000 units."""
+    start, end = (parse_gfn(text) for text in SPANS[guest][0])
+    picture = race_svg(state_of(tracks[guest], OPENING, start, end), LIGHT)
+    assert picture.spots[-1].bottom - picture.tracks[0].top <= most
 
 
 LEGEND = {
@@ -346,7 +415,7 @@ LEGEND = {
     "1G leaf": "leaf3",
     "2M leaf": "leaf2",
     "4K leaf": "leaf1",
-    "64K leaf": "leaf3",
+    "16-frame leaf": "leaf3",
 }
 
 
@@ -356,13 +425,59 @@ def test_the_legend_s_swatches_and_diamonds_are_those_of_the_rows(states):
         svg = tree(race_svg(state, LIGHT, "sr"))
         for _, name in race_words(state).legend:
             kind = LEGEND[name]
-            text = max(written(svg, name), key=lambda text: int(text.get("y")))
+            fills = [r.get("fill") for r in drawn(svg, "rect") if r.get("height") == "24"]
+            shown = written(svg, name)
+            assert len(shown) == any(fill in (LIGHT[kind], f"url(#sr-{kind})") for fill in fills), name
+            if not shown:
+                continue
+            [text] = shown
             assert beside(svg, text).get("fill") in (LIGHT[kind], f"url(#sr-{kind})")
-        for name, role in (("a split that had to be", "good"), ("one too many", "crossing-mark")):
-            [text] = written(svg, name)
+        found = {"good": "needed", "crossing-mark": "needless", "bad": "missing"}
+        for name, role in (
+            ("a needed split", "good"),
+            ("a needless one", "crossing-mark"),
+            ("a missing one", "bad"),
+        ):
+            shown = written(svg, name)
+            assert len(shown) == any(getattr(row, found[role]) for row in state.race.rows), (
+                "only what is drawn"
+            )
+            if not shown:
+                continue
+            [text] = shown
             x, y = int(text.get("x")) - 12, int(text.get("y")) - 4
             shape = f"M{x} {y - 5} L{x + 5} {y} L{x} {y + 5} L{x - 5} {y} Z"
             assert [p.get("stroke") for p in drawn(svg, "path") if p.get("d") == shape] == [LIGHT[role]]
+
+
+@pytest.mark.slow
+def test_the_legend_lists_only_what_is_drawn(states):
+    for case, state in states.items():
+        svg = tree(race_svg(state, LIGHT))
+        [zap] = written(svg, ZAP[0])
+        above = [path.get("d") for path in drawn(svg, "path")]
+        above = [d for d in above if int(d.split()[1]) < int(zap.get("y"))]
+        calls = [call for row in state.race.rows for call in row.calls]
+        empty = any(call.start == call.end for call in calls)
+        assert len(written(svg, "a call over no frame")) == empty, case
+        smallest = "a call to 1 frame" if case[0] == "toy" else "a call to 4K"
+        for name, wanted in ((smallest, {1}), ("a call to a larger leaf", {2, 3})):
+            some = any(call.start < call.end and call.target_level in wanted for call in calls)
+            named = written(svg, name)
+            assert len(named) == some, (case, name)
+            for text in named:
+                x, y = int(text.get("x")) - 23, int(text.get("y")) - 6
+                strokes = [p.get("stroke") for p in drawn(svg, "path") if p.get("d") == f"M{x} {y} H{x + 16}"]
+                assert strokes == [LIGHT["ink" if wanted == {1} else "private"]]
+        teeth = re.compile(r"(M\d+ (\d+) V(\d+))+")
+        combs = [d for d in above if (found := teeth.fullmatch(d)) and int(found[3]) - int(found[2]) == 5]
+        assert len(written(svg, "many leaves")) == bool([d for d in combs if not _is_bracket(d, above)]), case
+
+
+def _is_bracket(d, paths) -> bool:
+    """The two ends of a call's bracket look like teeth; its line is one above them."""
+    y = int(re.match(r"M\d+ (\d+)", d)[1])
+    return any(re.match(rf"M\d+ {y + 1} H\d+$", path) for path in paths)
 
 
 # ---- words ---------------------------------------------------------------------------------------------
@@ -412,7 +527,55 @@ def test_the_answer_sums_up(tracks, verdicts, said, role):
     assert (words.answer, words.role) == (said, role)
     number = ["One way", "Two ways", "Three ways", "Four ways"][len(verdicts) - 1 :]
     if number:
-        assert words.title == f"{number[0]} to make the edges of [20K, 136K) safe"
+        assert words.title == f"{number[0]} to make the edges of [5, 34) safe"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ([E2, E1], ("12", " entries instead of ", "6 303 777", "first instead of v3 walk", "good")),
+        (
+            [E2, N1, W1, E1, E1],
+            ("12", " entries instead of ", "6 303 777", "third instead of v3 walk", "good"),
+        ),
+        (
+            [E2, ("exact", 1, 0, 0)],
+            ("1", " entry instead of ", "6 303 777", "first instead of v3 walk", "good"),
+        ),
+        (
+            [E2, ("exact", 0, 0, 0)],
+            ("0", " entries instead of ", "6 303 777", "first instead of v3 walk", "good"),
+        ),
+        ([E1], ("12", " entries visited", "", "v3 walk", "good")),
+        ([E1, E2], ("12", " entries visited", "", "v3 walk; no exact way here visits fewer", "good")),
+        ([E1, E1], ("12", " entries visited", "", "v3 walk; no exact way here visits fewer", "good")),
+        ([W1, E1], ("12", " entries visited", "", "first", "good")),
+        ([W1, E2, E1], ("12", " entries visited", "", "second; no exact way here visits fewer", "good")),
+        ([N1, W1], ("no exact way", "", "", "each splits too much, or too little", "bad")),
+    ],
+)
+def test_the_headline_is_the_cheapest_exact_way_against_the_patch(tracks, verdicts, said):
+    """The patch's walk is the first row; the others are called by their place."""
+    race = run_race(tracks["toy"], rows_of(["walk_v3"]), 5, 34)
+    rows = [
+        race.rows[0]._replace(
+            name=name, rule=race.rows[0].rule._replace(title=name), visits=visits, verdict=is_
+        )
+        for name, (is_, visits, *_) in zip(
+            ["v3 walk", "first", "second", "third", "fourth"], verdicts, strict=False
+        )
+    ]
+    rows[0] = rows[0]._replace(name="walk_v3")
+    state = RaceState(race._replace(rows=tuple(rows)), ("walk_v3",), None, "walk_v3")
+    assert race_words(state).headline == said
+
+
+def test_the_headline_of_the_thread_s_range_is_the_thread_s(tracks):
+    """The walk visits 6 303 777 entries (S230), a 2M block under a root of four levels six (S133)."""
+    span = GfnRange.parse("2T+4K", "14T+4K")
+    picture = race_svg(state_of(tracks["16T-2M"], OPENING, span.start, span.end), LIGHT)
+    large = [t.text for t in tree(picture).iter(f"{SVG}text") if int(t.get("font-size")) > 18]
+    assert large == ["12", "6 303 777"]
 
 
 def test_the_answer_is_a_sentence_in_every_combination(tracks):
@@ -431,14 +594,14 @@ def test_aligned_edges_and_empty_ranges_are_said(states):
     for state in states.values():
         words, race = race_words(state), state.race
         assert words.answer.startswith("No leaf crosses an edge.") is (not race.crossing)
-        assert any("empty" in note for note in words.notes) is (race.span.start == race.span.end)
+        assert ("The range is empty" in words.answer) is (race.span.start == race.span.end)
 
 
 def test_rows_that_were_sorted_for_another_range_say_so(tracks):
     state = state_of(tracks["toy"], OPENING, 5, 34, order="by visits")
-    assert race_words(state).notes == ()
-    [note] = race_words(state._replace(sorted_for=GfnRange(1, 2))).notes
-    assert "[4K, 8K)" in note
+    answer = race_words(state).answer
+    later = race_words(state._replace(sorted_for=GfnRange(1, 2))).answer
+    assert later.startswith(f"{answer} The rows stand as they were sorted for [1, 2)")
 
 
 # ---- the text twins ------------------------------------------------------------------------------------
@@ -473,8 +636,7 @@ def test_the_plain_text_starts_with_the_answer_and_has_a_line_per_row(states):
         first, *lines, zap = race_text(state).split("\n")
         words = race_words(state)
         assert first == f"{words.title}. {words.answer}"
-        rows = lines[len(words.notes) :]
-        for row, said in zip(state.rows, rows, strict=True):
+        for row, said in zip(state.rows, lines, strict=True):
             assert said.startswith(f"{row.rule.title}: ")
             assert re.search(rf"\b{group_digits(row.visits)} visits?\b", said)
             assert VERDICTS[row.verdict] in said
@@ -496,5 +658,5 @@ def test_what_a_learner_writes_is_text_never_markup(tracks):
 def test_the_bundle_is_the_opening_picture_and_its_text():
     race = StrategyRace("toy")
     bundle = race._repr_mimebundle_()
-    assert bundle["image/svg+xml"] == race_svg(race.state, LIGHT)
+    assert bundle["image/svg+xml"] == still(race_svg(race.state, LIGHT))
     assert bundle["text/plain"] == race_text(race.state)

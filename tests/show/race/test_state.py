@@ -14,6 +14,7 @@ from tdpkit.engine.tree import TdpMmuRoot, leaf_runs, translate
 from tdpkit.lab.judge import forced_in, judge, run_strategy
 from tdpkit.lab.layouts import map_layout
 from tdpkit.lab.strategies import STRATEGIES, PlannedCall, kai_two_step
+from tdpkit.lab.words import Names
 from tdpkit.lab.worlds import JournalWorld
 from tdpkit.show.race.guests import GUESTS, MOST_ROWS, OPENING_ROWS, checked, rows_of, rule_of
 from tdpkit.show.race.state import MOST_LANES, Track, axis_for, lanes_of, run_race
@@ -306,14 +307,14 @@ def test_calls_on_one_lane_do_not_overlap(spans):
 
 
 def test_every_strategy_of_the_lab_has_its_words():
-    geometry = GUESTS["16T-2M"].layout.geometry
-    titles = [rule_of(name, strategy, geometry).title for name, strategy in STRATEGIES.items()]
+    x86, toy = (Names(GUESTS[name].layout.geometry, toy=name == "toy") for name in ("16T-2M", "toy"))
+    titles = [rule_of(name, strategy, x86).title for name, strategy in STRATEGIES.items()]
     assert len(set(titles)) == len(titles)
-    assert not any("{" in text for one in STRATEGIES.values() for text in one.rule.on(geometry))
-    assert (
-        rule_of("one_2m_pass", STRATEGIES["one_2m_pass"], GUESTS["toy"].layout.geometry).title
-        == "one 16K pass"
-    )
+    assert not any("{" in text for one in STRATEGIES.values() for text in one.rule.on(x86))
+    # On the toy leaves hold 16, 4 and 1 frames, and all sizes are counts of frames.
+    for names, small, frame in ((x86, "2M", "4K"), (toy, "4", "1")):
+        title, rule, _ = rule_of("one_2m_pass", STRATEGIES["one_2m_pass"], names)
+        assert (title, rule) == (f"one pass at {small}", f"blocks of {small} only, to {frame}")
 
 
 def test_a_strategy_of_one_s_own_is_shown_by_its_name_and_its_docstring():

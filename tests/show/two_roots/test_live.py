@@ -7,7 +7,7 @@ from tdpkit.lab.two_roots import OPERATIONS, Question, ask
 from tdpkit.show.theme import LIVE
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.two_roots.picture import two_trees_svg
-from tests.oracles.exhibits import controls, picture_of, seen, words
+from tests.oracles.exhibits import controls, picture_of, seen, use, words
 
 EXAMPLE = 0x322A84D
 
@@ -40,12 +40,62 @@ def test_it_opens_as_it_is_told():
     assert trees.gfn_text.value == "1T"
 
 
+def pressable(trees) -> dict[str, bool]:
+    return {spot["name"]: spot["chosen"] for spot in trees.handles.state["spots"]}
+
+
 def test_a_shared_leaf_is_offered_where_there_is_a_shared_half(trees):
-    assert not trees.shared_box.disabled
+    assert pressable(trees)["vm:leaf"] is False
     trees.kind_buttons.value = "plain"
-    assert trees.shared_box.disabled
+    assert "vm:leaf" not in pressable(trees)
     trees.kind_buttons.value = "TD"
-    assert not trees.shared_box.disabled
+    assert "vm:leaf" in pressable(trees)
+
+
+def test_a_filter_is_its_two_bits_each_pressed_on_its_own(trees):
+    """1 is shared, 2 private (S44)."""
+    for half, name in (
+        ("shared", "both"),
+        ("private", "shared"),
+        ("shared", "neither"),
+        ("private", "private"),
+    ):
+        use(trees, "press.filter", half)
+        assert (trees.choice.filter, words(trees)) == (name, "")
+        assert pressable(trees)["filter:private"] is (name in ("private", "both"))
+        assert pressable(trees)["filter:shared"] is (name in ("shared", "both"))
+
+
+def test_what_the_vm_has_comes_and_goes_when_it_is_pressed(trees):
+    for what, field, there, gone in (
+        ("leaf", "shared_leaf", True, False),
+        ("invalid", "invalid_root", True, False),
+        ("mirror", "kind", "plain", "TD"),
+    ):
+        for value in (there, gone):
+            use(trees, "press.vm", what)
+            assert getattr(trees.choice, field) == value
+        assert trees.choice == Question(gfn=EXAMPLE)
+
+
+def test_g_goes_along_the_strips_by_entries_of_each_level_to_the_last_frame_there_is(trees):
+    sliders = {one["label"]: one for one in trees.handles.state["sliders"] if one["keyed"]}
+    assert {label: int(one["step"]) for label, one in sliders.items()} == {
+        "frame g, by 512G": 512**3,
+        "frame g, by 1G": 512**2,
+        "frame g, by 2M": 512,
+        "frame g, by 4K": 1,
+    }
+    assert {one["of"] for one in sliders.values()} == {"gfn"}
+    assert {one["text"] for one in sliders.values()} == {"0x322a84d (200G+680M+308K)"}
+    for level, one in zip((4, 3, 2, 1), sliders.values(), strict=True):
+        for end, index in (("low", 0), ("high", 255 if level == 4 else 511)):
+            use(trees, "drag.gfn", one[end])
+            assert words(trees) == ""
+            mirror, expected = trees.outcome.roots[-1], [0, 200, 340, 77]
+            expected[4 - level] = index
+            assert mirror.indices == tuple(expected)
+        trees.show(gfn=EXAMPLE)
 
 
 # ---- what is refused -----------------------------------------------------------------------------------
@@ -81,7 +131,7 @@ def test_a_vm_that_does_not_have_the_frame_is_refused_and_its_button_goes_back(t
 
 
 def test_the_picture_is_of_the_outcome(trees):
-    assert two_trees_svg(trees.outcome, LIVE, "ids") in picture_of(trees)
+    assert two_trees_svg(trees.outcome, LIVE, "ids").body in picture_of(trees)
 
 
 def test_the_table_follows_while_it_is_open(trees):
@@ -97,17 +147,13 @@ def test_the_table_follows_while_it_is_open(trees):
 # ---- labels --------------------------------------------------------------------------------------------
 
 
-def test_menus_and_buttons_offer_what_there_is_with_the_kernel_s_numbers(trees):
+def test_menus_and_buttons_offer_what_there_is(trees):
     assert [value for _, value in trees.operation_menu.options] == list(OPERATIONS)
-    assert [text for text, _ in trees.filter_radio.options] == [
-        *("shared (1)", "private (2)", "both (3)", "neither (0)")
-    ]
     assert [value for _, value in trees.kind_buttons.options] == list(VM_KINDS)
 
 
-def test_controls_stand_in_the_order_of_cause_and_effect(trees):
-    *cause, operation, which, table = controls(trees)
-    assert cause == [
-        *(trees.gfn_text, trees.kind_buttons, trees.level_buttons, trees.shared_box, trees.invalid_box)
+def test_controls_stand_in_one_line_above_the_picture(trees):
+    assert controls(trees) == [
+        *(trees.gfn_text, trees.operation_menu, trees.kind_buttons, trees.level_buttons),
+        *(trees.handles, trees.table_box),
     ]
-    assert (operation, which, table) == (trees.operation_menu, trees.filter_radio, trees.table_box)

@@ -1,5 +1,8 @@
 """What the walk stepper's controls are for; what holds for all exhibits is in tests/show/test_exhibit.py."""
 
+import re
+
+import ipywidgets
 import pytest
 
 from tdpkit.engine.gfn import X86_5LEVEL, Geometry, InvalidValueError
@@ -11,7 +14,7 @@ from tdpkit.show.walk.live import OPENINGS, RACE_LABELS
 from tdpkit.show.walk.picture import walk_svg, walk_text
 from tdpkit.show.walk.predict import options_at
 from tdpkit.show.walk.state import walk_state
-from tests.oracles.exhibits import picture_of, seen, status, words
+from tests.oracles.exhibits import head_of, picture_of, seen, use, words
 
 
 @pytest.fixture
@@ -19,8 +22,17 @@ def stepper():
     return WalkStepper("steps")
 
 
-def said(stepper) -> str:
-    return status(stepper.said.value)
+def sliders(stepper, track: str) -> dict[str, dict]:
+    """The handles on the picture's track of this name, by kind."""
+    number = [one.name for one in stepper.drawn.tracks].index(track)
+    return {
+        one["kind"]: one for one in stepper.handles.state["sliders"] if one["name"].endswith(f":{number}")
+    }
+
+
+def lines(stepper) -> list[ipywidgets.HBox]:
+    """The lines of controls."""
+    return [child for child in stepper.box.children if isinstance(child, ipywidgets.HBox)]
 
 
 # ---- what it opens with --------------------------------------------------------------------------------
@@ -57,9 +69,9 @@ def test_the_slider_goes_to_any_step(stepper):
     for step in (29, 1, 17, 18, 2):
         stepper.step_slider.value = step
         assert stepper.state == walk_state(stepper.call, step - 1)
-        assert walk_svg(stepper.state, LIVE, "ids") in picture_of(stepper)
+        assert walk_svg(stepper.state, LIVE, "ids").body in picture_of(stepper)
         assert stepper._text() == walk_text(stepper.state)
-        assert f"Step {step} of 29" in stepper.picture.value
+        assert head_of(stepper).answer.startswith(f"Step {step} of 29: ")
 
 
 def test_the_buttons_move_by_one_and_to_both_ends(stepper):
@@ -147,7 +159,7 @@ def test_the_patch_always_splits_down_to_4k(stepper):
     stepper.form_buttons.value = False
     assert not stepper.target_menu.disabled
     stepper.target_menu.value = 2
-    assert {level for _, level in stepper.call.splits} == {3}
+    assert {level for level, _ in stepper.call.splits} == {3}
     stepper.form_buttons.value = True
     assert (stepper.target_menu.value, stepper.target_menu.disabled, stepper.call.target_level) == (
         1,
@@ -173,23 +185,28 @@ def test_a_layout_of_ones_own_can_be_stepped_through_and_come_back_to():
     own = layout_of(Geometry(1, 5, 5), 32, (16, 5, 1))
     stepper = WalkStepper(own, start=17, end=32)
     # By hand: the leaf of 16 frames crosses the start, then the halves that hold it, 8, 4 and 2 frames.
-    assert stepper.call.splits == [(16, 5), (16, 4), (16, 3), (16, 2)]
+    assert stepper.call.splits == [(5, 16), (4, 16), (3, 16), (2, 16)]
     assert stepper.state.whole
     assert stepper.layout_menu.label == "your own layout"
     for step in range(1, len(stepper.call.steps) + 1):
         stepper.show(step=step)
-        assert f"Step {step} of {len(stepper.call.steps)}" in stepper.picture.value
+        assert f"Step {step} of {len(stepper.call.steps)}" in head_of(stepper).answer
     stepper.layout_menu.value = "toy"
     stepper.layout_menu.value = own
     assert (stepper.call.span.start, stepper.call.span.end, stepper.call.layout) == (0, 32, own)
 
 
-def test_the_last_unit_of_a_slider_may_be_cut_short_by_the_guest_s_end():
-    """20 frames are two and a half units of eight."""
+def test_an_edge_is_dragged_to_the_end_of_the_guest_and_no_further():
+    """20 frames, drawn under a root of 32."""
     stepper = WalkStepper(layout_of(Geometry(1, 5, 5), 20, (0, 5, 1)), start=1, end=9, unit_level=4)
-    assert (stepper.range.end_slider.max, stepper.range.end_slider.value) == (3, 1)
-    stepper.range.end_slider.value = 3
+    edges = sliders(stepper, "range")
+    assert edges["end"]["knots"] == [["0", 24], ["32", 664]]
+    assert (edges["end"]["low"], edges["end"]["high"], edges["end"]["step"]) == ("1", "20", "8")
+    use(stepper, "drag.end", 20)
     assert (stepper.call.span.end, stepper.range.end_text.value) == (20, "20")
+    use(stepper, "drag.end", 21)
+    assert "this guest ends at 20; the end 21 is beyond it" in words(stepper)
+    assert stepper.call.span.end == 20
 
 
 def test_a_layout_of_ones_own_may_be_too_large_to_draw_whole():
@@ -197,7 +214,7 @@ def test_a_layout_of_ones_own_may_be_too_large_to_draw_whole():
     stepper = WalkStepper(own, start="1G+4K", end="2G")
     assert not stepper.state.whole
     assert len(stepper.state.strips) == 5
-    assert stepper.call.splits == [(1 << 18, 3), (1 << 18, 2)]
+    assert stepper.call.splits == [(3, 1 << 18), (2, 1 << 18)]
 
 
 @pytest.mark.parametrize("layout", ["nope", 7, [], None.__class__])
@@ -241,13 +258,13 @@ def test_a_difficulty_that_the_call_is_too_short_for_is_noted(stepper, how, note
     assert (note in words(stepper)) if note else words(stepper) == ""
 
 
-def test_the_unit_changes_the_sliders_and_not_the_step():
+def test_the_unit_changes_the_handles_and_not_the_step():
     stepper = WalkStepper("mixed", step=700)
     call = stepper.call
     stepper.range.unit_menu.value = 3
     assert (stepper.call, stepper.state.at) == (call, 699)
-    assert stepper.range.start_slider.max == 4
-    stepper.range.end_slider.value = 4
+    assert sliders(stepper, "range")["start"]["step"] == f"{1 << 18}"
+    use(stepper, "drag.end", 4 << 18)
     assert stepper.call.span.end == 4 << 18
     assert stepper.range.end_text.value == "4G"
     assert stepper.state.at == 0
@@ -264,6 +281,69 @@ def test_an_address_is_typed_and_written_back_as_a_frame_of_the_toy(stepper, whi
     assert field.value == str(frame)
 
 
+def test_a_range_beyond_the_guest_is_refused_in_the_unit_of_its_fields():
+    """The call itself takes such an end, and stops at the root's."""
+    for layout, text, rule in (
+        ("steps", "65", "this guest ends at 64; the end 65 is beyond it"),
+        ("toy", "33", "this guest ends at 32; the end 33 is beyond it"),
+        ("mixed", "4G+4K", "this guest ends at 4G; the end 4G+4K is beyond it"),
+    ):
+        stepper = WalkStepper(layout)
+        before = stepper.state
+        stepper.range.end_text.value = text
+        assert rule in words(stepper)
+        assert stepper.state == before
+        with pytest.raises(InvalidValueError, match=re.escape(rule)):
+            stepper.show(end=text)
+
+
+def test_a_start_that_waits_for_its_end_is_taken_with_it(stepper):
+    stepper.range.start_text.value = "40"
+    assert stepper.call.span.start == 6
+    stepper.range.end_text.value = "50"
+    assert (stepper.call.span.start, stepper.call.span.end) == (40, 50)
+
+
+@pytest.mark.parametrize(
+    ("layout", "units", "spoken"),
+    [
+        ("steps", ["1 frame", "4 frames", "16 frames"], ("6", "34", "[6, 34)")),
+        ("one-1G", ["4K", "2M", "1G"], ("1G+1M", "2G", "[1G+1M, 2G)")),
+    ],
+)
+def test_a_machine_has_one_unit_in_menus_fields_and_handles(layout, units, spoken):
+    stepper = WalkStepper(layout, only_cross_boundary=False)
+    assert [name for name, _ in stepper.range.unit_menu.options] == units
+    targets = [name for name, _ in stepper.target_menu.options]
+    assert targets == units[: stepper.call.geometry.root_level - 1]
+    assert (stepper.range.start_text.value, stepper.range.end_text.value) == spoken[:2]
+    edges = sliders(stepper, "range")
+    assert tuple(edges[kind]["text"] for kind in ("start", "end", "span")) == spoken
+
+
+# ---- what goes wrong -----------------------------------------------------------------------------------
+
+
+def test_faults_are_folded_until_they_are_asked_for_or_in_use(stepper):
+    [faults] = [line for line in lines(stepper) if stepper.refuse_number in line.children]
+    assert (stepper.faults_button.value, faults.layout.display) == (False, "none")
+    stepper.faults_button.value = True
+    assert faults.layout.display == ""
+    stepper.faults_button.value = False
+    assert faults.layout.display == "none"
+    stepper.faults_button.value = True
+    stepper.refuse_number.value = 2
+    stepper.refuse_number.value = 0
+    assert faults.layout.display == "", "opened by hand it stays open"
+    stepper.show(layout="toy")
+    for change in ({"refuse_page": 1}, {"resched_at": 3}, {"race": "drop_zap"}):
+        used = WalkStepper("steps", **change)
+        [faults] = [line for line in lines(used) if used.refuse_number in line.children]
+        assert (used.faults_button.value, faults.layout.display) == (True, ""), change
+        used.show(layout="toy")
+        assert (used.faults_button.value, faults.layout.display) == (False, "none"), change
+
+
 # ---- predict -------------------------------------------------------------------------------------------
 
 
@@ -274,18 +354,34 @@ def right_of(stepper) -> int:
 
 def test_predicting_goes_through_the_visits_to_the_end_of_the_call(stepper):
     stepper.predict_box.value = True
-    assert stepper.ask.layout.display == ""
     stops = [stepper.state.at]
     while stepper.state.at < 28:
-        stepper.option_buttons[right_of(stepper)].click()
-        assert said(stepper).startswith("✓ Right: ")
+        use(stepper, "press.answer", right_of(stepper))
+        assert words(stepper).startswith("✓ Right: ")
         stops.append(stepper.state.at)
     kinds = [stepper.call.steps[at].kind for at in stops]
     assert kinds == ["start", *["visit"] * 12, "return"]
-    assert "13 of 13 right at once." in said(stepper)
-    assert "The call is over." in said(stepper)
+    assert "13 of 13 right at once." in words(stepper)
+    assert stepper.question.value == "The call is over."
     assert stepper.reveal_button.disabled
+    assert stepper.drawn.spots == ()
     assert [button.layout.display for button in stepper.option_buttons] == ["none"] * 8
+
+
+def test_answers_that_cannot_be_pressed_in_the_picture_are_buttons():
+    """Of a large machine only a few of an entry's 512 neighbours are in sight."""
+    stepper = WalkStepper("two-1G", predict=True)
+    assert stepper.drawn.spots == ()
+    shown = [button.description for button in stepper.option_buttons if button.layout.display == ""]
+    assert shown == [option.text for option in options_at(stepper.call, 0)]
+    assert stepper.question.value == "Which entry does the walk visit next?"
+    assert stepper.where.layout.display == "none"
+    stepper.option_buttons[right_of(stepper)].click()
+    assert (stepper.state.at, words(stepper)[:9]) == (1, "✓ Right: ")
+    stepper.show(layout="large", predict=True)
+    assert [button.layout.display for button in stepper.option_buttons] == ["none"] * 8
+    assert len(stepper.drawn.spots) == 3
+    assert stepper.where.layout.display == ""
 
 
 def test_a_wrong_answer_is_explained_and_stays(stepper):
@@ -294,21 +390,21 @@ def test_a_wrong_answer_is_explained_and_stays(stepper):
     wrong = (right + 1) % len(options_at(stepper.call, 0))
     stepper.answer(wrong)
     assert stepper.state.at == 0
-    assert said(stepper).startswith(f"✗ Not that one: {options_at(stepper.call, 0)[wrong].text}: ")
-    assert "0 of 1 right at once." in said(stepper)
+    assert words(stepper).startswith(f"✗ Not that one: {options_at(stepper.call, 0)[wrong].text}: ")
+    assert "0 of 1 right at once." in words(stepper)
     stepper.answer(right)
     assert stepper.state.at == 1
-    assert "0 of 1 right at once." in said(stepper)
+    assert "0 of 1 right at once." in words(stepper)
     stepper.answer(right_of(stepper))
-    assert "1 of 2 right at once." in said(stepper)
+    assert "1 of 2 right at once." in words(stepper)
 
 
 def test_show_me_says_which_and_why_and_counts_as_not_known(stepper):
     stepper.show(predict=True)
     stepper.reveal_button.click()
     assert stepper.state.at == 1
-    assert said(stepper).startswith("It is level 3 entry at 0: the walk begins at the root")
-    assert "0 of 1 right at once." in said(stepper)
+    assert words(stepper).startswith("It is level 3 entry at 0: the walk begins at the root")
+    assert "0 of 1 right at once." in words(stepper)
 
 
 def test_what_is_to_come_cannot_be_reached_before_it_is_predicted(stepper):
@@ -330,6 +426,10 @@ def test_what_is_to_come_cannot_be_reached_before_it_is_predicted(stepper):
     assert stepper.state.at == 6, "the visit after the drop, the page and the restart"
     stepper.show(step=5)
     assert stepper.state.at == 4, "what was passed may be looked at"
+    assert len(stepper.state.rail.kinds) == 7, "and is on the rail, up to where one has been"
+    assert sliders(stepper, "step")["cursor"]["high"] == "7"
+    use(stepper, "drag.step", 7)
+    assert stepper.state.at == 6
 
 
 def test_a_slider_with_one_step_to_go_to_has_two_ends_all_the_same(stepper):
@@ -344,7 +444,7 @@ def test_a_slider_with_one_step_to_go_to_has_two_ends_all_the_same(stepper):
 def test_nothing_that_is_hidden_is_in_the_markup(stepper):
     stepper.table_box.value = True
     stepper.show(step=4, predict=True)
-    everything = stepper.picture.value + stepper.table.value + stepper.message.value
+    everything = stepper.picture.value + stepper.table.value + stepper.head.value
     assert "of 29" not in everything
     assert "whole call" not in everything
     assert "returns" not in everything
@@ -354,10 +454,10 @@ def test_predict_off_shows_everything_again_and_forgets_the_score(stepper):
     stepper.show(predict=True)
     stepper.answer(right_of(stepper))
     stepper.predict_box.value = False
-    assert stepper.ask.layout.display == "none"
-    assert (said(stepper), stepper.state.hidden, stepper.step_slider.max) == ("", False, 29)
+    assert (stepper.ask.layout.display, stepper.drawn.spots) == ("none", ())
+    assert (words(stepper), stepper.state.hidden, stepper.step_slider.max) == ("", False, 29)
     stepper.predict_box.value = True
-    assert said(stepper) == ""
+    assert (stepper.ask.layout.display, words(stepper)) == ("", "")
 
 
 def test_another_call_is_predicted_from_its_start(stepper):

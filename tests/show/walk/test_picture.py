@@ -1,19 +1,24 @@
 """Pictures, texts and tables of the walk stepper: words, and marks where the state says."""
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 from xml.etree import ElementTree
 
 import pytest
 
+from tdpkit.engine.gfn import Geometry
+from tdpkit.lab.layouts import layout_of
 from tdpkit.lab.split_call import SplitCall
 from tdpkit.lab.worlds import RACES, Faults
+from tdpkit.show.drawing import Track
 from tdpkit.show.theme import LIGHT
 from tdpkit.show.walk import WalkStepper
 from tdpkit.show.walk.live import OPENINGS
 from tdpkit.show.walk.picture import walk_svg, walk_table, walk_text
-from tdpkit.show.walk.state import walk_state
+from tdpkit.show.walk.predict import options_at
+from tdpkit.show.walk.state import WalkState, walk_state
 from tdpkit.show.walk.words import walk_words
 from tests.oracles.svgs import (
     SVG,
@@ -126,12 +131,19 @@ def test_answer_code_log_locks_counters_and_legend_are_all_written_out(states, w
 
 
 def badges(svg: ElementTree.Element) -> list[int]:
-    discs = {(disc.get("cx"), disc.get("cy")) for disc in drawn(svg, "circle") if disc.get("r") == "9"}
-    return [
-        int(text.text)
-        for text in svg.iter(f"{SVG}text")
-        if (text.get("x"), str(int(text.get("y")) - 4)) in discs and text.text
-    ]
+    """The visits that have a number in the tree."""
+    return [number for number, _ in discs(svg).values()]
+
+
+def discs(svg: ElementTree.Element) -> dict[tuple[int, int], tuple[int, str]]:
+    """(x, y) of each disc with a number in it: the number and the disc's fill."""
+    numbers = {(t.get("x"), int(t.get("y")) - 4): t.text for t in svg.iter(f"{SVG}text")}
+    fills = {
+        (int(disc.get("cx")), int(disc.get("cy"))): disc.get("fill")
+        for disc in drawn(svg, "circle")
+        if disc.get("r") == "10"
+    }
+    return {(x, y): (int(numbers[f"{x}", y]), fill) for (x, y), fill in fills.items()}
 
 
 def test_every_visit_so_far_has_its_number_on_the_toy(states, trees):
@@ -155,7 +167,7 @@ def test_the_current_line_of_the_code_is_marked(words, trees):
             text.text
             for text in trees[case].iter(f"{SVG}text")
             if "mono" in text.get("font-family")
-            and text.get("font-size") == "11"
+            and int(text.get("x")) > 688
             and text.get("font-weight") == "700"
         }
         marked = {text for key, _, text in state.code if key == state.code_key}
@@ -172,7 +184,7 @@ def test_what_is_to_come_is_pale_or_hidden(states, trees):
         if state.hidden:
             assert len(state.rail.kinds) == state.at + 1
             total = len(states[case[0], 0, False].rail.kinds)
-            assert f"{state.at + 1} of {total}" not in " ".join(texts(trees[case]))
+            assert f"of {total}" not in " ".join(texts(trees[case]))
 
 
 def test_a_long_call_is_ticks_and_runs_not_a_box_per_step(states):
@@ -266,19 +278,11 @@ def test_each_badge_is_on_the_entry_of_its_visit(states, trees):
     for case, state in toys(states).items():
         svg = trees[case]
         visits = [step for step in state.call.steps[: state.at + 1] if step.kind == "visit"]
-        badges = [disc for disc in drawn(svg, "circle") if disc.get("r") == "9"]
-        discs = {(int(disc.get("cx")), int(disc.get("cy"))): disc.get("fill") for disc in badges}
-        numbers = {
-            (int(t.get("x")), int(t.get("y")) - 4): int(t.text)
-            for t in svg.iter(f"{SVG}text")
-            if t.get("font-size") == "10"
-        }
-        assert set(numbers) == set(discs), case
-        assert {numbers[at] for at, fill in discs.items() if fill == LIGHT["ink"]} == {
-            *[len(visits)] * bool(visits)
-        }
+        drawn_at = discs(svg)
+        dark = [number for number, fill in drawn_at.values() if fill == LIGHT["ink"]]
+        assert dark == [len(visits)] * bool(visits)
         on: dict[tuple[int, int], list[int]] = {}
-        for (x, y), number in numbers.items():
+        for (x, y), (number, _) in drawn_at.items():
             step = visits[number - 1]
             assert row_of(svg, step.level) < y < row_of(svg, step.level) + 44
             on.setdefault((step.gfn, step.level), []).append(x)
@@ -340,6 +344,109 @@ def test_edges_goal_and_range_are_at_their_frames(states, trees):
         assert goal[1] < now[1], "the goal's stands at the axis, the other at the rail"
 
 
+def track_of(state: WalkState, name: str) -> Track:
+    [track] = [track for track in walk_svg(state, LIGHT).tracks if track.name == name]
+    return track
+
+
+def place(knots: Sequence[tuple[int, int]], value: int) -> int:
+    """Where the page's script puts `value`: between two knots values lie evenly."""
+    for (low, left), (high, right) in pairwise(knots):
+        if low <= value <= high:
+            return left + (right - left) * (value - low) // (high - low)
+    raise AssertionError(f"{value} is not on the track")
+
+
+def test_the_range_is_dragged_where_its_edges_are_drawn(states, trees):
+    """On the axis under the tree, which is linear in a large machine too."""
+    for case, state in states.items():
+        frames = state.call.geometry.root_pages if state.whole else state.call.layout.frames
+        if state.span.end > frames:
+            continue  # no exhibit shows these
+        track = track_of(state, "range")
+        assert track.keyed
+        wide = [path for path in drawn(trees[case], "path") if path.get("stroke-width") == "3"]
+        [bracket] = [path.get("d") for path in wide if path.get("stroke") == LIGHT["range"]]
+        low, y, high = map(int, re.match(r"M(\d+) \d+ V(\d+) H(\d+) V", bracket).groups())
+        assert place(track.knots, state.span.start) == low == 24 + 640 * state.span.start // frames
+        assert max(place(track.knots, state.span.end), low + 2) == high
+        assert track.bottom - track.top == 24, "a target for a finger"
+        assert track.top < y < track.bottom
+
+
+def test_steps_seen_before_are_on_the_rail_when_one_goes_back():
+    """Predicted up to step 7, back at 3: the veil lies over four, and the cursor may go there."""
+    state = walk_state(opening("steps"), 2, hidden=True, seen=6)
+    assert len(state.rail.kinds) == 7
+    svg = tree(walk_svg(state, LIGHT))
+    assert len([p for p in drawn(svg, "path") if p.get("fill-opacity") == ".62"]) == 1
+    # 24 cells in 538 units; half a cell more on either side takes the pointer.
+    knots = track_of(state, "step").knots
+    assert [value for value, _ in knots] == [*range(9)]
+    assert [x for _, x in knots[1:-1]] == [120 + (538 * n // 24 + 538 * (n + 1) // 24) // 2 for n in range(7)]
+    said = [row[0].text for row in ElementTree.fromstring(walk_table(state)).iter("tr")][1:]
+    assert said == [*"1234567"]
+
+
+@pytest.mark.parametrize("layout", ["steps", "large"])
+def test_each_answer_can_be_pressed_where_its_entry_is(layout):
+    """Also where there is no table yet: a dashed box says where the entry would be."""
+    call = opening(layout)
+    for at in range(len(call.steps)):
+        state, options = walk_state(call, at, hidden=True), options_at(call, at)
+        picture = walk_svg(state, LIGHT, options=options)
+        svg = tree(picture)
+        assert [spot.name for spot in picture.spots] == [f"answer:{n}" for n in range(len(options))]
+        dashed = [p.get("d") for p in drawn(svg, "path") if p.get("stroke-dasharray") == "4 3"]
+        for spot, option in zip(picture.spots, options, strict=True):
+            assert (spot.label, spot.chosen) == (option.text, None)
+            if option.place is None:
+                [over] = [t for t in svg.iter(f"{SVG}text") if t.text == "the call is over"]
+                assert spot.left < extent(over)[0] < extent(over)[1] < spot.right
+                assert spot.top < int(over.get("y")) < spot.bottom
+                inset = 0
+            else:
+                level, gfn = option.place
+                left, top = 24 + 10 * gfn, row_of(svg, level)
+                assert spot[2:6] == (left, top, left + 10 * call.geometry.pages(level), top + 44)
+                inset = 3 if level > 1 else 1
+            low, up, high, down = (
+                spot.left + inset,
+                spot.top + inset,
+                spot.right - inset,
+                spot.bottom - inset,
+            )
+            assert f"M{low} {up} H{high} V{down} H{low} Z" in dashed
+
+
+def test_entries_too_narrow_to_press_are_no_spots():
+    """Frames of a machine of 256 are two and a half units wide; a large machine's are not all in sight."""
+    wide = SplitCall(layout_of(Geometry(2, 4, 4), 256, (0, 1, 4), (4, 2, 63)), 6, 9)
+    pressed = {}
+    for call in (wide, opening("two-1G")):
+        for at in range(len(call.steps) - 1):
+            options = options_at(call, at)
+            least = min(option.place[0] for option in options if option.place)
+            picture = walk_svg(walk_state(call, at, hidden=True), LIGHT, options=options)
+            pressed.setdefault((call is wide, least), set()).add(len(picture.spots))
+    assert pressed.pop((True, 1)) == {0}, "single frames are among the answers"
+    assert {whole for whole, _ in pressed} == {True, False}
+    assert all((0 in numbers) is not whole for (whole, _), numbers in pressed.items())
+
+
+def test_no_text_is_small(states):
+    """At 12 units it may shrink to 11 pixels."""
+    assert {walk_svg(state, LIGHT).smallest for state in states.values()} == {12}
+
+
+def test_a_legend_lists_only_what_is_drawn(states, trees):
+    for case, state in states.items():
+        names = {"retake", "store"}
+        listed = names & {*texts(trees[case])}
+        long = len(state.rail.kinds) > 44  # ticks, in rows with names of their own
+        assert listed == (set() if long else names & {*state.rail.kinds}), case
+
+
 def test_each_mark_of_the_rail_is_at_its_step(states, trees):
     """Dots are visits, diamonds splits, triangles the other thread; the hatch is where a lock is not held."""
     for case, state in states.items():
@@ -377,6 +484,9 @@ def test_the_rail_says_where_the_call_is_now(states, trees):
         low, high = (120 + 538 * n // steps for n in (state.at, state.at + 1))
         x, _ = tips(trees[case], "ink", POINTER)[-1]
         assert x == (low + high) // 2, case
+        track = track_of(state, "step")
+        assert abs(place(track.knots, state.at + 1) - x) <= 1, "a cell of less than 12 units is a tick"
+        assert all(value < len(state.rail.kinds) + 1 for value, _ in track.knots[:-1])
         [frame] = [one for one in outlines(trees[case], "ink", 2) if one[3] - one[1] == 76]
         assert frame[0] <= x <= frame[2]
         assert abs(frame[2] - frame[0] - max(high - low, 6)) <= 1

@@ -111,7 +111,7 @@ def is_over(q: Question) -> bool:
     if not list(call.visited()):
         size = brute.pages(call.geometry, call.geometry.root_level)
         return call.span.start // size * size >= end
-    gfn, level = list(call.visited())[-1]
+    level, gfn = list(call.visited())[-1]
     if (gfn, level) in q.tables(-1) and level > call.target_level + 1:
         size = brute.pages(call.geometry, level - 1)
         return max(gfn, call.span.start) // size * size >= end
@@ -151,7 +151,7 @@ WRONG: dict[str, Claim] = {
     r"the walk does not go below level (\d): what lies there needs no split\.": lambda q, it, level: (
         it[1] < int(level)
         and it[1] <= q.call.target_level
-        and min(level for _, level in q.call.visited()) >= int(level)
+        and min(level for level, _ in q.call.visited()) >= int(level)
     ),
     r"the exchange is lost, so the same entry comes once more\.": lambda q, it: (
         "lost" in (*q.past, *q.future) and (q.next.gfn, q.next.level) == q.place != it
@@ -182,7 +182,7 @@ WRONG: dict[str, Claim] = {
     r"a parent is visited before its children; after them only if the walk starts anew\.": lambda q, it: (
         it[1] == q.step.level + 1
         and q.holds(it, q.step.gfn)
-        and it in list(q.call.visited(q.at))
+        and it in [(gfn, level) for level, gfn in q.call.visited(q.at)]
         and it not in later_visits(q, until="retake")
     ),
     r"the walk starts again at the root only after it has let go of mmu_lock\.": lambda q, it: (
