@@ -201,6 +201,7 @@ class Touch {
       drawSlider(node, held ? { ...slider, knots: this.drag.knots } : slider, values);
       if (slider.keyed) {
         put(node, {
+          "data-step": slider.step, // what a key moves by
           "aria-label": slider.label,
           "aria-valuetext": slider.text,
           // Numbers that scripts can compare; the words are what is read.

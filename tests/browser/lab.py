@@ -278,7 +278,11 @@ class Notebook:
         )
 
     def settle(self) -> None:
-        """Wait until the kernel has nothing left to answer: what was going to change has changed."""
+        """Wait until the kernel has nothing left to answer: what was going to change has changed.
+
+        What was just used has not been heard of yet: the kernel is busy a moment after the click.
+        """
+        self.page.wait_for_timeout(100)
         self.page.wait_for_function(
             "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
         )

@@ -140,7 +140,7 @@ def test_the_range_is_dragged_on_the_axis(stepper):
 
 def test_keys_on_the_handles_move_by_the_unit(stepper):
     stepper.box.get_by_label("moves by", exact=True).select_option("4 frames")
-    stepper.notebook.settle()
+    expect(stepper.start).to_have_attribute("data-step", "4")
     stepper.start.press("ArrowRight")
     expect(stepper.title).to_contain_text("[10, 34)")
     stepper.end.press("End")

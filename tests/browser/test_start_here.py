@@ -110,7 +110,7 @@ def test_a_key_on_an_edge_moves_the_range_and_the_answer(toy, which, key, title,
 
 def test_an_edge_moves_in_the_chosen_unit(toy):
     toy.unit.select_option("8 frames")
-    toy.notebook.settle()
+    expect(toy.edges["start"]).to_have_attribute("data-step", "8")
     toy.edges["start"].press("ArrowRight")
     expect(toy.title).to_have_text("Look at [13, 14) of a TD of 32 frames")  # and takes the end along
 
