@@ -405,7 +405,8 @@ class ShownExhibit:
         mouse.up()
 
     def press(self, name: str) -> None:
-        """Click the button of this name."""
+        """Click the button of this name, once all is at rest: two quick messages may change places."""
+        self.notebook.settle()
         self.box.get_by_role("button", name=name, exact=True).click()
 
     def type(self, field: Locator, text: str) -> None:
