@@ -171,8 +171,7 @@ CALL_SECONDS, CHECK_SECONDS = 5.0, 60.0
 _ENDLESS = "did not end within {:g} seconds, and was stopped"
 _TOO_SLOW = "took more than {:g} seconds in all, and was stopped"
 _AGAIN = 1e-4
-"""Seconds from one alarm to the next. A loop around a bare except ends at the first that meets it outside of
-its try, which one in some thousand does."""
+"""Seconds from one alarm to the next: a submission may catch some of them (see :func:`within`)."""
 _MOST_PRINTED = 1000
 """Characters: some ten lines."""
 

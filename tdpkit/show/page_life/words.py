@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.fold import Finding, LifeView, MappedRun
 from tdpkit.lab.page_life.story import FOLIOS
-from tdpkit.lab.words import count_of, group_digits, html_table, listed
+from tdpkit.lab.words import count_of, group_digits, html_table, listed, noun_for
 from tdpkit.tdx.abi import Call, status_name
 
 from ..drawing import Counter
@@ -99,7 +99,7 @@ def loss(life: PageLife, at: int) -> Loss:
     """The frames that are lost by the step."""
     lost, span = life.steps[at].view.lost, life.names.span(life.span.start, life.span.end)
     note = f"outside {span}" if _is_last(life, at) else f"so far; {group_digits(life.lost)} in the end"
-    return Loss(group_digits(lost), _plural("frame", lost) + " lost", note, "bad" if lost else "ink")
+    return Loss(group_digits(lost), noun_for(lost, "frame") + " lost", note, "bad" if lost else "ink")
 
 
 def counters(life: PageLife, at: int) -> list[Counter]:
@@ -107,15 +107,11 @@ def counters(life: PageLife, at: int) -> list[Counter]:
     view, calls = life.steps[at].view, life.steps[-1].view.seamcalls
     kept = "good" if view.saved else "ink"
     return [
-        Counter(group_digits(view.saved), f"{_plural('frame', view.saved)} kept by a split", kept),
+        Counter(group_digits(view.saved), f"{noun_for(view.saved, 'frame')} kept by a split", kept),
         Counter(group_digits(view.seamcalls), f"of {count_of(calls, 'SEAMCALL')}"),
-        Counter(group_digits(view.tables), _plural("page-table page", view.tables)),
-        Counter(group_digits(view.sept_pages), _plural("S-EPT page", view.sept_pages)),
+        Counter(group_digits(view.tables), noun_for(view.tables, "page-table page")),
+        Counter(group_digits(view.sept_pages), noun_for(view.sept_pages, "S-EPT page")),
     ]
-
-
-def _plural(what: str, count: int) -> str:
-    return what + "s" * (count != 1)
 
 
 # ---- the module's log ----------------------------------------------------------------------------------
