@@ -4,8 +4,9 @@ A split makes the edges safe; the zap that follows walks the same range again, d
 entries. What a strategy saves is therefore seen only beside the zap.
 
 The guests are plain VMs of 16 TiB. One of 4K leaves would need 32 GiB of page tables: nothing crosses an edge
-there, so its visits follow from :func:`.cost.visits_when_mapped` alone. Left out: time, but for the kernel's
-nanoseconds per visit, which were measured elsewhere; locks, TLB flushes, and what a SEAMCALL costs.
+there, so its visits follow from :func:`.cost.visits_when_mapped` alone. SEAMCALLs are counted for the zap
+alone, and for no curve. Left out: time, but for the nanoseconds per visit, which were measured elsewhere;
+locks, TLB flushes, and what a SEAMCALL costs.
 """
 
 from __future__ import annotations
@@ -25,10 +26,15 @@ from .words import count_of, known_name
 from .worlds import JournalWorld
 
 KERNEL_NS_PER_VISIT = (3.1, 3.4)
-"""CPU time per SPTE, least and most, of the kernel's C code on the 12 TiB, in nanoseconds (S231)."""
+"""CPU time per SPTE, least and most, on the 12 TiB, in nanoseconds (S231): of the kernel's C code, compiled
+for userspace with shims for its locks (S250).
+"""
 
 SEAMCALLS_PER_LEAF = ("TDH.MEM.RANGE.BLOCK", "TDH.MEM.TRACK", "TDH.MEM.PAGE.REMOVE")
-"""What the zap of one leaf asks of the TDX module, in a TD (S161, S167)."""
+SEAMCALLS_PER_FRAME = ("TDH.PHYMEM.PAGE.WBINVD",)
+"""What the zap in a running TD asks of the TDX module for each leaf, whatever its size, and for each 4K page
+in it (S161, S167).
+"""
 
 MAPS = {"nothing": "16T-empty", "1G leaves": "16T-1G", "2M leaves": "16T", "4K leaves": ""}
 """How a guest's memory is mapped, and the layout that is mapped so; the last one is priced without a tree."""
@@ -36,7 +42,9 @@ MAPS = {"nothing": "16T-empty", "1G leaves": "16T-1G", "2M leaves": "16T", "4K l
 GUEST_FRAMES = LAYOUTS["16T"].frames
 START = parse_gfn("2T+4K")
 SIZES = (*(1 << bits for bits in range(1, 32)), parse_gfn("12T"))
-"""Sizes of ranges in frames: 8 KiB and its doubles, and the 12 TiB of the review (M2)."""
+"""Sizes of ranges in frames: 8 KiB and its doubles, and the 12 TiB of the review (M2). Where the ranges begin
+is ours, and so are the leaves.
+"""
 
 
 class Conversion(NamedTuple):
@@ -107,6 +115,14 @@ def convert_4k(strategy: Planner, span: GfnRange) -> Conversion:
     return Conversion(len(calls), visits, 0, zap, span.pages)
 
 
+def zap_seamcalls(leaves: int, frames: int) -> dict[str, int]:
+    """How often a zap makes each SEAMCALL that takes away `leaves` leaves, which map `frames` frames in all.
+
+    The zap's own calls, none of which finds the module busy: no split's, no vCPU's entry (S161, S167, S168).
+    """
+    return dict.fromkeys(SEAMCALLS_PER_LEAF, leaves) | dict.fromkeys(SEAMCALLS_PER_FRAME, frames)
+
+
 class Curves(NamedTuple):
     """Visits by size of the range, on one guest. All lists go with `sizes`."""
 
@@ -121,8 +137,8 @@ class Curves(NamedTuple):
     def crossover(self, contender: str) -> int | None:
         """The least of `sizes` from which on one v3 call visits more than `contender`; None if none is.
 
-        The short-range argument: Yan Zhao, M14 (aW4QGYQ+qMytZ4Jq@yzhao56-desk.sh.intel.com;
-        S139).
+        How far the short-range argument holds: Yan Zhao, M14, for lengths below 1 GB
+        (aW4QGYQ+qMytZ4Jq@yzhao56-desk.sh.intel.com; S139).
         """
         ahead = [one > other for one, other in zip(self.split["walk_v3"], self.split[contender], strict=True)]
         last_behind = max((at for at, more in enumerate(ahead) if not more), default=-1)

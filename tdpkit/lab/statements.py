@@ -434,7 +434,7 @@ _ALL = (
     Statement(
         "one_call",
         "The smaller of the two blocks alone splits the same as both steps.",
-        f"{_R2} (S141); with 1G leaves, S233",
+        f"{_R2} (S141); with 1G leaves, ours (S233)",
         partial(_as_two_steps, plan=one_block_per_edge.plan),
         "the 2M block for every x",
         {"plan": _one_call},

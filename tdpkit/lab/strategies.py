@@ -81,7 +81,7 @@ class Strategy:
     """A plan, and all that is said of it. Called with a geometry and a range it returns the calls to make.
 
     `rule`: in words. `source`: who proposed it and where, or where it is written down. `curve`: how its cost
-    is drawn; None for one that nobody argued for.
+    is drawn; None for one that is no contender.
     """
 
     def __init__(self, plan: Plan, rule: Rule, source: str, curve: Curve | None = None) -> None:
@@ -104,7 +104,7 @@ STRATEGIES: dict[str, Strategy] = {}
 """All strategies, by name."""
 
 CONTENDERS: dict[str, Strategy] = {}
-"""The ways that were argued for in the thread, by name: those with a curve."""
+"""Three ways of the thread and the form that the later code took, by name: those with a curve."""
 
 
 def strategy(
@@ -233,13 +233,16 @@ def kai_two_step(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "its smallest block, to {frame}",
     "a call to {frame} splits larger leaves on its way down; so the smallest block around an edge is enough",
     source=(
-        "Sean Christopherson's later code, with leaves of 2M at most (reply to RFC v5 44, "
-        "aXt_L6QKB9CSTZcW@google.com; S141); with larger ones, S233"
+        "leaves of 2M: Sean Christopherson's later code, which leaves 1G as a TODO (reply to RFC v5 44, "
+        "aXt_L6QKB9CSTZcW@google.com; S141); leaves of 1G: ours (S233)"
     ),
     curve=Curve("one block per edge", "good", width=2),
 )
 def one_block_per_edge(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
-    """For each edge its smallest block only: the call splits larger leaves on its way."""
+    """For each edge its smallest block only: the call splits larger leaves on its way.
+
+    For 2M leaves it is the later code's (R2); that a call to 4K may be left to split a 1G leaf is ours.
+    """
     return once([*smallest_block(geometry, s), *smallest_block(geometry, e)])
 
 

@@ -15,7 +15,7 @@ from tests.browser.lab import EXHIBIT, Notebook, ShownExhibit, nth, wait_for
 NUMBER = "03"
 """Of the notebook that the fixture `notebook` opens."""
 
-HUGE = "16 TiB of 2M leaves, the thread's hole"
+HUGE = "16 TiB of 2M leaves, the thread's 12 TiB"
 ROWS = [
     *("v3 walk", "two calls", "head and tail", "one block per edge"),
     *("empty range", "plain split", "head rounded up"),
@@ -116,7 +116,7 @@ def test_it_opens_with_the_numbers_of_the_thread_s_range(race):
 @pytest.mark.parametrize(
     ("guest", "span", "visits"),
     [
-        ("16 TiB of 1G leaves, the same hole", "[2T+4K, 14T+4K)", ["12 837", "527", "20", "16", "16"]),
+        ("16 TiB of 1G leaves, the same 12 TiB", "[2T+4K, 14T+4K)", ["12 837", "527", "20", "16", "16"]),
         ("one 1G leaf, a range of 8 KiB", "[1G+2M+28K, 1G+2M+36K)", ["8", "522", "10", "8", "11"]),
     ],
 )

@@ -138,7 +138,7 @@ def test_dragged_over_the_end_the_start_pushes_it_and_nothing_is_refused(toy):
 
 def test_in_a_lens_an_edge_is_dragged_frame_by_frame(toy):
     """Of [2T+4K, 14T+4K) the start's lowest lens shows 2M: a half of it are 256 frames, and no more."""
-    toy.open("16 TiB of 2M leaves, the thread's 12 TiB hole", "Look at [2T+4K, 14T+4K) of a 16T TD")
+    toy.open("16 TiB of 2M leaves, the thread's 12 TiB", "Look at [2T+4K, 14T+4K) of a 16T TD")
     toy.notebook.settle()
     lens = toy.box.locator(".touch .edge.minor").nth(2)
     width = toy.picture.bounding_box()["width"] * 456 / 1000
@@ -238,7 +238,7 @@ def test_the_kind_of_vm_decides_whether_bytes_are_lost(toy):
 
 
 def test_the_thread_s_range_of_12_tib_costs_six_million_visits(toy):
-    toy.open("16 TiB of 2M leaves, the thread's 12 TiB hole", "Look at [2T+4K, 14T+4K) of a 16T TD")
+    toy.open("16 TiB of 2M leaves, the thread's 12 TiB", "Look at [2T+4K, 14T+4K) of a 16T TD")
     toy.press("split")
     expect(toy.title).to_have_text("Split the edges of [2T+4K, 14T+4K) of a 16T TD")
     assert toy.counter("SPTEs the split visited") == "6 303 777"

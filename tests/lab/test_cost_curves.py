@@ -18,6 +18,7 @@ from tdpkit.lab.cost_curves import (
     convert_4k,
     cost_curves,
     mapped_guest,
+    zap_seamcalls,
 )
 from tdpkit.lab.strategies import CONTENDERS, STRATEGIES
 from tdpkit.lab.worlds import CountingWorld
@@ -46,7 +47,7 @@ def stepwise(root, strategy, span):
         ("nothing", 25, 0, 0),
     ],
 )
-def test_the_zap_walks_the_threads_range_too(mapped_by, zap, leaves, splits):
+def test_the_zap_walks_12_tib_too(mapped_by, zap, leaves, splits):
     """S230 and S122. By hand, for 2M leaves: 6 303 771 entries of a walk down to 2M, and 511
     and 1 in the two new 4K tables. For 1G leaves: 12 287 whole, 511 of 2M at the start and none at the end,
     and again 511 and 1 of 4K.
@@ -58,6 +59,41 @@ def test_the_zap_walks_the_threads_range_too(mapped_by, zap, leaves, splits):
         assert (found.zap_visits, found.splits) == (zap, splits)
         assert found.zapped == leaves
     assert before is None or [*leaf_runs(root)] == before
+
+
+def test_the_zap_of_12_tib_makes_three_billion_seamcalls():
+    """S161: BLOCK, TRACK and REMOVE for each leaf, WBINVD for each 4K page of it. Of 12 TiB from 2T+4K on,
+    6 291 455 leaves of 2M are whole, and 511 + 1 of 4K come of the two that were split.
+    """
+    calls = zap_seamcalls(6_291_455 + 511 + 1, 6_291_455 * 512 + 511 + 1)
+    assert sum(calls.values()) == 6_291_455 * (3 + 512) + 512 * 4 == 3_240_101_373
+    assert calls["TDH.PHYMEM.PAGE.WBINVD"] == 12 * (1 << 40) // 4096
+    assert calls["TDH.MEM.RANGE.BLOCK"] == calls["TDH.MEM.TRACK"] == calls["TDH.MEM.PAGE.REMOVE"] == 6_291_967
+    assert len(calls) == 4
+
+
+def test_one_2m_leaf_takes_515_seamcalls_to_remove_and_a_4k_leaf_four():
+    assert sum(zap_seamcalls(1, 512).values()) == 515
+    assert sum(zap_seamcalls(1, 1).values()) == 4
+    assert sum(zap_seamcalls(0, 0).values()) == 0
+
+
+def test_the_walk_at_most_doubles_a_long_conversion_and_not_a_short_one():
+    """12 TiB of 2M leaves: 6 303 777 visits and then 6 304 283 of the zap (S230). 8 KiB in a 1G leaf: 8
+    (S139), and then a zap that meets an entry each of levels 4 to 2, and two of 4K.
+    """
+    long = convert(mapped_guest("2M leaves"), CONTENDERS["walk_v3"], HOLE)
+    assert (long.split_visits, long.zap_visits) == (6_303_777, 6_304_283)
+    short = convert(mapped_guest("1G leaves"), CONTENDERS["walk_v3"], GfnRange.parse("1G+3M", "1G+3M+8K"))
+    assert (short.split_visits, short.zap_visits) == (8, 3 + 2)
+
+
+def test_where_nothing_is_mapped_the_walk_still_visits_25_entries():
+    """S122 has 24 for aligned edges: the entries of the root. With unaligned ones the last is a 25th."""
+    visits = {
+        name: convert(mapped_guest("nothing"), plan, HOLE).split_visits for name, plan in CONTENDERS.items()
+    }
+    assert visits == {"walk_v3": 25, "two_calls": 2, "kai_two_step": 4, "one_block_per_edge": 2}
 
 
 @pytest.mark.slow

@@ -113,6 +113,28 @@ def test_short_ranges_cost_what_the_thread_argued_about(start, end, one_call, tw
         assert (report.all_visits, report.splits) == (visits, splits)
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "one_call", "two_step", "one_block"),
+    [
+        ("1G+4K", "1G+512M", 2 + 256 + (2 + 3), (2 + 2) + (3 + 3), (3 + 2 + 3) + 2),
+        ("1G+4K", "2G-4K", 2 + 512 + (2 + 3 + 3), (2 + 2) + 2 * (3 + 3), (3 + 2 + 3) + (3 + 3)),
+    ],
+)
+def test_below_1g_the_walk_may_visit_many_times_more(start, end, one_call, two_step, one_block):
+    """S139: 263 visits against 10, 522 against 16 and 14. M14 claims all lengths below 1 GB. By hand, under
+    a 4-level root: a call visits an entry each of levels 4 and 3, then those of level 2 in its range, and for
+    each split the way down to the leaf once more, two entries to a 1G leaf and three to a 2M leaf.
+    """
+    root, span = guest(3, 4), GfnRange.parse(start, end)
+    assert (one_call, two_step, one_block) in {(263, 10, 10), (522, 16, 14)}
+    for name, visits in (
+        ("walk_v3", one_call),
+        ("kai_two_step", two_step),
+        ("one_block_per_edge", one_block),
+    ):
+        assert race(root, name, span).all_visits == visits, name
+
+
 def test_the_two_long_calls_are_long_for_a_short_range():
     """S233: 522 visits for an 8 KiB range where v3 needs 8."""
     assert race(guest(3, 4), "two_calls", GfnRange(0x207, 0x209)).visits == (518, 4)
@@ -324,6 +346,17 @@ def test_plans_stay_below_the_limit_and_repeat_no_call_but_where_they_say_so():
             assert len(calls) <= 4
 
 
-def test_contenders_are_the_threads():
-    assert list(CONTENDERS) == ["walk_v3", "two_calls", "kai_two_step", "one_block_per_edge"]
+def test_contenders_are_three_of_the_thread_and_the_form_of_the_later_code():
+    cited = {name: re.findall(r"\b(?:M\d+|S141)\b", one.source) for name, one in CONTENDERS.items()}
+    assert cited == {
+        "walk_v3": ["M0"],
+        "two_calls": ["M7"],
+        "kai_two_step": ["M13"],
+        "one_block_per_edge": ["S141"],
+    }
+    later = CONTENDERS["one_block_per_edge"].source
+    assert re.search(r"2M: Sean .* TODO .*; leaves of 1G: ours", later), "R2 stops at 2M"
+
+
+def test_a_machine_is_planted_with_four_leaves_in_its_root():
     assert leaves_of(FOUR, (LEAF,) * 4) == ((0, 3), (16, 3), (32, 3), (48, 3))

@@ -37,9 +37,11 @@ PRESETS = {
     "toy": ExplorerPreset("toy: 32 frames, every byte visible", "toy", "TD", "5", "12", 1),
     "one-1G": ExplorerPreset("one 1G leaf, Kai's [1G+1M, 2G)", "one-1G", "plain", "1G+1M", "2G", 2),
     "mixed": ExplorerPreset("4 GiB of mixed leaves", "mixed", "plain", "6M+12K", "3G+513M", 2),
-    "16T": ExplorerPreset("16 TiB of 2M leaves, the thread's 12 TiB hole", "16T", "TD", "2T+4K", "14T+4K", 3),
+    "16T": ExplorerPreset("16 TiB of 2M leaves, the thread's 12 TiB", "16T", "TD", "2T+4K", "14T+4K", 3),
 }
-"""Presets by name; sources: the review thread, M2 (16 TiB) and K2 (1G+1M), to which M10 refers."""
+"""Presets by name. The sizes of the last are M2's, its addresses and leaves ours (S122). The range
+[1G+1M, 2G) is K2's, to which M10 refers, and the 1G leaf under it ours.
+"""
 
 
 class ExplorerChoice(NamedTuple):

@@ -99,16 +99,16 @@ class RaceGuest(NamedTuple):
 
 
 GUESTS = {
-    "16T-2M": RaceGuest("16 TiB of 2M leaves, the thread's hole", LAYOUTS["16T"], "2T+4K", "14T+4K", 3),
-    "16T-1G": RaceGuest("16 TiB of 1G leaves, the same hole", LAYOUTS["16T-1G"], "2T+4K", "14T+4K", 3),
+    "16T-2M": RaceGuest("16 TiB of 2M leaves, the thread's 12 TiB", LAYOUTS["16T"], "2T+4K", "14T+4K", 3),
+    "16T-1G": RaceGuest("16 TiB of 1G leaves, the same 12 TiB", LAYOUTS["16T-1G"], "2T+4K", "14T+4K", 3),
     "16T-empty": RaceGuest("16 TiB, nothing mapped yet", LAYOUTS["16T-empty"], "2T+4K", "14T+4K", 3),
     "4G-4K": RaceGuest("4 GiB of 4K leaves", LAYOUTS["4G-4K"], "1G+4K", "3G+4K", 2),
     "mixed": RaceGuest("4 GiB of mixed leaves", LAYOUTS["mixed"], "6M+12K", "3G+513M", 2),
     "one-1G": RaceGuest("one 1G leaf, a range of 8 KiB", LAYOUTS["one-1G"], "0x40207", "0x40209", 1),
     "toy": RaceGuest("toy: 64 frames in four leaves", LAYOUTS["large"], "5", "34", 1),
 }
-"""Guests by name. The 12 TiB in 16 TiB are the thread's (M2), the 8 KiB are Yan's case against arithmetic
-(M14; S139).
+"""Guests by name. Of the 12 TiB in 16 TiB the two sizes are the thread's (M2), addresses and leaves ours
+(S122); the 8 KiB are Yan's case against arithmetic (M14; S139).
 """
 
 

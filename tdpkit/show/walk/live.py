@@ -45,7 +45,7 @@ OPENINGS = {
     "two-1G": WalkOpening("x86: two 1G leaves, 8 KiB across both", "2G-4K", "2G+4K", 1),
     "mixed": WalkOpening("x86: 4 GiB of mixed leaves", "6M+12K", "3G+513M", 2),
 }
-"""Openings by layout; source of the 1G+1M range: K2, to which M10 refers."""
+"""Openings by layout. The range [1G+1M, 2G) is K2's, to which M10 refers; the 1G leaf under it is ours."""
 
 
 class WalkChoice(NamedTuple):

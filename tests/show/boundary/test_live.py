@@ -42,7 +42,7 @@ def test_it_opens_on_the_toy():
         ("toy", 32, 5, 12, "TD"),
         ("one-1G", 3 << 18, (1 << 18) + 256, 2 << 18, "plain"),  # Kai's [1G+1M, 2G), K2
         ("mixed", 4 << 18, 6 * 256 + 3, (3 << 18) + 513 * 256, "plain"),
-        ("16T", 1 << 32, (2 << 28) + 1, (14 << 28) + 1, "TD"),  # the thread's [2T+4K, 14T+4K), M2
+        ("16T", 1 << 32, (2 << 28) + 1, (14 << 28) + 1, "TD"),  # M2's sizes, our addresses
     ],
 )
 def test_each_preset_opens_in_its_own_state(preset, frames, start, end, kind):

@@ -193,7 +193,7 @@ def test_a_step_that_there_is_not_is_refused_and_changes_nothing():
 
 
 def test_a_large_machine_is_shown_by_the_tables_on_the_way_to_where_the_walk_is():
-    """Kai's example: the 1G leaf at 1G is split, then the 2M leaf at 1G."""
+    """Kai's range (K2) under a 1G leaf: the leaf at 1G is split, then the 2M leaf at 1G."""
     call = SplitCall("one-1G", (1 << 18) + 256, 2 << 18)
     at = max(n for n, step in enumerate(call.steps) if step.kind == "split")
     state = walk_state(call, at)
