@@ -98,6 +98,37 @@ def test_every_citation_resolves(name: str) -> None:
     assert {found for found in MESSAGE_ID.findall(TEXTS[name]) if found not in SOURCES} == set()
 
 
+MAILS = {
+    MESSAGE_ID.findall(text)[0]: (text.split(", ")[0], re.findall(r"20\d\d-\d\d-\d\d", text)[0])
+    for letter, _, text in ENTRIES
+    if letter != "S"
+}
+"""Author and date of each mail, by its message-id."""
+MONTHS = {"November": 11, "January": 1}
+DATE = re.compile(rf"\b(\d{{1,2}}) ({'|'.join(MONTHS)})\b")
+
+
+@pytest.mark.parametrize("name", sorted(name for name in TEXTS if name.endswith(".ipynb")))
+def test_a_mail_has_the_author_and_the_date_of_its_entry(name: str) -> None:
+    """Where prose gives a message-id, the last person and the last date before it in its line are the mail's."""
+    for line in TEXTS[name].splitlines():
+        for mail in MESSAGE_ID.finditer(line):
+            author, date = MAILS[mail[0]]
+            before = line[: mail.start()]
+            named = re.findall("|".join(sorted(AUTHORS)), before)
+            assert named[-1:] in ([], [author]), line
+            for day, month in DATE.findall(before)[-1:]:
+                assert (MONTHS[month], int(day)) == (int(date[5:7]), int(date[8:])), line
+
+
+def test_kais_example_is_from_november() -> None:
+    """S136: [1G+1M, 2G) is K2's, and M10 only refers to it."""
+    lines = [line for name in TEXTS if name.endswith(".ipynb") for line in TEXTS[name].splitlines()]
+    told = [line for line in lines if "Kai Huang" in line and "[1G+1M, 2G)" in line]
+    assert told
+    assert [line for line in told if "K2" not in line] == []
+
+
 OUTSIDE = re.compile(
     r"[Kk]ernel-facts|\b[Ff]indings \d|\bDESIGN\b|\bstyle\.md|\.\./shared/|§"
     r"|(?<![\w#%.])C\d{1,2}\b(?![\w.(=])"
