@@ -9,7 +9,7 @@ Read it in this order. The first seven files are the core and take twenty minute
 5. `kvm`: one VM.  `roots`: which roots an operation reaches, and how long a root lives.
 6. `mmu`: a range in all its roots, and where huge pages may be.  `page_fault`: how a frame gets mapped.
 7. `splits`: every way to split before a zap that the thread proposed.
-8. `conversion` and `guest_memfd`: two callers of a split.  `scan`: NumPy shortcuts for large guests.
+8. `conversion` and `guest_memfd`: callers of a split.  `scan`: NumPy shortcuts for large guests.
 
 Import names from here or from their module: ``from tdpkit.engine import GfnRange, Kvm``. `scan` has no names
 here, because it imports NumPy.
@@ -55,7 +55,7 @@ DOOR = {
         "no_split", "split_head_and_tail", "split_v3", "split_v3_as_posted",
     ),
     "conversion": ("KVM_MEMORY_ATTRIBUTE_PRIVATE", "kvm_vm_set_mem_attributes"),
-    "guest_memfd": ("GuestMemfd", "kvm_gmem_error_folio", "kvm_gmem_fallocate"),
+    "guest_memfd": ("GuestMemfd", "kvm_gmem_error_folio", "kvm_gmem_fallocate", "kvm_gmem_set_attributes"),
 }  # fmt: skip
 """The names that notebooks use, by module, in reading order."""
 

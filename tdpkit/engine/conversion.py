@@ -1,12 +1,14 @@
-"""Conversion: a range of a TD changes between private and shared (KVM_SET_MEMORY_ATTRIBUTES).
+"""Conversion, per VM: a range of a TD changes between private and shared (KVM_SET_MEMORY_ATTRIBUTES).
 
-A call that fails leaves the attributes as they were and no invalidation in progress. Its splits stay, and in
-slots before the failing one the old half is already zapped (S108). Another call completes the
-conversion.
+A call that fails leaves the attributes as they were. Its splits stay, and in slots before the failing one the
+old half is already zapped (S108). Another call completes the conversion. The ioctl on the file,
+KVM_SET_MEMORY_ATTRIBUTES2, is in `guest_memfd`.
 
-Sources: kvm_main.c and mmu.c of 6.16, patches v3 14/24 and 15/24; S196-S198. Left out: in-place
-conversion (KVM_SET_MEMORY_ATTRIBUTES2) and the reservation of the attribute array. v3 15/24 leaves the
-invalidation open on an error; this function ends it.
+v3 15/24 jumps past the end of the invalidation on an error. Here the invalidation ends, unless the caller
+asks for the code as posted.
+
+Sources: kvm_main.c and mmu.c of 6.16, patches v3 14/24 and 15/24; S196, S198. Left out: the reservation of
+the attribute array.
 """
 
 from __future__ import annotations
@@ -28,17 +30,26 @@ KVM_MEMORY_ATTRIBUTE_PRIVATE = 1 << 3
 
 
 def kvm_vm_set_mem_attributes(
-    kvm: Kvm, start: int, end: int, attributes: int, *, split: RangeSplit = split_v3
+    kvm: Kvm,
+    start: int,
+    end: int,
+    attributes: int,
+    *,
+    split: RangeSplit = split_v3,
+    as_posted: bool = False,
 ) -> Coroutine[int]:
     """KVM_SET_MEMORY_ATTRIBUTES: frames [start, end) become private (KVM_MEMORY_ATTRIBUTE_PRIVATE) or shared.
 
     Begin the invalidation; on the way to shared, split private leaves at the edges; zap exactly the range in
     the half it leaves; flush; store the attributes; recompute where huge pages are allowed. Zaps cover frames
-    in slots, attributes all frames. Returns 0; -EINVAL for a VM without private memory, an empty range or
-    unknown attributes; else the split's negative errno, with nothing zapped in that slot.
+    in slots, attributes all frames. Returns 0; -EINVAL for an empty range or attributes that the VM does not
+    support (without private memory: any); else the split's negative errno, with nothing zapped in that slot.
+
+    as_posted: v3 15/24 to the letter. A negative errno skips the end of the invalidation, so faults on the
+    range are retried for ever: a later call that succeeds ends its own invalidation, not this one.
 
     A *positive* value from the split is taken for "flush": the zap is skipped, the attributes are stored, and
-    the call returns 0. That is how v3's ``bool ret`` loses an errno (S107). Raises
+    the call ends its invalidation and returns 0. That is how v3's ``bool ret`` loses an errno (S107). Raises
     InvalidTypeError or InvalidValueError, before anything changes, for a range that is no range of this VM.
     Source: S196, S198.
     """
@@ -48,20 +59,25 @@ def kvm_vm_set_mem_attributes(
             f"frames of this VM end at {name_gfn(kvm.max_gfn_exclusive)}; "
             f"the end {name_gfn(span.end)} is beyond"
         )
-    return _set_mem_attributes(kvm, span, as_integer(attributes, "attributes"), split)
+    return _set_mem_attributes(kvm, span, as_integer(attributes, "attributes"), split, as_posted)
 
 
-def _set_mem_attributes(kvm: Kvm, span: GfnRange, attributes: int, split: RangeSplit) -> Coroutine[int]:
+def _set_mem_attributes(
+    kvm: Kvm, span: GfnRange, attributes: int, split: RangeSplit, as_posted: bool
+) -> Coroutine[int]:
     private = attributes == KVM_MEMORY_ATTRIBUTE_PRIVATE
-    if not kvm.has_mirrored_tdp or attributes & ~KVM_MEMORY_ATTRIBUTE_PRIVATE or not span.pages:
+    supported = KVM_MEMORY_ATTRIBUTE_PRIVATE if kvm.has_mirrored_tdp else 0
+    if attributes & ~supported or not span.pages:
         return -EINVAL
     with kvm.slots_lock:
         if kvm.mem_attributes.has(span, private):
             return 0
         yield Lock(False)
-        kvm_mmu_invalidate_begin(kvm, _with_huge_edges(kvm, span))
+        kvm_mmu_invalidate_begin(kvm, with_huge_edges(kvm, span))
         ret = yield from _zap_half(kvm, span, KVM_FILTER_SHARED if private else KVM_FILTER_PRIVATE, split)
         yield Unlock(False, "done")
+        if ret and as_posted:
+            return ret
         if ret == 0:
             kvm.mem_attributes.store(span, private)
         yield Lock(False)
@@ -72,7 +88,7 @@ def _set_mem_attributes(kvm: Kvm, span: GfnRange, attributes: int, split: RangeS
     return ret
 
 
-def _with_huge_edges(kvm: Kvm, span: GfnRange) -> GfnRange:
+def with_huge_edges(kvm: Kvm, span: GfnRange) -> GfnRange:
     """Extend the range by the huge blocks at its edges still allowed: faults there must retry too."""
     start, end = span.start, span.end
     for level in range(PG_LEVEL_2M, kvm.max_leaf_level + 1):

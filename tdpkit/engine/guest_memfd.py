@@ -1,20 +1,23 @@
-"""guest_memfd, the file behind a TD's private memory, and two of the four callers that split before a zap.
+"""guest_memfd, the file behind a TD's private memory, and three of the four callers that split before a zap.
 
-The two are a hole punched into the file, and a page of it with a memory failure. The others are `conversion`
-and an ACCEPT of less than is mapped (`tdx.kvm_tdx`). Each takes, as an argument, the split that it makes
-before the zap (see `splits`). If that split fails:
+The three of M7's list are a hole punched into the file, a conversion by the file's own ioctl, and a page with
+a memory failure. The fourth is an ACCEPT of less than is mapped (`tdx.kvm_tdx`); the older ioctl, per VM, is
+in `conversion`. Each takes, as an argument, the split that it makes before the zap (see `splits`). If that
+split fails:
 
-* punch hole zaps and truncates nothing, and ends the invalidation; splits already made stay.
+* punch hole and conversion zap and store nothing, end the invalidation, and return what the split returned;
+  splits already made stay.
 * memory failure goes on and zaps: it cannot fail.
 
 Sources: virt/kvm/guest_memfd.c of 6.16, patch v3 16/24; S190-S198. Left out: the file system's side
-(inodes, page cache).
+(inodes, page cache) and with it in-place backing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .conversion import KVM_MEMORY_ATTRIBUTE_PRIVATE, with_huge_edges
 from .events import EHWPOISON, EINVAL, EOPNOTSUPP, Coroutine, Flush, Lock, Unlock
 from .gfn import (
     PAGE_SHIFT,
@@ -30,14 +33,15 @@ from .gfn import (
 )
 from .kvm import (
     KVM_FILTER_PRIVATE,
+    KVM_FILTER_SHARED,
     Kvm,
     KvmGfnRange,
     KvmMemorySlot,
     kvm_mmu_invalidate_begin,
     kvm_mmu_invalidate_end,
 )
-from .mmu import kvm_unmap_gfn_range
-from .splits import RangeSplit, no_split
+from .mmu import kvm_arch_post_set_memory_attributes, kvm_unmap_gfn_range
+from .splits import RangeSplit, no_split, split_v3
 
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
@@ -164,24 +168,32 @@ def kvm_gmem_fallocate(
 ) -> Coroutine[int]:
     """fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) of `length` bytes from byte `offset` on.
 
-    whole_folios: the upstream agreement that holes come in units of the backing huge page (M3;
-    S127). Then no split is needed as long as no mapping is larger than its folio. Returns 0; -EOPNOTSUPP for
-    another mode (KEEP_SIZE alone, which allocates ahead, is left out); -EINVAL for a hole that is negative,
-    empty, no multiple of 4K, or, with whole_folios, not of whole folios; else the value that `split`
-    returned, v3's 1 included (patch v3 16/24). Source: S191, S192.
+    whole_folios: the rule that upstream agreed on for files of hugetlb or THP: guest_memfd *will* allow holes
+    only in units of its huge page (M3; S127). Then no split is needed as long as no mapping is larger than
+    its folio. False: the rule of Linux 6.16, multiples of 4K. Returns 0; -EOPNOTSUPP for another mode
+    (KEEP_SIZE alone, which allocates ahead, is left out); -EINVAL for a hole that is negative, empty, no
+    multiple of 4K, or, with whole_folios, not of whole folios (there the errno is unverified); else the value
+    that `split` returned, v3's 1 included (patch v3 16/24). Source: S191, S192.
     """
     start, size = as_integer(offset, "an offset"), as_integer(length, "a length")
     if mode != FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
         return _answer(-EOPNOTSUPP)
-    if start < 0 or size <= 0 or (start | size) & (1 << PAGE_SHIFT) - 1:
+    hole = _pages_of(start, size)
+    if hole is None:
         return _answer(-EINVAL)
-    first, last = start >> PAGE_SHIFT, (start + size) >> PAGE_SHIFT
-    pages = GfnRange(first, max(first, min(last, gmem.npages)))
+    pages = GfnRange(hole.start, max(hole.start, min(hole.end, gmem.npages)))
     if whole_folios and pages.pages:
         edges = (gmem.folio(pages.start).start, gmem.folio(pages.end - 1).end)
         if edges != (pages.start, pages.end):
             return _answer(-EINVAL)
     return _punch_hole(gmem, pages, split)
+
+
+def _pages_of(offset: int, size: int) -> GfnRange | None:
+    """The file pages of these bytes; None if they are not whole pages, from one on."""
+    if offset < 0 or size <= 0 or (offset | size) & (1 << PAGE_SHIFT) - 1:
+        return None
+    return GfnRange(offset >> PAGE_SHIFT, (offset + size) >> PAGE_SHIFT)
 
 
 def _answer(errno: int) -> Coroutine[int]:
@@ -190,7 +202,7 @@ def _answer(errno: int) -> Coroutine[int]:
 
 
 def _punch_hole(gmem: GuestMemfd, pages: GfnRange, split: RangeSplit) -> Coroutine[int]:
-    bound = _ranges_by_vm(gmem, pages)
+    bound = _ranges_by_vm(gmem, pages, KVM_FILTER_PRIVATE)
     ret = yield from _invalidate_and_zap(bound, split, must_split=True)
     if ret == 0 and pages.pages:
         gmem.truncate(pages)
@@ -198,25 +210,30 @@ def _punch_hole(gmem: GuestMemfd, pages: GfnRange, split: RangeSplit) -> Corouti
     return ret
 
 
-def _ranges_by_vm(gmem: GuestMemfd, pages: GfnRange) -> dict[Kvm, list[KvmGfnRange]]:
-    bound: dict[Kvm, list[KvmGfnRange]] = {}
+_Bound = dict[Kvm, list[KvmGfnRange]]
+"""The ranges of each VM that a stretch of the file is bound to."""
+
+
+def _ranges_by_vm(gmem: GuestMemfd, pages: GfnRange, attr_filter: int) -> _Bound:
+    bound: _Bound = {}
     for kvm, slot, span in gmem.gfns(pages):
-        gfn_range = KvmGfnRange(slot, span.start, span.end, KVM_FILTER_PRIVATE)
+        gfn_range = KvmGfnRange(slot, span.start, span.end, attr_filter)
         bound.setdefault(kvm, []).append(gfn_range)
     return bound
 
 
 def _invalidate_and_zap(
-    bound: dict[Kvm, list[KvmGfnRange]], split: RangeSplit, *, must_split: bool
+    bound: _Bound, split: RangeSplit, *, must_split: bool, huge_edges: bool = False
 ) -> Coroutine[int]:
     """For each VM, under the write lock: begin the invalidation, split at the edges, zap the ranges.
 
-    If `must_split` and a split fails, zap nothing and return its value.
+    If `must_split` and a split fails, zap nothing and return its value. huge_edges: faults on the huge blocks
+    at the edges wait too (see :func:`~.conversion.with_huge_edges`).
     """
     for kvm, ranges in bound.items():
         yield Lock(False)
-        starts, ends = [r.start for r in ranges], [r.end for r in ranges]
-        kvm_mmu_invalidate_begin(kvm, GfnRange(min(starts), max(ends)))
+        span = GfnRange(min(r.start for r in ranges), max(r.end for r in ranges))
+        kvm_mmu_invalidate_begin(kvm, with_huge_edges(kvm, span) if huge_edges else span)
         yield Unlock(False, "done")
     for kvm, ranges in bound.items():
         yield Lock(False)
@@ -239,11 +256,57 @@ def _invalidate_and_zap(
     return 0
 
 
-def _invalidate_end(bound: dict[Kvm, list[KvmGfnRange]]) -> Coroutine[None]:
-    for kvm in bound:
+def _invalidate_end(bound: _Bound, *, stored: bool = False) -> Coroutine[None]:
+    """End the invalidation of each VM; if attributes were `stored`, recompute where huge pages may be."""
+    for kvm, ranges in bound.items():
         yield Lock(False)
+        for gfn_range in ranges if stored else ():
+            kvm_arch_post_set_memory_attributes(kvm, GfnRange(gfn_range.start, gfn_range.end))
         kvm_mmu_invalidate_end(kvm)
         yield Unlock(False, "done")
+
+
+# ---- conversion, by file -------------------------------------------------------------------------------
+
+
+def kvm_gmem_set_attributes(
+    gmem: GuestMemfd, offset: int, size: int, attributes: int, *, split: RangeSplit = split_v3
+) -> Coroutine[int]:
+    """KVM_SET_MEMORY_ATTRIBUTES2 on the file: `size` bytes from byte `offset` on become private or shared.
+
+    attributes: KVM_MEMORY_ATTRIBUTE_PRIVATE, or 0 for shared. In every VM that the pages are bound to: begin
+    the invalidation; on the way to shared, split private leaves at the edges; zap exactly the range in the
+    half it leaves; flush; store the attributes; recompute where huge pages are allowed; end the invalidation.
+
+    Returns 0; -EINVAL for unknown attributes and for a range that is negative, empty, no multiple of 4K or
+    (unverified) beyond the file; else *any* value but 0 that `split` returned, at once, with the invalidation
+    ended and nothing zapped or stored. So v3's lost errno comes back as 1 (S107). Source: kvm_gmem_convert()
+    of v3 16/24; S197, S130.
+
+    The model's choices: each bound VM keeps the attributes, so pages that nobody bound have none; the shared
+    half still comes from userspace's memory, not from the file; faults on the huge blocks at the edges wait
+    too, as for the ioctl of the VM. Left out: -EAGAIN for pages that somebody else still holds, and
+    the ioctl's struct, whose layout is unverified.
+    """
+    pages = _pages_of(as_integer(offset, "an offset"), as_integer(size, "a size"))
+    unknown = as_integer(attributes, "attributes") & ~KVM_MEMORY_ATTRIBUTE_PRIVATE
+    if unknown or pages is None or pages.end > gmem.npages:
+        return _answer(-EINVAL)
+    return _convert(gmem, pages, attributes == KVM_MEMORY_ATTRIBUTE_PRIVATE, split)
+
+
+def _convert(gmem: GuestMemfd, pages: GfnRange, private: bool, split: RangeSplit) -> Coroutine[int]:
+    spans = [(kvm, span) for kvm, _, span in gmem.gfns(pages)]
+    if all(kvm.mem_attributes.has(span, private) for kvm, span in spans):
+        return 0
+    bound = _ranges_by_vm(gmem, pages, KVM_FILTER_SHARED if private else KVM_FILTER_PRIVATE)
+    how = no_split if private else split
+    ret = yield from _invalidate_and_zap(bound, how, must_split=True, huge_edges=True)
+    if ret == 0:
+        for kvm, span in spans:
+            kvm.mem_attributes.store(span, private)
+    yield from _invalidate_end(bound, stored=ret == 0)
+    return ret
 
 
 # ---- memory failure --------------------------------------------------------------------------------------
@@ -266,7 +329,7 @@ def kvm_gmem_error_folio(gmem: GuestMemfd, index: int, *, split: RangeSplit = no
 
 def _error_folio(gmem: GuestMemfd, page: int, split: RangeSplit) -> Coroutine[int]:
     gmem.poisoned.add(page)
-    bound = _ranges_by_vm(gmem, gmem.folio(page))
+    bound = _ranges_by_vm(gmem, gmem.folio(page), KVM_FILTER_PRIVATE)
     yield from _invalidate_and_zap(bound, split, must_split=False)
     yield from _invalidate_end(bound)
     return MF_DELAYED

@@ -17,6 +17,7 @@ from tdpkit.engine.gfn import (
     PG_LEVEL_2M,
     PG_LEVEL_4K,
     Geometry,
+    GfnRange,
     InvalidValueError,
     as_integer,
     check_gfn,
@@ -28,6 +29,7 @@ from tdpkit.engine.guest_memfd import (
     GuestMemfd,
     kvm_gmem_error_folio,
     kvm_gmem_fallocate,
+    kvm_gmem_set_attributes,
 )
 from tdpkit.engine.kvm import KVM_X86_TDX_VM, Kvm, KvmMemorySlot
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
@@ -207,21 +209,40 @@ class Td:
         leaf = translate(self.kvm.direct_root, frame)
         return self.memory.get(leaf.pfn + frame - leaf.gfn) if leaf else None
 
-    def convert(self, start: int, end: int, to: str = "shared", split: str = "v3") -> int:
+    def convert(
+        self, start: int, end: int, to: str = "shared", split: str = "v3", *, as_posted: bool = False
+    ) -> int:
         """KVM_SET_MEMORY_ATTRIBUTES on frames [start, end): 0 or a negative errno.
 
-        to: "shared" or "private"; split: a name in SPLITS. Raises InvalidValueError for another name and
-        for a range that the TD does not have.
+        to: "shared" or "private"; split: a name in SPLITS; as_posted: an errno leaves the invalidation open,
+        as in v3 15/24. Raises InvalidValueError for another name and for a range that the TD does not have.
         """
-        attributes = _ATTRIBUTES[known_name(to, _ATTRIBUTES, "a half")]
-        how = _range_split(split)
-        ret: int = self.run(kvm_vm_set_mem_attributes(self.kvm, start, end, attributes, split=how))
+        half, how = _ATTRIBUTES[known_name(to, _ATTRIBUTES, "a half")], _range_split(split)
+        ret: int = self.run(
+            kvm_vm_set_mem_attributes(self.kvm, start, end, half, split=how, as_posted=as_posted)
+        )
+        if ret == 0:
+            self.own -= {*range(start, end)}
+        return ret
+
+    def convert_by_file(self, start: int, end: int, to: str = "shared", split: str = "v3") -> int:
+        """KVM_SET_MEMORY_ATTRIBUTES2 on file pages [start, end), which are the frames of these numbers.
+
+        Returns 0, a negative errno, or v3's 1; to and split as in :meth:`convert`.
+        """
+        half, how = _ATTRIBUTES[known_name(to, _ATTRIBUTES, "a half")], _range_split(split)
+        span = GfnRange(start, end)
+        offset, size = span.start << PAGE_SHIFT, span.pages << PAGE_SHIFT
+        ret: int = self.run(kvm_gmem_set_attributes(self.gmem, offset, size, half, split=how))
         if ret == 0:
             self.own -= {*range(start, end)}
         return ret
 
     def punch_hole(self, start: int, pages: int, *, whole_folios: bool = True, split: str = "none") -> int:
-        """fallocate(PUNCH_HOLE) on `pages` file pages from `start` on: 0, a negative errno, or v3's 1."""
+        """fallocate(PUNCH_HOLE) on `pages` file pages from `start` on: 0, a negative errno, or v3's 1.
+
+        whole_folios: upstream's agreement for hugetlb and THP, or, if False, the rule of Linux 6.16 (S127).
+        """
         mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         how = _range_split(split)
         first, count = as_integer(start, "a page of the file"), as_integer(pages, "a number of pages")

@@ -16,7 +16,7 @@ from tests.oracles.guests import PRIVATE, Guest
 from tests.oracles.invariants import frames
 
 EINVAL, ENOMEM, EFAULT = 22, 12, 14
-RETRY = 1
+RETRY, FIXED = 1, 5
 MIXED = 1 << 31
 EXACT = ("v3", "head and tail")
 
@@ -318,6 +318,68 @@ def test_v3_as_posted_and_mended_differ_only_in_what_becomes_of_an_errno():
         assert one.private_bytes() == other.private_bytes()
 
 
+# ---- the error path of v3 15/24 --------------------------------------------------------------------------
+
+
+def convert_as_posted(guest: Guest, start: int, end: int, split: str = "v3") -> int:
+    call = kvm_vm_set_mem_attributes(guest.kvm, start, end, 0, split=SPLITS[split], as_posted=True)
+    return guest.run(call)
+
+
+def test_as_posted_a_failed_conversion_leaves_its_invalidation_open_and_shared_faults_retry_for_ever():
+    """S196. The second call begins and ends one of its own. Frames [24, 32) were shared before."""
+    guest = a_guest()
+    kvm = guest.kvm
+    assert guest.convert(24, 32) == 0
+    was = guest.private_bytes()
+    guest.refuse(1)
+    assert convert_as_posted(guest, 6, 10) == -ENOMEM
+    assert kvm.mmu_invalidate_in_progress == 1
+    assert private_frames(guest) == set(range(24))
+    assert guest.private_bytes() == was
+    assert [type(event) for event in guest.watch.said if type(event) in (Lock, Unlock)][-1] is Unlock
+    assert convert_as_posted(guest, 6, 10) == 0
+    assert kvm.mmu_invalidate_in_progress == 1
+    assert private_frames(guest) == set(range(24)) - set(range(6, 10))
+    assert guest.present() == set(range(24)) - set(range(6, 10))
+    assert [guest.touch_shared(gfn) for gfn in (6, 7, 8, 9) for _ in range(20)] == [RETRY] * 80
+    assert [guest.touch_shared(gfn) for gfn in (24, 31)] == [FIXED] * 2, "outside a fault is served"
+    with pytest.raises(AssertionError, match="held: an invalidation"):
+        guest.check()
+
+
+def test_an_open_invalidation_takes_in_whatever_is_converted_later():
+    """S212: ranges accumulate until no invalidation is in progress."""
+    guest = a_guest()
+    guest.refuse(1)
+    assert convert_as_posted(guest, 6, 8) == -ENOMEM
+    assert guest.touch(20) == ("ok", guest.private(20), None)
+    assert convert_as_posted(guest, 20, 24) == 0
+    assert guest.kvm.mmu_invalidate_in_progress == 1
+    assert guest.touch_shared(20) == RETRY
+
+
+def test_repaired_a_failed_conversion_ends_its_invalidation():
+    guest = a_guest()
+    guest.refuse(1)
+    assert guest.convert(6, 10) == -ENOMEM
+    assert guest.kvm.mmu_invalidate_in_progress == 0
+    assert guest.convert(6, 10) == 0
+    assert [guest.touch_shared(gfn) for gfn in (6, 8)] == [FIXED] * 2
+
+
+def test_a_1_is_no_error_so_that_call_ends_its_invalidation_and_only_an_honest_errno_leaves_it_open():
+    guest = a_guest()
+    guest.refuse(1)
+    assert convert_as_posted(guest, 6, 10, "v3 as posted") == 0
+    assert guest.kvm.mmu_invalidate_in_progress == 0
+    assert guest.touch_shared(6) == FIXED
+    calm, other = a_guest(), a_guest()
+    assert calm.convert(6, 10) == convert_as_posted(other, 6, 10) == 0
+    assert [*map(shown, calm.watch.said)] == [*map(shown, other.watch.said)]
+    assert everything(calm) == everything(other), "where nothing fails the two are one"
+
+
 # ---- what waits ------------------------------------------------------------------------------------------
 
 
@@ -454,16 +516,23 @@ def test_unknown_attributes_are_einval(attributes):
 
 
 @pytest.mark.parametrize("attributes", [0, PRIVATE])
-def test_an_empty_range_and_a_plain_vm_are_einval(attributes):
-    guest = a_guest()
+@pytest.mark.parametrize("plain", [False, True])
+def test_an_empty_range_is_einval(attributes, plain):
+    guest = Guest(plain=True) if plain else a_guest()
     before = everything(guest)
     assert guest.run(kvm_vm_set_mem_attributes(guest.kvm, 5, 5, attributes)) == -EINVAL
     assert everything(guest) == before
+
+
+@pytest.mark.parametrize(("attributes", "ret"), [(0, 0), (PRIVATE, -EINVAL), (1, -EINVAL), (-1, -EINVAL)])
+def test_a_vm_without_private_memory_supports_no_attribute_so_none_is_a_successful_no_op(attributes, ret):
+    """S196."""
     plain = Guest(plain=True)
     assert plain.touch_shared(5) > 0
     before = everything(plain)
-    assert plain.run(kvm_vm_set_mem_attributes(plain.kvm, 4, 8, attributes)) == -EINVAL
+    assert plain.run(kvm_vm_set_mem_attributes(plain.kvm, 4, 8, attributes)) == ret
     assert everything(plain) == before
+    assert plain.watch.said == []
 
 
 def test_attributes_are_a_whole_number():

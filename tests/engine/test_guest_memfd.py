@@ -1,4 +1,4 @@
-"""The file behind private memory: which host frame is whose, holes, broken pages, and the four callers.
+"""The file behind private memory: which host frame is whose, holes, conversions, broken pages, who splits.
 
 Folios have four pages. What is lost is written out, or said by frames that share a leaf.
 """
@@ -7,15 +7,23 @@ import pytest
 
 from tdpkit.engine.events import External, Flush, Lock, Unlock
 from tdpkit.engine.gfn import Geometry, GfnRange, InvalidTypeError, InvalidValueError
-from tdpkit.engine.guest_memfd import GuestMemfd, kvm_gmem_error_folio, kvm_gmem_fallocate
+from tdpkit.engine.guest_memfd import (
+    GuestMemfd,
+    kvm_gmem_error_folio,
+    kvm_gmem_fallocate,
+    kvm_gmem_set_attributes,
+)
 from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm, KvmMemorySlot
+from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.splits import SPLITS
 from tests.oracles import brute
-from tests.oracles.guests import TOY, Guest
+from tests.oracles.guests import PRIVATE, TOY, Guest
 
 PAGE = 4096
 EINVAL, ENOMEM, EHWPOISON = 22, 12, 133
 MF_DELAYED = 2
+RETRY, FIXED = 1, 5
+MIXED = 1 << 31
 EXACT = ("v3", "v3 as posted", "head and tail")
 
 
@@ -31,6 +39,23 @@ def punch(guest: Guest, first: int, pages: int, *, split: str = "none", whole_fo
             guest.gmem, 3, first * PAGE, pages * PAGE, whole_folios=whole_folios, split=SPLITS[split]
         )
     )
+
+
+def convert(guest: Guest, first: int, pages: int, *, private: bool = False, split: str = "v3") -> int:
+    """By the file's ioctl."""
+    attributes = PRIVATE if private else 0
+    return guest.run(
+        kvm_gmem_set_attributes(guest.gmem, first * PAGE, pages * PAGE, attributes, split=SPLITS[split])
+    )
+
+
+def private_frames(guest: Guest) -> set[int]:
+    ranges = guest.kvm.mem_attributes.ranges()
+    return {gfn for span in ranges for gfn in range(span.start, span.end)}
+
+
+def mixed_blocks(guest: Guest) -> set[int]:
+    return {gfn for (_, gfn), flags in guest.kvm.disallow_lpage.items() if flags & MIXED}
 
 
 def fail(guest: Guest, page: int, split: str = "none") -> int:
@@ -229,6 +254,7 @@ def test_a_hole_of_whole_folios_needs_no_split(first, pages, split):
 
 @pytest.mark.parametrize(("first", "pages"), [(0, 1), (1, 3), (3, 2), (0, 5), (2, 30), (31, 1)])
 def test_by_the_agreement_a_hole_of_less_is_einval(first, pages):
+    """S127. The errno is unverified."""
     guest = a_guest()
     before = brute.memory(guest.kvm.pool), brute.memory(guest.module.sept.pool)
     assert punch(guest, first, pages) == -EINVAL
@@ -243,6 +269,16 @@ def test_a_folio_that_was_split_may_be_punched_page_by_page():
     assert punch(guest, 5, 1) == 0
     assert punch(guest, 6, 6) == 0
     assert punch(guest, 3, 2) == -EINVAL
+
+
+@pytest.mark.parametrize(("first", "pages"), [(0, 1), (1, 3), (3, 2), (0, 5), (2, 30), (31, 1)])
+def test_linux_6_16_takes_every_hole_of_whole_4k_pages_and_without_a_split_its_huge_pages_whole(first, pages):
+    """S127, S191."""
+    guest = a_guest()
+    assert punch(guest, first, pages, whole_folios=False) == 0
+    last = first + pages
+    assert guest.present() == set(range(32)) - set(range(first // 4 * 4, -(-last // 4) * 4))
+    assert guest.gmem.holes == [GfnRange(first, last)]
 
 
 @pytest.mark.parametrize("split", EXACT)
@@ -330,6 +366,165 @@ def test_an_offset_that_is_no_number_is_refused(offset, kind):
         kvm_gmem_fallocate(guest.gmem, 3, 0, offset)
 
 
+# ---- conversion, by file ---------------------------------------------------------------------------------
+
+
+def test_a_conversion_by_file_in_order_begin_split_zap_flush_store_end():
+    """S197, S198: the order of a hole (S192), with the attributes in the place of the truncation."""
+    guest = a_guest(slots=((0, 8, 0), (16, 8, 8)))
+    story = []
+
+    def note(event) -> None:
+        kind = {Lock: "lock", Unlock: "unlock", Flush: "flush"}.get(type(event))
+        line = f"{event.op} {event.gfn} at {event.level}" if isinstance(event, External) else kind
+        if line:
+            stored = 6 not in guest.kvm.mem_attributes
+            story.append((line, guest.kvm.mmu_invalidate_in_progress, stored, mixed_blocks(guest)))
+
+    guest.watch.each = note
+    assert convert(guest, 6, 4) == 0
+    nowhere: set[int] = set()
+    assert story == [
+        ("lock", 0, False, nowhere),
+        ("unlock", 1, False, nowhere),
+        ("lock", 1, False, nowhere),
+        ("unlock", 1, False, nowhere),
+        ("lock", 1, False, nowhere),
+        ("split 4 at 2", 1, False, nowhere),
+        ("unlock", 1, False, nowhere),
+        ("lock", 1, False, nowhere),
+        ("split 16 at 2", 1, False, nowhere),
+        ("unlock", 1, False, nowhere),
+        ("lock", 1, False, nowhere),
+        ("remove 6 at 1", 1, False, nowhere),
+        ("remove 7 at 1", 1, False, nowhere),
+        ("remove 16 at 1", 1, False, nowhere),
+        ("remove 17 at 1", 1, False, nowhere),
+        ("flush", 1, False, nowhere),
+        ("unlock", 1, False, nowhere),
+        ("lock", 1, True, nowhere),
+        ("unlock", 0, True, {4, 16}),
+    ]
+    assert private_frames(guest) == {*range(6), *range(18, 24)}
+    guest.check()
+
+
+@pytest.mark.parametrize("split", sorted(SPLITS))
+@pytest.mark.parametrize(("start", "end"), [(4, 8), (0, 32), (5, 8), (4, 6), (5, 7), (6, 10), (7, 17)])
+@pytest.mark.parametrize("by_file", [True, False])
+def test_both_ioctls_leave_the_same_frames_private_mapped_and_huge(by_file, start, end, split):
+    """S198, frame by frame: what shares a huge page with the range goes too if nothing is split."""
+    guest = a_guest()
+    was = guest.private_bytes()
+    if by_file:
+        assert convert(guest, start, end - start, split=split) == 0
+    else:
+        assert guest.convert(start, end, split=SPLITS[split]) == 0
+    edges = {edge // 4 * 4 for edge in (start, end) if edge % 4}
+    lost = {gfn for first in edges for gfn in range(first, first + 4)} if split == "none" else set()
+    gone = {*range(start, end), *lost}
+    assert guest.private_bytes() == {gfn: byte for gfn, byte in was.items() if gfn not in gone}
+    assert private_frames(guest) == set(range(32)) - set(range(start, end))
+    assert mixed_blocks(guest) == edges
+    assert splits(guest) == ([] if split == "none" else sorted(edges))
+    assert guest.touch_shared(start) == FIXED
+    guest.check()
+
+
+def test_towards_private_the_file_splits_nothing_and_the_shared_mapping_goes():
+    guest = a_guest()
+    assert convert(guest, 4, 12) == 0
+    assert guest.touch_shared(9) == FIXED
+    mirror = guest.mirror
+    assert convert(guest, 9, 1, private=True) == 0
+    assert not splits(guest)
+    assert guest.mirror[1:] == mirror[1:]
+    assert not guest.direct.leaves, "the leaf [8, 12) goes whole, for it is only re-faulted"
+    assert guest.flushes() == 1
+    assert private_frames(guest) == {*range(4), 9, *range(16, 32)}
+    guest.check()
+
+
+@pytest.mark.parametrize(("split", "ret"), [("v3", -ENOMEM), ("head and tail", -ENOMEM), ("v3 as posted", 1)])
+def test_whatever_a_split_returns_but_0_comes_out_at_once_with_nothing_stored_and_no_invalidation(split, ret):
+    """S107, S197: kvm_gmem_convert() returns it. Splits made before it stay (S108)."""
+    calm = a_guest(slots=((0, 8, 0), (16, 8, 8)))
+    assert convert(calm, 6, 4, split=split) == 0
+    for k in (1, 2, 3, 4):
+        guest = a_guest(slots=((0, 8, 0), (16, 8, 8)))
+        was = guest.private_bytes()
+        guest.refuse(k)
+        assert convert(guest, 6, 4, split=split) == ret
+        assert guest.private_bytes() == was
+        assert private_frames(guest) == {*range(8), *range(16, 24)}
+        assert mixed_blocks(guest) == set()
+        assert splits(guest) == ([4] if k > 2 else [])
+        assert not guest.flushes()
+        assert guest.kvm.mmu_invalidate_in_progress == 0
+        guest.check()
+        assert convert(guest, 6, 4, split=split) == 0
+        assert guest.mirror.leaves == calm.mirror.leaves
+        assert guest.private_bytes() == calm.private_bytes()
+        assert guest.touch_shared(7) == FIXED
+        guest.check()
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_what_is_so_already_is_not_converted_again(private):
+    guest = a_guest()
+    assert convert(guest, 8, 8) == 0
+    assert convert(guest, *((16, 8) if private else (9, 6)), private=private) == 0
+    assert guest.watch.said == []
+
+
+def test_meanwhile_a_fault_beside_the_range_waits_or_it_would_map_a_huge_page_over_it():
+    """The model's choice: as for the VM's ioctl, and to the same end."""
+    guest = Guest().populate(0)
+    assert guest.touch(8).outcome == "#VE"
+    met = []
+
+    def fault() -> None:
+        met.append(guest.meanwhile(kvm_tdp_mmu_page_fault(guest.kvm, 1, is_private=True)))
+
+    guest.watch.hurry, guest.watch.meddler = 1, fault
+    assert convert(guest, 2, 18) == 0
+    assert met == [RETRY]
+    guest.check()
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "attributes"),
+    [
+        *((0, 0, 0), (PAGE, 0, PRIVATE), (-PAGE, PAGE, 0), (0, -PAGE, 0)),
+        *((1, PAGE, 0), (0, PAGE + 1, 0), (0, 33 * PAGE, 0), (32 * PAGE, PAGE, 0)),
+        *((0, PAGE, 1), (0, PAGE, PRIVATE | 1), (0, PAGE, -1)),
+    ],
+)
+def test_a_range_or_attributes_that_cannot_be_are_einval_by_file(offset, size, attributes):
+    guest = a_guest()
+    before = brute.memory(guest.kvm.pool), brute.memory(guest.module.sept.pool), private_frames(guest)
+    assert guest.run(kvm_gmem_set_attributes(guest.gmem, offset, size, attributes)) == -EINVAL
+    now = brute.memory(guest.kvm.pool), brute.memory(guest.module.sept.pool), private_frames(guest)
+    assert now == before
+    assert guest.watch.said == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "what"), [((0.0, PAGE, 0), "offset"), ((0, True, 0), "size"), ((0, PAGE, "0"), "attributes")]
+)
+def test_what_is_no_number_is_refused_by_file(numbers, what):
+    guest = a_guest()
+    with pytest.raises(InvalidTypeError, match=what):
+        kvm_gmem_set_attributes(guest.gmem, *numbers)
+
+
+def test_pages_that_nobody_bound_have_no_attributes():
+    guest = a_guest(slots=((0, 8, 0), (16, 8, 12)))
+    assert convert(guest, 8, 4) == 0
+    assert guest.watch.said == []
+    assert private_frames(guest) == {*range(8), *range(16, 24)}
+
+
 # ---- memory failure --------------------------------------------------------------------------------------
 
 
@@ -413,8 +608,9 @@ def test_a_page_that_the_file_does_not_have_cannot_break(page, kind, message):
 
 
 def test_which_of_the_four_callers_makes_a_split_and_when():
-    """S125, S127, S128, S130, M7's list: (1) punch hole, (2) conversion, (3) the ACCEPT of a smaller page,
-    (4) memory failure. Each with the split that v3 gives it, on huge pages of four frames.
+    """S125, S127, S128, S130, M7's list: (1) punch hole, (2) conversion by file, (3) the ACCEPT of a smaller
+    page, (4) memory failure; and the older conversion per VM. Each with the split that v3 gives it, on huge
+    pages of four frames.
     """
     pending = {"accept": False}
     spanning = {"folio_level": 1, "spans_folios": True}
@@ -423,6 +619,8 @@ def test_which_of_the_four_callers_makes_a_split_and_when():
         ("convert [5, 8) to shared", {}, lambda g: g.convert(5, 8), [4]),
         ("convert [5, 10) to shared", {}, lambda g: g.convert(5, 10), [4, 8]),
         ("convert all to shared", {}, lambda g: g.convert(0, 32), []),
+        ("convert [4, 8) by file", {}, lambda g: convert(g, 4, 4), []),
+        ("convert [5, 10) by file", {}, lambda g: convert(g, 5, 5), [4, 8]),
         ("punch a folio", {}, lambda g: punch(g, 4, 4, split="v3"), []),
         ("punch part of one", {}, lambda g: punch(g, 5, 2, split="v3", whole_folios=False), [4]),
         ("punch a folio, mappings span", spanning, lambda g: punch(g, 5, 1, split="v3"), [4]),
@@ -448,6 +646,8 @@ def test_towards_private_no_caller_splits():
     guest = a_guest()
     assert guest.convert(3, 13) == 0
     assert guest.convert(5, 10, private=True) == 0
+    assert not splits(guest)
+    assert convert(guest, 10, 3, private=True) == 0
     assert not splits(guest)
 
 

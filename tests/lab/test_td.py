@@ -6,7 +6,7 @@ Truth by frame: 32 frames under four huge pages of eight, each with a byte of it
 import pytest
 
 from tdpkit.engine.events import External, Flush, Visit
-from tdpkit.engine.gfn import Geometry, InvalidTypeError, InvalidValueError
+from tdpkit.engine.gfn import Geometry, GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.engine.splits import ACCEPT_SPLITS
 from tdpkit.lab.layouts import TD_4LEVEL, TOY
 from tdpkit.lab.td import PageRun, Td
@@ -248,6 +248,31 @@ def test_a_touch_of_a_pending_page_kills_a_td_without_ve_and_it_does_not_run_aga
 
 
 # ---- the file --------------------------------------------------------------------------------------------
+
+
+def test_a_conversion_by_file_and_what_a_1_comes_to_there():
+    td = Td()
+    td.refuse(1)
+    assert td.convert_by_file(3, 10, split="v3 as posted") == 1
+    assert td.kvm.mem_attributes.ranges() == [GfnRange(0, 32)]
+    td.refuse(0)
+    assert td.convert_by_file(3, 10) == 0
+    assert td.bytes_in_sight() == in_sight(*range(3, 10))
+    assert td.own == {*range(3), *range(10, 32)}
+    assert td.read(5) == 0xA5
+    assert td.convert_by_file(5, 6, to="private") == 0
+    assert td.touch(5).outcome == "#VE"
+    assert td.convert_by_file(30, 33) == -EINVAL
+    check(td)
+
+
+def test_an_error_path_as_posted_leaves_the_invalidation_open():
+    td = Td()
+    td.refuse(1)
+    assert td.convert(3, 10, as_posted=True) == -ENOMEM
+    td.refuse(0)
+    assert (td.convert(3, 10, as_posted=True), td.kvm.mmu_invalidate_in_progress) == (0, 1)
+    assert td.read(5) is None
 
 
 def test_holes_of_whole_folios_and_others():

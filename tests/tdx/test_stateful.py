@@ -20,7 +20,7 @@ from tdpkit.engine import mmu, splits
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
 from tdpkit.engine.events import External
 from tdpkit.engine.gfn import PAGE_SHIFT, Geometry
-from tdpkit.engine.guest_memfd import kvm_gmem_error_folio, kvm_gmem_fallocate
+from tdpkit.engine.guest_memfd import kvm_gmem_error_folio, kvm_gmem_fallocate, kvm_gmem_set_attributes
 from tdpkit.engine.kvm import KvmGfnRange
 from tdpkit.engine.page_fault import kvm_tdp_mmu_page_fault
 from tdpkit.engine.roots import (
@@ -502,8 +502,7 @@ class Td(Machine):
             assert not self.guest.watch.owed
             self.private |= span
             return self.agree(mirror_was=mirror)
-        parts = [span & set(range(s.base_gfn, s.base_gfn + s.npages)) for s in self.guest.slots]
-        parts = [part for part in parts if part]
+        parts = self.parts(span)
         if refused and split != "none":
             self._refused_conversion(ret, parts, split == "v3 as posted")
         else:
@@ -533,14 +532,65 @@ class Td(Machine):
             self.guest.watch.needless = 0  # 1 is taken for "flush", whatever was zapped
         return self.lose(self.accepted - now)
 
+    def some_pages(self, random: Random) -> tuple[int, int]:
+        """Pages of the file: the first, and how many."""
+        first = random.randrange(self.gmem.npages)
+        return first, 1 + random.randrange(min(self.gmem.npages - first, random.choice((6, 40))))
+
+    def parts(self, frames: set[int]) -> list[set[int]]:
+        """`frames` slot by slot."""
+        parts = [frames & set(range(s.base_gfn, s.base_gfn + s.npages)) for s in self.guest.slots]
+        return [part for part in parts if part]
+
+    @rule(seed=SEEDS)
+    def convert_by_file(self, seed: int) -> None:
+        random = self.random(seed)
+        split = random.choice(sorted(SPLITS))
+        to_private = random.random() < 0.4
+        self.warm(random)
+        first, count = self.some_pages(random)
+        frames = self.frames_of(set(range(first, first + count)))
+        mirror, direct = self.guest.mirror, self.guest.direct
+        noop = frames <= self.private if to_private else not frames & self.private
+        self.grip(random)
+        self.disturb(random, range(min(frames, default=0), max(frames, default=8)), not to_private)
+        call = kvm_gmem_set_attributes(
+            self.gmem,
+            first << PAGE_SHIFT,
+            count << PAGE_SHIFT,
+            PRIVATE if to_private else 0,
+            split=SPLITS[split],
+        )
+        ret, refused = self.run(call)
+        if noop:
+            assert ret == 0
+            assert not self.guest.watch.said, "nothing is to be done"
+            return self.agree(mirror, direct)
+        if self.met and self.met[0] in frames:
+            assert self.met[2] not in (FIXED, SPURIOUS), "the range is being invalidated"
+        assert not self.guest.watch.owed
+        if ret:
+            assert refused
+            assert not to_private
+            assert ret == (1 if split == "v3 as posted" else -ENOMEM)
+            return self.agree(direct_was=direct)
+        if to_private:
+            assert not invariants.frames(self.guest.direct).keys() & self.sharing(direct, frames)
+            self.private |= frames
+            return self.agree(mirror_was=mirror)
+        self.only_the_edges_were_split(mirror, split, self.parts(frames))
+        self.lose(self.sharing(mirror, frames) if split == "none" else frames)
+        self.private -= frames
+        assert not invariants.frames(self.guest.mirror).keys() & frames
+        return self.agree(direct_was=direct)
+
     @rule(seed=SEEDS)
     def punch_hole(self, seed: int) -> None:
         random = self.random(seed)
         split = random.choice(sorted(SPLITS))
         whole = random.random() < 0.5
         self.warm(random)
-        first = random.randrange(self.gmem.npages)
-        count = 1 + random.randrange(min(self.gmem.npages - first, random.choice((6, 40))))
+        first, count = self.some_pages(random)
         if whole and random.random() < 0.7:
             size = invariants.pages(self.kvm.mirror_root, self.gmem.folio_level)
             first, count = first // size * size, size
@@ -564,8 +614,7 @@ class Td(Machine):
             assert refused
             assert ret == (1 if split == "v3 as posted" else -ENOMEM)
         else:
-            parts = [frames & set(range(s.base_gfn, s.base_gfn + s.npages)) for s in self.guest.slots]
-            self.only_the_edges_were_split(mirror, split, [part for part in parts if part])
+            self.only_the_edges_were_split(mirror, split, self.parts(frames))
             self.lose(self.sharing(mirror, frames) if split == "none" else frames)
             self.poisoned -= pages
             size = invariants.pages(self.kvm.mirror_root, self.gmem.folio_level)
@@ -875,7 +924,7 @@ class Plain(Machine):
         self.warm(random)
         was = self.guest.direct
         ret, _ = self.run(kvm_vm_set_mem_attributes(self.kvm, *self.span(random), attributes))
-        assert ret == -EINVAL
+        assert ret == (-EINVAL if attributes else 0)
         assert_untouched(was, self.guest.direct)
         self.agree()
 
