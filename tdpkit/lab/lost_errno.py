@@ -1,9 +1,10 @@
-"""The lost -12: memory runs short during a split, and four callers each interpret what comes back.
+"""The lost -12: memory runs short during a split, and each caller interprets what comes back.
 
-v3's wrapper keeps the walk's errno in a ``bool``, so -12 comes back as 1 (S107). Each of the
-four callers that split a private range runs on a fresh :class:`~.td.Td` of two 2M leaves. One of its requests
-for host memory is refused, and that variable is a ``bool`` as posted or an ``int``. With memory back, we look
-up in that TD what the call returned, zapped and stored, and what the guest can still read.
+v3's wrapper keeps the walk's errno in a ``bool``, so -12 comes back as 1 (S107). M7 lists four callers that
+split a private range. Its conversion is the ioctl on the file; the older ioctl, per VM, is run beside it.
+Each of the five runs on a fresh :class:`~.td.Td` of two 2M leaves. One of its requests for host memory is
+refused, and that variable is a ``bool`` as posted or an ``int``. With memory back, we look up in that TD what
+the call returned, zapped and stored, whether its invalidation ended, and what the guest can still read.
 
 A conversion and a hole take a range of frames, and split a leaf where an edge of it lies inside. An ACCEPT
 and a memory failure are of one page: what matters there is the level, or the folio, and no range.
@@ -35,16 +36,18 @@ from tdpkit.engine.guest_memfd import (
     FALLOC_FL_PUNCH_HOLE,
     kvm_gmem_error_folio,
     kvm_gmem_fallocate,
+    kvm_gmem_set_attributes,
 )
 from tdpkit.engine.mmu import hugepage_test_guest_inhibit
+from tdpkit.engine.page_fault import RetPf, kvm_tdp_mmu_page_fault
 from tdpkit.engine.splits import ACCEPT_SPLITS, SPLITS
-from tdpkit.tdx.guest import td_accept
+from tdpkit.tdx.guest import TRIES, td_accept
 from tdpkit.tdx.module import SeptState
 
 from .td import PageRun, Td
 from .words import check_flag, known_name
 
-# ---- the four callers --------------------------------------------------------------------------------
+# ---- the callers -------------------------------------------------------------------------------------
 
 FRAMES = 16
 """Two 2M leaves, of eight frames each on this toy."""
@@ -56,15 +59,18 @@ Splitting = Callable[..., Coroutine[int]]
 
 
 class Caller(NamedTuple):
-    """One of the four: how to set its TD up, its call on a span, and how to see that it is done."""
+    """How to set its TD up, its call on a span, and how to see that it is done."""
 
+    standing: str
+    """What the thread made of this path, in a sentence."""
     page: GfnRange | None
     """The one page that it is of; None: it takes a range."""
     prepare: Callable[[bool], Td]
     """The TD before the call, with Dynamic PAMT or without."""
     splits: Mapping[str, Splitting]
     """Its ways to split, by name; TYPES names two of them."""
-    call: Callable[[Td, Splitting, GfnRange], Coroutine[int | None]]
+    call: Callable[[Td, Splitting, GfnRange, bool], Coroutine[int | None]]
+    """The last argument is Shortage.leaves_open."""
     record: Callable[[Td], GfnRange | None]
     """Frames for which the call is on record (see CallerRow.record)."""
     state: SeptState = SeptState.FREE
@@ -75,23 +81,28 @@ PAGE = GfnRange(3, 4)
 """Of the callers that take one page: inside the first leaf."""
 
 
-def _convert(td: Td, split: Splitting, span: GfnRange) -> Coroutine[int]:
-    return kvm_vm_set_mem_attributes(td.kvm, span.start, span.end, 0, split=split)
+def _convert_per_vm(td: Td, split: Splitting, span: GfnRange, leaves_open: bool) -> Coroutine[int]:
+    return kvm_vm_set_mem_attributes(td.kvm, span.start, span.end, 0, split=split, as_posted=leaves_open)
 
 
-def _punch(td: Td, split: Splitting, span: GfnRange) -> Coroutine[int]:
+def _convert_by_file(td: Td, split: Splitting, span: GfnRange, _: bool) -> Coroutine[int]:
+    offset, size = span.start << PAGE_SHIFT, span.pages << PAGE_SHIFT
+    return kvm_gmem_set_attributes(td.gmem, offset, size, 0, split=split)
+
+
+def _punch(td: Td, split: Splitting, span: GfnRange, _: bool) -> Coroutine[int]:
     offset, length = span.start << PAGE_SHIFT, span.pages << PAGE_SHIFT
     mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
     return kvm_gmem_fallocate(td.gmem, mode, offset, length, whole_folios=False, split=split)
 
 
-def _accept(td: Td, split: Splitting, page: GfnRange) -> Coroutine[int | None]:
+def _accept(td: Td, split: Splitting, page: GfnRange, _: bool) -> Coroutine[int | None]:
     if td.vcpu not in td.module.vcpus_inside:
         td.module.vp_enter(td.vcpu)  # userspace calls KVM_RUN again
     return td_accept(td.tdx, td.vcpu, page.start, PG_LEVEL_4K, split=split)
 
 
-def _fail(td: Td, split: Splitting, page: GfnRange) -> Coroutine[int]:
+def _fail(td: Td, split: Splitting, page: GfnRange, _: bool) -> Coroutine[int]:
     return kvm_gmem_error_folio(td.gmem, page.start, split=split)
 
 
@@ -125,28 +136,63 @@ def _inhibited(td: Td) -> GfnRange | None:
 
 
 CALLERS: dict[str, Caller] = {
-    "conversion": Caller(None, _ready, SPLITS, _convert, _shared),
-    "punch hole": Caller(
-        None, _ready, SPLITS, _punch, lambda td: td.gmem.holes[-1] if td.gmem.holes else None
+    "conversion per VM": Caller(
+        "Refused for huge pages by Sean Christopherson on 15 January 2026; Yan Zhao agreed on the 16th.",
+        None,
+        _ready,
+        SPLITS,
+        _convert_per_vm,
+        _shared,
     ),
-    "ACCEPT": Caller(PAGE, _touched, ACCEPT_SPLITS, _accept, _inhibited, SeptState.PRESENT),
+    "conversion by file": Caller(
+        "Second of Yan Zhao's four callers (19 January), "
+        "and the path to sort out (Sean Christopherson, 20th).",
+        None,
+        _ready,
+        SPLITS,
+        _convert_by_file,
+        _shared,
+    ),
+    "punch hole": Caller(
+        "Fell away on 20 January: holes will come in whole huge pages of the file (Vishal Annapurve).",
+        None,
+        _ready,
+        SPLITS,
+        _punch,
+        lambda td: td.gmem.holes[-1] if td.gmem.holes else None,
+    ),
+    "ACCEPT": Caller(
+        "RFC v5 gave it a call of its own, in the wrong root; "
+        "Sean Christopherson corrected that on 29 January.",
+        PAGE,
+        _touched,
+        ACCEPT_SPLITS,
+        _accept,
+        _inhibited,
+        SeptState.PRESENT,
+    ),
     "memory failure": Caller(
-        PAGE, _folio_split, SPLITS, _fail, lambda td: PAGE if td.gmem.poisoned else None
+        "Announced by Yan Zhao on 19 January for a next version; no mail of the thread answers that.",
+        PAGE,
+        _folio_split,
+        SPLITS,
+        _fail,
+        lambda td: PAGE if td.gmem.poisoned else None,
     ),
 }
-"""The four of S130, by name."""
+"""By name: the ioctl of the VM (S196), and the four of S130. Their standing: S199, S127, S130, S140."""
 
 
 # ---- what is tried, and what becomes of it -----------------------------------------------------------
 
 MOST_REQUESTS = 6
 """No call asks for host memory more often, if nothing is refused: two splits of three requests."""
-VERDICTS = ("failed, said nothing", "frames lost", "failed, and said so", "all done")
+VERDICTS = ("failed, said nothing", "frames lost", "invalidation open", "failed, and said so", "all done")
 """From worst to best."""
 
 
 class Shortage(NamedTuple):
-    """How memory runs short, the same for all four callers, and the range of those that take one."""
+    """How memory runs short, the same for all callers, and the range of those that take one."""
 
     refuse: int = 1
     """The number of the refused request for host memory, counted by each caller; 0: none is refused."""
@@ -160,6 +206,8 @@ class Shortage(NamedTuple):
     start: int = 6
     end: int = 12
     """Frames [start, end) are converted, or punched out of the file: here both edges lie inside a leaf."""
+    leaves_open: bool = False
+    """An errno leaves the invalidation of the conversion per VM open, as v3 15/24 was posted (S196)."""
 
 
 class Attempt(NamedTuple):
@@ -180,6 +228,8 @@ class Attempt(NamedTuple):
     flushed: bool
     stored: bool
     """The call put its result on record (see CallerRow.record)."""
+    in_progress: int
+    """Invalidations in progress after the call."""
 
     @property
     def lost_at(self) -> str:
@@ -209,7 +259,9 @@ class CallerRow(NamedTuple):
     private_bytes: tuple[int | None, ...]
     """Of each frame the byte that the guest reads as private memory; None if the access faults."""
     shared_byte: int | None
-    """The byte of the first frame as shared memory, where the attributes say shared."""
+    """The byte of the first frame as shared memory, where the attributes say shared and a fault is served."""
+    retries: bool
+    """The attributes say that the first frame is shared, and each fault on it is to be retried (S252)."""
     lost: tuple[int, ...]
     """Frames outside `span` that the guest could use before and cannot now."""
     is_done: bool
@@ -235,6 +287,8 @@ class CallerRow(NamedTuple):
         """One of VERDICTS."""
         if self.lost:
             return "frames lost"
+        if self.last.in_progress:
+            return "invalidation open"
         if self.is_done:
             return "all done"
         return "failed, and said so" if (self.last.returned or 0) < 0 else "failed, said nothing"
@@ -256,7 +310,7 @@ def run_short(shortage: Shortage) -> tuple[CallerRow, ...]:
             f"{refuse} ({refuse:#x}) is no such request"
         )
     known_name(shortage.declared, TYPES, "the type of the wrapper's variable")
-    for name in ("dynamic_pamt", "lasting", "again"):
+    for name in ("dynamic_pamt", "lasting", "again", "leaves_open"):
         check_flag(getattr(shortage, name), name)
     span = GfnRange(check_gfn(shortage.start, "the start"), check_gfn(shortage.end, "the end"))
     if not span.pages or span.end > FRAMES:
@@ -279,6 +333,7 @@ def _run_one(name: str, span: GfnRange, shortage: Shortage) -> CallerRow:
     td.refuse(0)  # to look needs memory too
     state = [td.state(gfn)[0] for gfn in range(FRAMES)]
     record = caller.record(td)
+    is_shared = span.start not in td.kvm.mem_attributes
     return CallerRow(
         name,
         span,
@@ -287,10 +342,17 @@ def _run_one(name: str, span: GfnRange, shortage: Shortage) -> CallerRow:
         tuple(td.page_runs()),
         record,
         tuple(None if byte == "--" else int(byte, 16) for byte in td.bytes_in_sight().split()),
-        None if span.start in td.kvm.mem_attributes else td.read(span.start),
+        td.read(span.start) if is_shared else None,
+        is_shared and _retries(td, span.start),
         tuple(td.lost(before, range(span.start, span.end))),
         record is not None and {state[gfn] for gfn in range(span.start, span.end)} == {caller.state},
     )
+
+
+def _retries(td: Td, gfn: int) -> bool:
+    """Whether a shared fault on the frame is to be retried as often as this model lets a guest fault."""
+    faults = (kvm_tdp_mmu_page_fault(td.kvm, gfn, is_private=False) for _ in range(TRIES))
+    return all(td.run(fault) == RetPf.RET_PF_RETRY for fault in faults)
 
 
 def _attempt(td: Td, caller: Caller, span: GfnRange, shortage: Shortage, refuse: int) -> Attempt:
@@ -309,7 +371,7 @@ def _attempt(td: Td, caller: Caller, span: GfnRange, shortage: Shortage, refuse:
     td.forget()
     split, walks, wrapper = _watched(td, caller.splits[TYPES[shortage.declared]])
     record = caller.record(td)
-    returned = td.run(caller.call(td, split, span))
+    returned = td.run(caller.call(td, split, span, shortage.leaves_open))
     events = td.events
     return Attempt(
         tuple(pages.requests[made:]),
@@ -320,6 +382,7 @@ def _attempt(td: Td, caller: Caller, span: GfnRange, shortage: Shortage, refuse:
         sum(td.geometry.pages(event.level) for event in _of(events, External) if event.op == "remove"),
         bool(_of(events, Flush)),
         caller.record(td) != record,
+        td.kvm.mmu_invalidate_in_progress,
     )
 
 

@@ -232,14 +232,14 @@ def test_the_table_says_what_the_picture_says(stepper):
 
 # ---- the lost -12 ---------------------------------------------------------------------------------------
 
-TITLE = "The lost -12: what four callers make of it"
+TITLE = "The lost -12: what each caller makes of it"
+RANGED = "conversion per VM, conversion by file, punch hole"
 AS_POSTED = (
-    "bool ret: -12 comes back as 1. Failed, said nothing: conversion, punch hole. "
+    f"bool ret: -12 comes back as 1. Failed, said nothing: {RANGED}. "
     "Frames lost: memory failure. All done: ACCEPT."
 )
-MENDED = (
-    "int ret: -12 comes back as -12. Frames lost: memory failure. "
-    "Failed, and said so: conversion, punch hole, ACCEPT."
+REPAIRED = (
+    f"int ret: -12 comes back as -12. Frames lost: memory failure. Failed, and said so: {RANGED}, ACCEPT."
 )
 
 
@@ -252,6 +252,7 @@ class LostErrno(ShownExhibit):
         self.lasting = box.get_by_label("and every later one", exact=True)
         self.pamt = box.get_by_label("Dynamic PAMT", exact=True)
         self.again = box.get_by_label("memory is back: call again", exact=True)
+        self.error_path = box.get_by_label("error path of v3 15/24 as posted", exact=True)
 
     def refuse(self, request: str) -> None:
         """Press a request on the picture."""
@@ -263,7 +264,7 @@ def lost(notebook):
     """The exhibit as it opens."""
     page = notebook.page
     found = LostErrno(notebook, page.locator(EXHIBIT).filter(has_text=TITLE).first)
-    for box in (found.lasting, found.pamt, found.again):
+    for box in (found.lasting, found.pamt, found.again, found.error_path):
         box.uncheck()
     found.press("bool ret, as posted")
     found.press("refuse no request")
@@ -282,16 +283,16 @@ def test_it_opens_as_posted_with_the_first_page_refused(lost):
     expect(lost.answer).to_have_text(AS_POSTED)
     expect(lost.remark).to_have_count(0)
     texts = lost.picture.locator("text").all_text_contents()
-    assert texts.count("1: page table refused") == 4
-    assert texts.count("✗ errno lost") == 4
+    assert texts.count("1: page table refused") == 5
+    assert texts.count("✗ errno lost") == 5
     assert "frame 6: 0x16 as private, 0xa6 as shared" in texts
 
 
 def test_one_type_is_changed_and_the_errno_arrives(lost):
-    lost.press("int ret, mended")
-    expect(lost.answer).to_have_text(MENDED)
+    lost.press("int ret, repaired")
+    expect(lost.answer).to_have_text(REPAIRED)
     texts = lost.picture.locator("text").all_text_contents()
-    assert texts.count("✓ errno kept") == 3
+    assert texts.count("✓ errno kept") == 4
     assert texts.count("✗ lost in the caller") == 1, "memory failure cannot fail"
     lost.press("bool ret, as posted")
     expect(lost.answer).to_have_text(AS_POSTED)
@@ -299,8 +300,8 @@ def test_one_type_is_changed_and_the_errno_arrives(lost):
 
 @pytest.mark.parametrize("key", ["Enter", "Space"])
 def test_the_type_is_changed_by_key(lost, key):
-    lost.box.get_by_role("button", name="int ret, mended", exact=True).press(key)
-    expect(lost.answer).to_have_text(MENDED)
+    lost.box.get_by_role("button", name="int ret, repaired", exact=True).press(key)
+    expect(lost.answer).to_have_text(REPAIRED)
 
 
 def test_a_request_is_refused_by_pressing_it(lost):
@@ -310,7 +311,7 @@ def test_a_request_is_refused_by_pressing_it(lost):
     lost.refuse("6: nobody asks")
     expect(lost.answer).to_contain_text("Nobody asks for memory so often")
     lost.press("refuse no request")
-    expect(lost.answer).to_contain_text("All done: conversion, punch hole, ACCEPT, memory failure.")
+    expect(lost.answer).to_contain_text(f"All done: {RANGED}, ACCEPT, memory failure.")
 
 
 def test_arrows_go_along_the_requests_and_enter_refuses_one(lost):
@@ -329,7 +330,7 @@ def test_a_range_of_whole_leaves_needs_no_split_and_loses_no_errno(lost):
     for _ in range(4):
         lost.slider("end of the range").press("ArrowLeft")
     expect(lost.end_text).to_have_value("8")
-    expect(lost.answer).to_contain_text("All done: conversion, punch hole, ACCEPT.")
+    expect(lost.answer).to_contain_text(f"All done: {RANGED}, ACCEPT.")
     expect(lost.answer).to_contain_text("Frames lost: memory failure.")
     expect(lost.picture).to_contain_text("whole: no split")
 
@@ -342,14 +343,28 @@ def test_on_a_laptop_all_of_the_lost_but_the_fields_is_in_one_view(lost):
 
 def test_the_guest_faults_for_ever_as_long_as_there_is_no_memory(lost):
     lost.lasting.check()
-    expect(lost.answer).to_contain_text("Failed, said nothing: conversion, punch hole, ACCEPT.")
+    expect(lost.answer).to_contain_text(f"Failed, said nothing: {RANGED}, ACCEPT.")
     expect(lost.picture).to_contain_text("1 ×8")
     lost.again.check()
-    expect(lost.answer).to_contain_text("All done: punch hole, ACCEPT.")
-    expect(lost.answer).to_contain_text("Failed, said nothing: conversion.")
+    expect(lost.answer).to_contain_text("All done: conversion by file, punch hole, ACCEPT.")
+    expect(lost.answer).to_contain_text("Failed, said nothing: conversion per VM.")
     expect(lost.picture).to_contain_text("the attributes say shared already: nothing to do")
-    lost.press("int ret, mended")
-    expect(lost.answer).to_contain_text("All done: conversion, punch hole, ACCEPT.")
+    lost.press("int ret, repaired")
+    expect(lost.answer).to_contain_text(f"All done: {RANGED}, ACCEPT.")
+
+
+def test_one_type_does_not_mend_the_conversion_per_vm(lost):
+    """S196: the invalidation stays open, and a second call that succeeds does not end it."""
+    lost.error_path.check()
+    lost.press("int ret, repaired")
+    expect(lost.answer).to_contain_text("Invalidation open: conversion per VM.")
+    expect(lost.picture).to_contain_text("leaves the invalidation open")
+    lost.again.check()
+    expect(lost.answer).to_contain_text("Invalidation open: conversion per VM.")
+    expect(lost.picture).to_contain_text("in progress: 1")
+    expect(lost.picture).to_contain_text("frame 6: shared faults retry, for ever")
+    lost.error_path.uncheck()
+    expect(lost.answer).to_contain_text(f"All done: {RANGED}, ACCEPT.")
 
 
 def test_dynamic_pamt_adds_a_request_that_fails_likewise(lost):
@@ -367,17 +382,18 @@ def test_the_lost_table_says_what_the_picture_says(lost):
     expect(table).to_be_visible()
     expect(table.locator("caption")).to_have_text(AS_POSTED)
     expect(table.get_by_role("row", name="punch hole").last).to_contain_text("fallocate: 1, 1 is no errno")
-    lost.press("int ret, mended")
-    expect(table.locator("caption")).to_have_text(MENDED)
+    lost.press("int ret, repaired")
+    expect(table.locator("caption")).to_have_text(REPAIRED)
     lost.box.get_by_text("the same as a table").click()
     expect(table).to_have_count(0)
 
 
 def test_tab_reaches_every_control_of_the_lost_in_reading_order(lost):
-    reached = lost.notebook.tab_from(lost.start_text, 13)
-    kinds = ["bool ret, as posted", "int ret, mended"]
+    reached = lost.notebook.tab_from(lost.start_text, 14)
+    kinds = ["bool ret, as posted", "int ret, repaired"]
     on_the_picture = ["button", "slider", "slider", "slider"]  # the requests; the range, and its edges
-    assert reached == ["INPUT", "INPUT", "SELECT", *kinds, *["INPUT"] * 3, *on_the_picture, "INPUT"]
+    fields = ["INPUT", "INPUT", "SELECT", "INPUT"]
+    assert reached == [*fields, *kinds, *["INPUT"] * 3, *on_the_picture, "INPUT"]
 
 
 def test_the_picture_keeps_its_height(lost):

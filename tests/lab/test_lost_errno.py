@@ -1,13 +1,13 @@
 """The lost -12 against what the sources say of each caller, frame by frame, and against a TD run by hand.
 
-The chains are those of S107 and S108, S172, S173, S192, S194, S196 and S238, written out.
+The chains are those of S107 and S108, S172, S173, S192, S194, S196, S197 and S238, written out.
 """
 
 from itertools import product
 
 import pytest
 
-from tdpkit.engine.gfn import InvalidTypeError, InvalidValueError
+from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.lab.lost_errno import CALLERS, MOST_REQUESTS, VERDICTS, Shortage, run_short
 from tdpkit.lab.td import Td
 from tdpkit.tdx.module import SeptState
@@ -15,8 +15,9 @@ from tests.oracles.tds import status
 
 ENOMEM, MF_DELAYED, FOR_EVER = -12, 2, None
 ALREADY_ACCEPTED = status("PAGE_ALREADY_ACCEPTED")
-NAMES = ["conversion", "punch hole", "ACCEPT", "memory failure"]
-RANGED = ("conversion", "punch hole")
+PER_VM, BY_FILE = "conversion per VM", "conversion by file"
+NAMES = [PER_VM, BY_FILE, "punch hole", "ACCEPT", "memory failure"]
+RANGED = (PER_VM, BY_FILE, "punch hole")
 """The callers that take a range; the others are of frame 3 alone."""
 EXITS = 8
 """How often a guest faults before the model says: for ever."""
@@ -30,6 +31,10 @@ SHORTAGES += [
     Shortage(refuse, declared, False, lasting, False, *span)
     for refuse, (declared, lasting), span in product((1, 2, 3), (("bool", False), ("int", True)), SPANS)
 ]
+OPEN = [
+    Shortage(refuse, declared, leaves_open=True) for refuse, declared in product(NUMBERS, ("bool", "int"))
+]
+SHORTAGES += OPEN
 
 
 def named(shortage: Shortage) -> dict:
@@ -81,10 +86,12 @@ def expected(name: str, shortage: Shortage) -> tuple:
     if name == "memory failure":  # it cannot fail, and zaps the leaf whole
         return (-12,), (1,) if shortage.declared == "bool" else (-12,), MF_DELAYED, 8, True, "frames lost"
     if shortage.declared == "int":
-        return (-12,), (-12,), ENOMEM, 0, False, "failed, and said so"
-    if name == "conversion":  # ORed into flush; the zap is skipped, the attributes are stored, success
+        is_open = name == PER_VM and shortage.leaves_open
+        verdict = "invalidation open" if is_open else "failed, and said so"
+        return (-12,), (-12,), ENOMEM, 0, False, verdict
+    if name == PER_VM:  # ORed into flush; the zap is skipped, the attributes are stored, success
         return (-12,), (1,), 0, 0, True, "failed, said nothing"
-    if name == "punch hole":  # bails out, returns 1
+    if name in (BY_FILE, "punch hole"):  # bails out, returns 1
         return (-12,), (1,), 1, 0, False, "failed, said nothing"
     if shortage.lasting:  # 1 resumes the guest, which faults again
         return (-12,) * EXITS, (1,) * EXITS, FOR_EVER, 0, False, "failed, said nothing"
@@ -102,11 +109,12 @@ def test_each_caller_makes_of_the_value_what_the_facts_say(shortage):
         assert got == expected(name, shortage), name
 
 
-def test_as_posted_the_first_page_refused_gives_four_different_ends():
+def test_as_posted_the_first_page_refused_ends_differently_for_each():
     """The opening case in full, so that the table above is read at least once without its conditions."""
     rows = named(Shortage(1))
     assert {name: (row.first.wrapper, row.first.returned, row.verdict) for name, row in rows.items()} == {
-        "conversion": ((1,), 0, "failed, said nothing"),
+        "conversion per VM": ((1,), 0, "failed, said nothing"),
+        "conversion by file": ((1,), 1, "failed, said nothing"),
         "punch hole": ((1,), 1, "failed, said nothing"),
         "ACCEPT": ((1, 0), 0, "all done"),
         "memory failure": ((1,), 2, "frames lost"),
@@ -143,9 +151,10 @@ def test_what_is_asked_for_and_which_request_is_refused(shortage):
 
 
 def test_a_conversion_that_takes_1_for_flush_does_flush():
-    assert named(Shortage(1))["conversion"].first.flushed
+    assert named(Shortage(1))[PER_VM].first.flushed
+    assert not named(Shortage(1))[BY_FILE].first.flushed
     assert not named(Shortage(1))["punch hole"].first.flushed
-    assert not named(Shortage(1, "int"))["conversion"].first.flushed
+    assert not named(Shortage(1, "int"))[PER_VM].first.flushed
 
 
 # ---- what is true --------------------------------------------------------------------------------------
@@ -167,7 +176,7 @@ def frames(name: str, shortage: Shortage) -> list[tuple[str, SeptState, int]]:
         gone = (name == "memory failure" and gfn == 3) or (name in RANGED and asked_for)
         if (gone and verdict == "all done") or (verdict == "frames lost" and gfn < 8):
             state, level = SeptState.FREE, 0
-        shared = name == "conversion" and on_record and asked_for
+        shared = name in (PER_VM, BY_FILE) and on_record and asked_for
         seen.append(("shared" if shared else "private", state, level))
     return seen
 
@@ -210,8 +219,38 @@ def test_the_record_is_of_the_right_frames(shortage):
 
 
 def test_after_a_silent_conversion_the_guest_has_two_memories_under_one_frame():
-    row = named(Shortage(1))["conversion"]
+    row = named(Shortage(1))[PER_VM]
     assert (row.private_bytes[6], row.shared_byte) == (0x16, 0xA6)
+
+
+# ---- the invalidation ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_an_invalidation_is_open_only_after_an_honest_errno_per_vm_as_posted(shortage):
+    """S196. The 1 is no error there, and all other callers end theirs whatever comes back."""
+    for name, row in named(shortage).items():
+        is_open = shortage.leaves_open and name == PER_VM and row.first.returned == ENOMEM
+        assert row.first.in_progress == is_open, name
+        assert not row.retries, "the attributes say private still, or all is well"
+
+
+@pytest.mark.parametrize("shortage", OPEN)
+def test_it_stays_open_after_a_second_call_that_succeeds_and_shared_faults_retry_for_ever(shortage):
+    for name, row in named(shortage._replace(again=True)).items():
+        is_open = name == PER_VM and shortage.declared == "int" and strikes(name, shortage)
+        assert row.again.in_progress == is_open, name
+        assert row.retries == is_open
+        if is_open:
+            assert (row.again.returned, row.is_done, row.shared_byte) == (0, True, None)
+            assert row.record == GfnRange(6, 12)
+            assert row.verdict == "invalidation open"
+
+
+def test_the_other_callers_know_nothing_of_that_path():
+    for shortage in OPEN:
+        with_it, without = named(shortage), named(shortage._replace(leaves_open=False))
+        assert {name for name in NAMES if with_it[name] != without[name]} <= {PER_VM}
 
 
 def test_a_range_of_whole_leaves_needs_no_split_so_no_page_and_no_errno_is_lost():
@@ -221,7 +260,7 @@ def test_a_range_of_whole_leaves_needs_no_split_so_no_page_and_no_errno_is_lost(
             assert (first.requests, first.refused, first.lost_at) == ((), (), "")
 
 
-def test_the_range_is_of_two_callers_alone():
+def test_the_range_is_of_three_callers_alone():
     for name in ("ACCEPT", "memory failure"):
         assert len({named(Shortage(1, start=start, end=end))[name] for start, end in SPANS}) == 1
 
@@ -233,8 +272,10 @@ def test_the_range_is_of_two_callers_alone():
 def test_called_again_all_are_done_but_a_conversion_as_posted_and_what_is_lost(shortage):
     for name, row in named(shortage._replace(again=True)).items():
         struck, verdict = strikes(name, shortage), "all done"
-        if struck and name == "conversion" and shortage.declared == "bool":
+        if struck and name == PER_VM and shortage.declared == "bool":
             verdict = "failed, said nothing"  # the attributes say shared: nothing to do (S196)
+        elif struck and name == PER_VM and shortage.leaves_open:
+            verdict = "invalidation open"
         if struck and name == "memory failure":
             verdict = "frames lost"
         assert row.verdict == verdict, name
@@ -247,14 +288,15 @@ def test_called_again_all_are_done_but_a_conversion_as_posted_and_what_is_lost(s
 
 
 def test_a_retry_of_the_silent_conversion_does_not_even_ask_for_a_split():
-    row = named(Shortage(1, again=True))["conversion"]
+    row = named(Shortage(1, again=True))[PER_VM]
     assert (row.again.wrapper, row.again.requests, row.again.zapped) == ((), (), 0)
     assert row.stale == tuple(range(6, 12))
     assert row.private_bytes == tuple(range(0x10, 0x20))
 
 
-def test_a_retry_of_the_mended_conversion_completes_it():
-    row = named(Shortage(3, "int", again=True))["conversion"]
+@pytest.mark.parametrize(("declared", "name"), [("int", PER_VM), ("int", BY_FILE), ("bool", BY_FILE)])
+def test_a_retry_of_a_conversion_that_stored_nothing_completes_it(declared, name):
+    row = named(Shortage(3, declared, again=True))[name]
     assert (row.again.wrapper, row.again.requests) == ((0,), ("page table", "S-EPT page"))
     assert row.again.zapped == 6
     assert row.private_bytes == (*range(0x10, 0x16), *[None] * 6, *range(0x1C, 0x20))
@@ -279,8 +321,10 @@ def by_hand(name: str, shortage: Shortage) -> tuple:
         td.gmem.split_folio(3)
     td.tdx.pamt_cache = 0
     td.refuse(shortage.refuse)
-    if name == "conversion":
-        returned = td.convert(shortage.start, shortage.end, split=split)
+    if name == PER_VM:
+        returned = td.convert(shortage.start, shortage.end, split=split, as_posted=shortage.leaves_open)
+    elif name == BY_FILE:
+        returned = td.convert_by_file(shortage.start, shortage.end, split=split)
     elif name == "punch hole":
         returned = td.punch_hole(
             shortage.start, shortage.end - shortage.start, whole_folios=False, split=split
@@ -322,6 +366,7 @@ def test_a_second_run_is_no_different():
         ({"dynamic_pamt": 1}, InvalidTypeError, "dynamic_pamt is True or False; 1 is neither"),
         ({"lasting": None}, InvalidTypeError, "lasting is True or False"),
         ({"again": "yes"}, InvalidTypeError, "again is True or False"),
+        ({"leaves_open": 1}, InvalidTypeError, "leaves_open is True or False"),
         ({"end": 17}, InvalidValueError, "at most; [0x6, 0x11)"),
         ({"start": 12}, InvalidValueError, "one frame at least"),
         ({"start": 13}, InvalidValueError, "ends at or after its start"),

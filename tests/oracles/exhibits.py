@@ -269,6 +269,11 @@ SAMPLES = {
             Move("again_box", True, {"again": True}),
         ],
     ),
+    "lost_errno, honest": Sample(
+        # Only an errno leaves an invalidation open, the 1 of a bool does not.
+        lambda: LostErrno(declared="int"),
+        [Move("open_box", True, {"leaves_open": True})],
+    ),
 }
 """Each exhibit, some twice where a control is of use only in another state."""
 

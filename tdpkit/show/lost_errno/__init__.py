@@ -1,4 +1,4 @@
-"""The lost -12: memory runs short during a split, and four callers interpret the value that comes back."""
+"""The lost -12: memory runs short during a split, and each caller interprets the value that comes back."""
 
 from .live import LostErrno
 

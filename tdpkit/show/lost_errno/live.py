@@ -1,4 +1,4 @@
-"""The lost -12, live: press the request for memory that fails, see what four callers make of the errno."""
+"""The lost -12, live: press the request for memory that fails, see what each caller makes of the errno."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class ErrnoChoice(NamedTuple):
     dynamic_pamt: bool = False
     lasting: bool = False
     again: bool = False
+    leaves_open: bool = False
 
     @property
     def shortage(self) -> Shortage:
@@ -60,26 +61,26 @@ class LostErrno(Exhibit[ErrnoChoice, tuple[CallerRow, ...]]):
         self.lasting_box = ipywidgets.Checkbox(description="and every later one", **_BOX)
         self.pamt_box = ipywidgets.Checkbox(description="Dynamic PAMT", **_BOX)
         self.type_buttons = ipywidgets.ToggleButtons(
-            options=[("bool ret, as posted", "bool"), ("int ret, mended", "int")],
+            options=[("bool ret, as posted", "bool"), ("int ret, repaired", "int")],
             tooltips=["v3's wrapper as posted", "the same with one type changed"],
             style={"button_width": "auto"},
         )
         self.again_box = ipywidgets.Checkbox(description="memory is back: call again", **_BOX)
+        self.open_box = ipywidgets.Checkbox(
+            description="error path of v3 15/24 as posted",
+            tooltip="on an errno the conversion per VM returns past the end of its invalidation",
+            **_BOX,
+        )
         self.bind(
             declared=self.type_buttons,
+            leaves_open=self.open_box,
             lasting=self.lasting_box,
             dynamic_pamt=self.pamt_box,
             again=self.again_box,
         )
         return (
-            line(*self.range.controls),
-            line(
-                ipywidgets.Label("the wrapper has"),
-                self.type_buttons,
-                self.lasting_box,
-                self.pamt_box,
-                self.again_box,
-            ),
+            line(*self.range.controls, self.pamt_box),
+            line(self.type_buttons, self.open_box, self.lasting_box, self.again_box),
         )
 
     def _refuse(self, number: str) -> None:

@@ -1,8 +1,8 @@
 """The lost -12's markup: a picture, a text and a table of the rows, all pure functions of them.
 
-At the top the range, and the requests for host memory, one of which is refused. Below, a row per caller: on
-the left the value on its way from the walk to what comes out, on the right what is true in the end, frame by
-frame: what is on record, and what the S-EPT holds.
+At the top the range, and the requests for host memory, one of which is refused. Below, a row per caller: who
+calls, and what the thread made of it; under that the value on its way from the walk to what comes out; on the
+right what is true in the end, frame by frame: what is on record, and what the S-EPT holds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import groupby, pairwise
 
 from tdpkit.engine.gfn import GfnRange
-from tdpkit.lab.lost_errno import FRAMES, MOST_REQUESTS, PAGE, Attempt, CallerRow, Shortage
+from tdpkit.lab.lost_errno import CALLERS, FRAMES, MOST_REQUESTS, PAGE, Attempt, CallerRow, Shortage
 from tdpkit.lab.words import html_table
 from tdpkit.tdx.module import SeptState
 
@@ -39,35 +39,45 @@ from .words import (
     leaf_words,
     made_of_it,
     mapped_words,
+    open_words,
     record_words,
     request_names,
     requests_words,
     values,
 )
 
-_STRIP, _REQUESTS, _HEAD, _TOP, _ROW = 121, 180, 224, 232, 106
+_STRIP, _REQUESTS, _HEAD, _TOP, _ROW = 116, 171, 206, 211, 91
 """Tops of the strip, below an answer of three lines, and of the requests; base of the columns' names; top of
-the first row; a row, with a second call."""
-_LEGEND = _TOP + 4 * _ROW + 18
-_WALK, _WRAPPER, _CALLER, _OUT = (216, 278), (306, 368), (394, 566), (590, 682)
-"""Left and right end of each box of the chain: "-12 ×8" in a size of 14, and for the caller four lines."""
-_BOX, _BOX_HEIGHT = 10, 34
+the first row; a row, with a second call. A laptop shows 590 units below the answer."""
+_LEGEND = _TOP + len(CALLERS) * _ROW + 14
+_WALK, _WRAPPER, _CALLER, _OUT = (24, 92), (120, 188), (216, 590), (618, 690)
+"""Left and right end of each box of the chain: "-12 ×8" in a size of 14, and for the caller two lines."""
+_CALL = 184
+"""Where the call begins, right of the longest name."""
+_BOX, _BOX_HEIGHT = 35, 26
 """Where a box with a value begins in its row, and its height."""
+_BELOW, _AGAIN = 75, 88
+"""Bases in a row: of what is said of the boxes, and of the second call."""
 _CALLER_WORDS = _CALLER[1] - _CALLER[0] - 12
-_CHIPS, _CHIP_STEP, _CHIP_HEIGHT = 128, 122, 24
-"""Left end of the requests, from one to the next, and their height: seven end at the right margin."""
-_STATE, _CELL, _LANE = 704, 17, 15
-"""The lanes: 16 frames of 17 units end at the right margin."""
-_AGAIN_WORDS = _STATE - _WALK[0] - 24
-"""The second call has two lines below the chain, up to the lanes."""
+_CHIPS, _CHIP_STEP, _CHIP_GAP, _CHIP_HEIGHT = 126, 122, 4, 22
+"""Left end of the requests, from one to the next, room between, and their height: seven end at the margin."""
+_STATE, _CELL, _LANE = 704, 17, 12
+"""The lanes: 16 frames of 17 units end at the right margin; a word's letters are 9 high."""
 _MARKS = {
     "all done": ("good", "✓"),
     "failed, and said so": ("crossing-mark", "!"),
     "failed, said nothing": ("bad", "✗"),
     "frames lost": ("bad", "✗"),
+    "invalidation open": ("bad", "✗"),
 }
 """(role, glyph) of each verdict."""
-_ON_RECORD = {"conversion": "shared", "punch hole": "hole", "ACCEPT": "4K only", "memory failure": "✗"}
+_ON_RECORD = {
+    "conversion per VM": "shared",
+    "conversion by file": "shared",
+    "punch hole": "hole",
+    "ACCEPT": "4K only",
+    "memory failure": "✗",
+}
 _FILLS = (
     ("leaf2", "8-frame leaf"),
     ("leaf1", "4K leaves"),
@@ -82,20 +92,19 @@ def lost_errno_svg(
     shortage: Shortage, rows: tuple[CallerRow, ...], palette: Palette, ids: str = ""
 ) -> Picture:
     """The rows as an SVG string in the colours of `palette`, always of one size; `ids` prefixes its ids."""
-    drawing = Drawing(WIDTH, _LEGEND + 10, palette, ids, "le")
+    drawing = Drawing(WIDTH, _LEGEND + 8, palette, ids, "le")
     said = answer(shortage, rows)
     drawing.headed(TITLE, said, lines=3)
     _range(drawing, shortage)
     _requests(drawing, shortage)
-    for x, text in (
-        (LEFT, "who calls"),
-        (_WALK[0], "the walk"),
-        (_WRAPPER[0], f"{shortage.declared} ret"),
-        (_CALLER[0], "the caller"),
-        (_OUT[0], "what comes out"),
-        (_STATE, "what is true now, frame by frame"),
+    for x, anchor, text in (
+        (_WALK[0], "start", "the walk"),
+        (_WRAPPER[0], "start", f"{shortage.declared} ret"),
+        (_CALLER[0], "start", "the caller"),
+        (_OUT[1], "end", "what comes out"),
+        (_STATE, "start", "what is true now, frame by frame"),
     ):
-        drawing.text(x, _HEAD, text, "muted", weight=600)
+        drawing.text(x, _HEAD, text, "muted", anchor=anchor, weight=600)
     for number, row in enumerate(rows):
         top = _TOP + _ROW * number
         drawing.path(f"M{LEFT} {top} H{RIGHT}", "grid")
@@ -115,10 +124,12 @@ def lost_errno_text(shortage: Shortage, rows: tuple[CallerRow, ...]) -> str:
         value, what, means = came_out(row, row.first)
         walk, wrapper = values(row.first.walks), values(row.first.wrapper)
         again = f"; called again: {again_words(row)}" if row.again else ""
+        still = f" ({open_words(row)})" if open_words(row) else ""
         return (
             f"{row.name} ({requests_words(row.first, shortage.refuse)}): walk {walk}, wrapper {wrapper}; "
             f"{made_of_it(row, row.first)}; {what}: {value}, {means}{again}. "
-            f"Now {record_words(row)}; {mapped_words(row)}; {guest_words(row)}. {row.verdict}"
+            f"Now {record_words(row)}; {mapped_words(row)}; {guest_words(row)}. {row.verdict}{still}. "
+            f"{CALLERS[row.name].standing}"
         )
 
     return "\n".join([f"{TITLE}. {answer(shortage, rows)}", *map(line, rows)])
@@ -135,14 +146,14 @@ def lost_errno_table(shortage: Shortage, rows: tuple[CallerRow, ...]) -> str:
         bytes_seen = " ".join("--" if byte is None else f"{byte:02x}" for byte in row.private_bytes)
         in_wrapper, in_caller = (": errno lost" * (row.first.lost_at == at) for at in ("wrapper", "caller"))
         return [
-            (row.name, f"{' '.join(call_words(row))}; {asked}"),
+            (row.name, f"{' '.join(call_words(row))}; {asked}. {CALLERS[row.name].standing}"),
             values(row.first.walks),
             f"{values(row.first.wrapper)}{in_wrapper}",
             f"{made_of_it(row, row.first)}{in_caller}",
             f"{what}: {value}, {means}",
             *[again_words(row)] * shortage.again,
             f"{record_words(row)}; {mapped_words(row)}; {guest_words(row)}; private bytes {bytes_seen}",
-            row.verdict,
+            (row.verdict, open_words(row)),
         ]
 
     return html_table(answer(shortage, rows), heads, map(cells, rows))
@@ -155,8 +166,8 @@ def _range(drawing: Drawing, shortage: Shortage) -> None:
     """The two leaves, and the range that is dragged over them."""
     span = GfnRange(shortage.start, shortage.end)
     strip = Strip("", "", 0, FRAMES, (Cell(0, LEAF, "leaf2"), Cell(LEAF, FRAMES, "leaf2")), (0, LEAF))
-    drawing.text(LEFT, _STRIP - 7, "the range of a conversion and of a hole", weight=600)
-    drawing.text(RIGHT, _STRIP - 7, "an ACCEPT and a memory failure are of one page", "muted", anchor="end")
+    drawing.text(LEFT, _STRIP - 6, "the range of a conversion and of a hole", weight=600)
+    drawing.text(RIGHT, _STRIP - 6, "an ACCEPT and a memory failure are of one page", "muted", anchor="end")
     draw_boxes(drawing, strip, LEFT, RIGHT, _STRIP)
     bottom, middle, axis = _STRIP + STRIP_HEIGHT, _STRIP + STRIP_HEIGHT // 2, _STRIP + STRIP_HEIGHT + 6
     drawing.path("".join(f"M{_at(gfn)} {bottom} V{bottom + 4}" for gfn in range(FRAMES + 1)), "line")
@@ -193,18 +204,18 @@ def _at(gfn: int) -> int:
 
 def _requests(drawing: Drawing, shortage: Shortage) -> None:
     """The requests for host memory, to press; what is refused is crossed."""
-    drawing.text(LEFT, _REQUESTS + 16, "refuse request", weight=600)
+    drawing.text(LEFT, _REQUESTS + 15, "refuse request", weight=600)
     bottom, made = _REQUESTS + _CHIP_HEIGHT, request_names(shortage)
     for number in range(MOST_REQUESTS + 1):
         left, chosen = _CHIPS + _CHIP_STEP * number, number == shortage.refuse
-        right = left + _CHIP_STEP - 6
+        right = left + _CHIP_STEP - _CHIP_GAP
         refused = chosen or (shortage.lasting and 0 < shortage.refuse < number)
         name = f"{number}: {made[number - 1] if number <= len(made) else 'nobody asks'}" if number else "none"
         role = "bad" if refused and 0 < number <= len(made) else "ink" if chosen else "muted"
         outline = box(left, _REQUESTS, right, bottom)
         drawing.path(outline, "line" if role == "muted" else role, fill="paper", width=1 + chosen)
         text, weight = "✗ " * (role == "bad") + name, 700 if chosen else 400
-        drawing.text((left + right) // 2, _REQUESTS + 16, text, role, anchor="middle", weight=weight)
+        drawing.text((left + right) // 2, _REQUESTS + 15, text, role, anchor="middle", weight=weight)
         what = f"refuse request {name}" if number else "refuse no request"
         drawing.spot(Spot(f"request:{number}", what, left, _REQUESTS, right, bottom, chosen))
 
@@ -214,11 +225,13 @@ def _requests(drawing: Drawing, shortage: Shortage) -> None:
 
 def _name(drawing: Drawing, shortage: Shortage, row: CallerRow, top: int) -> None:
     call, what = call_words(row)
-    drawing.text(LEFT, top + 20, row.name, size=14, weight=700)
-    drawing.text(LEFT, top + 40, call, mono=True)
-    drawing.text(LEFT, top + 58, what, "muted")
+    drawing.text(LEFT, top + 15, row.name, size=14, weight=700)
+    drawing.text(_CALL, top + 15, call, mono=True)
+    drawing.text(_CALL + text_width(call, mono=True) + 10, top + 15, what)
     role = "bad" if row.first.refused else "muted"
-    drawing.text(LEFT, top + 78, requests_words(row.first, shortage.refuse), role, weight=600)
+    asked = requests_words(row.first, shortage.refuse)
+    drawing.text(_OUT[1], top + 15, asked, role, anchor="end", weight=600)
+    drawing.text(LEFT, top + 29, CALLERS[row.name].standing, "muted")
 
 
 # ---- the value on its way ------------------------------------------------------------------------------
@@ -232,16 +245,16 @@ def _chain(drawing: Drawing, row: CallerRow, attempt: Attempt, top: int) -> None
     _value(drawing, _WRAPPER, top, values(attempt.wrapper), role, is_lost)
     _arrows(drawing, attempt, top + _BOX + _BOX_HEIGHT // 2)
     left, right = _CALLER
-    drawing.rect(left, top + 6, right - left, 68, drawing.palette["paper"], "line")
+    drawing.rect(left, top + _BOX - 2, right - left, _BOX_HEIGHT + 4, drawing.palette["paper"], "line")
     lines = wrap(made_of_it(row, attempt), _CALLER_WORDS, 12, weight=400)
-    first = top + 44 - 8 * (len(lines) - 1)
+    first = top + 59 - 7 * len(lines)
     for number, text in enumerate(lines):
-        drawing.text(left + 8, first + 16 * number, text)
+        drawing.text(left + 8, first + 13 * number, text)
     role = "bad" if attempt.is_silent else _role((attempt.returned or 0,))
     _value(drawing, _OUT, top, value, role, attempt.is_silent)
-    middle = (_OUT[0] + _OUT[1]) // 2
-    drawing.text(middle, top + 59, what, "muted", anchor="middle")
-    drawing.text(middle, top + 75, means, anchor="middle", weight=600)
+    drawing.text(_OUT[1], top + _BELOW, means, anchor="end", weight=600)
+    beside = _OUT[1] - text_width(means, weight=600) - 6
+    drawing.text(beside, top + _BELOW, f"{what}:", "muted", anchor="end")
 
 
 def _role(numbers: tuple[int, ...]) -> str:
@@ -257,7 +270,7 @@ def _value(
     outline = box(left, top + _BOX, right, top + _BOX + _BOX_HEIGHT)
     drawing.path(outline, role, fill="paper", width=2, dash="4 3" if dashed else "")
     size, middle = (17 if len(text) < 5 else 14), (left + right) // 2
-    drawing.text(middle, top + _BOX + 23, text, role, size=size, anchor="middle", weight=700, mono=True)
+    drawing.text(middle, top + _BOX + 19, text, role, size=size, anchor="middle", weight=700, mono=True)
 
 
 def _arrows(drawing: Drawing, attempt: Attempt, y: int) -> None:
@@ -266,26 +279,25 @@ def _arrows(drawing: Drawing, attempt: Attempt, y: int) -> None:
     for left, right in links:
         tip = right - 2
         drawing.path(f"M{left + 2} {y} H{tip} M{tip - 6} {y - 5} L{tip} {y} L{tip - 6} {y + 5}", "ink")
-    x = (links[0][0] + links[0][1]) // 2 - 2
+    x, below = (links[0][0] + links[0][1]) // 2 - 2, y + _BELOW - _BOX - _BOX_HEIGHT // 2
     if not attempt.lost_at:
         if attempt.walks and min(attempt.walks) < 0:
-            drawing.text(x, y + 33, "✓ errno kept", "good", weight=600, anchor="middle")
+            drawing.text(x, below, "✓ errno kept", "good", weight=600, anchor="middle")
         return
     at, text = x, "✗ errno lost"
     if attempt.lost_at == "caller":
-        x, at = (links[2][0] + links[2][1]) // 2 - 2, _WRAPPER[0] + 14
+        x, at = (links[2][0] + links[2][1]) // 2 - 2, (_CALLER[0] + _CALLER[1]) // 2
         text = "✗ lost in the caller"
     drawing.circle(x, y, 9, "bad")
     drawing.path(cross(x, y), "paper", width=2)
-    drawing.text(at, y + 33, text, "bad", weight=600, anchor="middle")
+    drawing.text(at, below, text, "bad", weight=600, anchor="middle")
 
 
 def _again(drawing: Drawing, row: CallerRow, top: int) -> None:
     """The second call, below the first."""
-    x, y = _WALK[0], top + 84
-    drawing.path(f"M{x} {y - 9} V{y} H{x + 9} M{x + 4} {y - 4} L{x + 9} {y} L{x + 4} {y + 4}", "ink")
-    for number, text in enumerate(wrap(f"again: {again_words(row)}", _AGAIN_WORDS, 12, weight=400)):
-        drawing.text(x + 16, y + 5 + 14 * number, text)
+    x, y = LEFT, top + _AGAIN - 4
+    drawing.path(f"M{x} {y - 7} V{y} H{x + 9} M{x + 5} {y - 4} L{x + 9} {y} L{x + 5} {y + 4}", "ink")
+    drawing.text(x + 16, top + _AGAIN, f"again: {again_words(row)}")
 
 
 # ---- what is true in the end ---------------------------------------------------------------------------
@@ -294,15 +306,16 @@ def _again(drawing: Drawing, row: CallerRow, top: int) -> None:
 def _state(drawing: Drawing, row: CallerRow, top: int) -> None:
     """The verdict, two lanes of frames, and what the guest reads; `top` is the row's."""
     role, glyph = _MARKS[row.verdict]
-    drawing.circle(_STATE + 8, top + 14, 8, role)
-    drawing.text(_STATE + 8, top + 18, glyph, "paper", weight=700, anchor="middle")
-    drawing.text(_STATE + 22, top + 19, row.verdict, role, size=14, weight=700)
-    drawing.text(_STATE, top + 37, record_words(row))
-    _record(drawing, row, top + 41)
-    drawing.text(_STATE, top + 69, mapped_words(row))
-    _mapped(drawing, row, top + 73)
-    wrong = bool(row.lost or row.stale)
-    drawing.text(_STATE, top + 101, guest_words(row), "bad" if wrong else "muted")
+    drawing.circle(_STATE + 8, top + 11, 8, role)
+    drawing.text(_STATE + 8, top + 15, glyph, "paper", weight=700, anchor="middle")
+    drawing.text(_STATE + 22, top + 16, row.verdict, role, size=14, weight=700)
+    drawing.text(RIGHT, top + 16, open_words(row), role, anchor="end", weight=600)
+    drawing.text(_STATE, top + 31, record_words(row))
+    _record(drawing, row, top + 35)
+    drawing.text(_STATE, top + 59, mapped_words(row))
+    _mapped(drawing, row, top + 63)
+    wrong = bool(row.lost or row.stale or row.retries)
+    drawing.text(_STATE, top + 86, guest_words(row), "bad" if wrong else "muted")
 
 
 def _x(gfn: int) -> int:
@@ -322,7 +335,7 @@ def _record(drawing: Drawing, row: CallerRow, top: int) -> None:
     drawing.path(_frames(on.start, on.end, top), "ink", fill="ink")
     middle, word = (_x(on.start) + _x(on.end)) // 2, _ON_RECORD[row.name]
     if text_width(word, weight=700) <= _CELL * on.pages:
-        drawing.text(middle, top + 12, word, "paper", weight=700, anchor="middle")
+        drawing.text(middle, top + 10, word, "paper", weight=700, anchor="middle")
 
 
 def _mapped(drawing: Drawing, row: CallerRow, top: int) -> None:

@@ -9,7 +9,7 @@ from tdpkit.lab.lost_errno import FRAMES, VERDICTS, Attempt, CallerRow, Shortage
 from tdpkit.lab.words import capital, count_of
 from tdpkit.tdx.module import SeptState
 
-TITLE = "The lost -12: what four callers make of it"
+TITLE = "The lost -12: what each caller makes of it"
 LEAF = FRAMES // 2
 
 
@@ -17,8 +17,10 @@ def call_words(row: CallerRow) -> tuple[str, str]:
     """The call, and on what."""
     span = _span_words(row.span)
     match row.name:
-        case "conversion":
+        case "conversion per VM":
             return "KVM_SET_MEMORY_ATTRIBUTES", f"{span} to shared"
+        case "conversion by file":
+            return "KVM_SET_MEMORY_ATTRIBUTES2", f"{span} to shared"
         case "punch hole":
             whole = row.span.start % LEAF == row.span.end % LEAF == 0
             return "fallocate(PUNCH_HOLE)", f"{span}, {'whole folios' if whole else 'not of whole folios'}"
@@ -29,7 +31,8 @@ def call_words(row: CallerRow) -> tuple[str, str]:
 
 
 _RETURNS = {
-    "conversion": "the ioctl",
+    "conversion per VM": "the ioctl",
+    "conversion by file": "the ioctl",
     "punch hole": "fallocate",
     "ACCEPT": "ACCEPT",
     "memory failure": "MF_DELAYED",
@@ -51,21 +54,24 @@ def made_of_it(row: CallerRow, attempt: Attempt) -> str:
     got = attempt.wrapper[-1] if attempt.wrapper else None
     if row.name == "ACCEPT":
         return _accept_made_of_it(attempt)
+    if got is None:
+        return "the attributes say shared already: nothing to do"
     zap = f"zaps {count_of(attempt.zapped, 'frame')}" if attempt.zapped else "skips the zap"
     flush = ", flushes" if attempt.flushed else ""
-    if row.name == "conversion":
-        stores = "stores the attributes" if attempt.stored else "attributes as before"
-        if got is None:
-            return "the attributes say shared already: nothing to do"
-        begins = "takes 1 for “flush”: " if got > 0 else "gives up: " if got < 0 else ""
-        return f"{begins}{zap}{flush}, {stores}"
-    if not got:
-        ends = ", makes the hole" if attempt.stored and row.name == "punch hole" else ""
-        return f"{zap if attempt.zapped else 'finds nothing to zap'}{flush}{ends}"
-    if row.name == "punch hole":
-        ends = "and returns the 1" if got > 0 else "and returns the errno"
-        return f"bails out, for it is not 0: {zap}, makes no hole, {ends}"
-    return f"cannot fail, so it goes on: {zap}, the leaf whole{flush}"
+    if row.name == "memory failure" and got:
+        return f"cannot fail, so it goes on: {zap}, the leaf whole{flush}"
+    hole = row.name == "punch hole"
+    if got == 0:
+        stores = ", makes the hole" if hole else ", stores the attributes"
+        stores = stores if attempt.stored and row.name != "memory failure" else ""
+        return f"{zap if attempt.zapped else 'finds nothing to zap'}{flush}{stores}"
+    if row.name == "conversion per VM":
+        if got > 0:
+            return f"takes 1 for “flush”: {zap}{flush}, stores the attributes, ends the invalidation"
+        ends = "leaves the invalidation open" if attempt.in_progress else "ends the invalidation"
+        return f"gives up: {zap}, stores nothing, {ends}"
+    stores, what = "makes no hole" if hole else "stores nothing", "1" if got > 0 else "errno"
+    return f"bails out, for it is not 0: {zap}, {stores}, returns the {what}"
 
 
 def _accept_made_of_it(attempt: Attempt) -> str:
@@ -141,7 +147,7 @@ def record_words(row: CallerRow) -> str:
     """Say what is on record."""
     on = row.record
     match row.name:
-        case "conversion":
+        case "conversion per VM" | "conversion by file":
             return f"attributes: {_span_words(on)} shared" if on else "attributes: all private"
         case "punch hole":
             return f"file: a hole at {_span_words(on)}" if on else "file: no hole"
@@ -166,6 +172,8 @@ def guest_words(row: CallerRow) -> str:
     """Say what the guest reads, and what is wrong with that."""
     gfn = row.span.start
     private, shared = row.private_bytes[gfn], row.shared_byte
+    if row.retries:
+        return f"frame {gfn}: shared faults retry, for ever"
     if row.lost:
         return f"{count_of(len(row.lost), 'frame')} outside lost: {frames_words(row.lost)}"
     if private is not None and shared is not None:
@@ -211,3 +219,8 @@ def again_words(row: CallerRow) -> str:
     value, what, means = came_out(row, row.again)
     wrapper = f"wrapper {values(row.again.wrapper)}" if row.again.wrapper else "wrapper not called"
     return f"{wrapper}; {made_of_it(row, row.again)}; {what}: {value}, {means}"
+
+
+def open_words(row: CallerRow) -> str:
+    """Say how many invalidations are still in progress; "" if none is."""
+    return f"in progress: {row.last.in_progress}" if row.last.in_progress else ""

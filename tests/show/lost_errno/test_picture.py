@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tdpkit.lab.lost_errno import Shortage, run_short
+from tdpkit.lab.lost_errno import CALLERS, Shortage, run_short
 from tdpkit.show.drawing import Picture
 from tdpkit.show.lost_errno.picture import kind_of, lost_errno_svg, lost_errno_table, lost_errno_text
 from tdpkit.show.lost_errno.words import TITLE, answer, came_out, values
@@ -33,9 +33,14 @@ RANGED = [
     for refuse, declared, again in ((1, "bool", True), (3, "int", False), (0, "bool", False))
     for span in SPANS[::5]
 ]
-SOME = [shortage for shortage in ALL if shortage.refuse in (0, 2, 4)] + RANGED
-TOP, ROW = 232, 106
-"""Of the first caller's row, and from one to the next."""
+OPEN = [
+    Shortage(refuse, declared, pamt, lasting, again, leaves_open=True)
+    for refuse, declared, pamt, lasting, again in product((0, 1, 3), ("bool", "int"), FLAGS, FLAGS, FLAGS)
+]
+ALL += OPEN
+SOME = [shortage for shortage in ALL if shortage.refuse in (0, 2, 4)] + OPEN + RANGED
+TOP, ROW, ROWS = 211, 91, 5
+"""Of the first caller's row, from one to the next, and how many there are."""
 
 
 def drawn(shortage: Shortage, palette=LIGHT, ids: str = "") -> Picture:
@@ -58,34 +63,34 @@ def test_every_word_has_its_place_in_every_case(shortage):
 
 def test_the_height_is_the_same_in_every_case():
     pictures = [drawn(shortage) for shortage in ALL + RANGED]
-    assert {tree(picture).get("viewBox") for picture in pictures} == {"0 0 1000 684"}
-    assert {picture.view for picture in pictures} == {(0, 100, 1000, 584)}
+    assert {tree(picture).get("viewBox") for picture in pictures} == {"0 0 1000 688"}
+    assert {picture.view for picture in pictures} == {(0, 100, 1000, 588)}
     assert {picture.smallest for picture in pictures} == {12}
 
 
 def test_texts_over_boxes_stay_inside_them():
-    """The caller's words have four lines at most: the box is from 394 to 566, 68 high."""
+    """The caller's words have two lines at most: the box is from 216 to 590, 30 high."""
     for shortage in ALL:
         svg = tree(drawn(shortage))
-        inside = [text for text in svg.iter(f"{SVG}text") if text.get("x") == "402"]
+        inside = [text for text in svg.iter(f"{SVG}text") if text.get("x") == "224"]
         assert inside
-        for top in range(TOP, TOP + 4 * ROW, ROW):
-            lines = [text for text in inside if top + 6 <= int(text.get("y")) - 9]
-            lines = [text for text in lines if int(text.get("y")) + 3 <= top + 74]
-            assert 1 <= len(lines) <= 4
-        assert len(inside) <= 16
-        assert max(extent(text)[1] for text in inside) <= 563
+        for top in range(TOP, TOP + ROWS * ROW, ROW):
+            lines = [text for text in inside if top + 33 <= int(text.get("y")) - 9]
+            lines = [text for text in lines if int(text.get("y")) + 3 <= top + 63]
+            assert 1 <= len(lines) <= 2
+        assert len(inside) <= 2 * ROWS
+        assert max(extent(text)[1] for text in inside) <= 587
 
 
 # ---- the same three times: picture, text, table ----------------------------------------------------------
 
 
 def rows_of(svg: ElementTree.Element) -> list[list[str]]:
-    """The texts of each of the four rows."""
-    found: list[list[str]] = [[], [], [], []]
+    """The texts of each row."""
+    found: list[list[str]] = [[] for _ in range(ROWS)]
     for text in svg.iter(f"{SVG}text"):
         number = (int(text.get("y")) - TOP) // ROW
-        if text.text and int(text.get("y")) > TOP and number < 4:
+        if text.text and int(text.get("y")) > TOP and number < ROWS:
             found[number].append(text.text)
     return found
 
@@ -104,6 +109,9 @@ def test_picture_text_and_table_say_the_same(shortage):
         assert written[0] == row.name == line.split(" (")[0] == re.search(">([^<>]*)<br/>", cell)[1]
         for twin in (line, cell, " ".join(written)):
             assert row.verdict in twin
+            assert CALLERS[row.name].standing in twin
+            assert ("in progress: 1" in twin) == (row.last.in_progress == 1)
+            assert ("retry, for ever" in twin) == row.retries
             for value in (values(row.first.walks), values(row.first.wrapper), came_out(row, row.first)[0]):
                 assert value in twin
         assert ("errno lost" in cell) == bool(row.first.lost_at)
@@ -117,7 +125,7 @@ def test_picture_text_and_table_say_the_same(shortage):
 @pytest.mark.parametrize("shortage", SOME)
 def test_the_answer_names_every_caller_once(shortage):
     said = answer(shortage, run_short(shortage))
-    assert [said.count(name) for name in ("conversion", "punch hole", "ACCEPT", "memory failure")] == [1] * 4
+    assert [said.count(name) for name in CALLERS] == [1] * ROWS
 
 
 def test_the_table_is_well_formed_and_has_the_columns_of_the_story():
@@ -136,8 +144,10 @@ def test_as_posted_each_row_says_what_the_caller_makes_of_1():
     for line, words in zip(
         lines,
         [
-            "takes 1 for “flush”: skips the zap, flushes, stores the attributes; the ioctl: 0",
-            "bails out, for it is not 0: skips the zap, makes no hole, and returns the 1; fallocate: 1",
+            "takes 1 for “flush”: skips the zap, flushes, stores the attributes, ends the invalidation; the "
+            "ioctl: 0",
+            "bails out, for it is not 0: skips the zap, stores nothing, returns the 1; the ioctl: 1",
+            "bails out, for it is not 0: skips the zap, makes no hole, returns the 1; fallocate: 1",
             "takes 1 for “resume the guest”, which faults again: for ever; the guest faults: ∞",
             "cannot fail, so it goes on: zaps 8 frames, the leaf whole, flushes; MF_DELAYED: 2",
         ],
@@ -150,42 +160,61 @@ def test_as_posted_each_row_says_what_the_caller_makes_of_1():
     ("shortage", "number", "words"),
     [
         (Shortage(0), 0, "(asks 4 times, all granted): walk 0, wrapper 0; zaps 6 frames, flushes, stores"),
-        (Shortage(0), 1, "walk 0, wrapper 0; zaps 6 frames, flushes, makes the hole; fallocate: 0, “done”"),
-        (Shortage(0), 2, "(asks 2 times, all granted): walk 0, wrapper 0; sets the inhibit bit, resumes"),
-        (Shortage(0), 3, "walk 0, wrapper 0; zaps 1 frame, flushes; MF_DELAYED: 2, as always"),
+        (Shortage(0), 1, "(asks 4 times, all granted): walk 0, wrapper 0; zaps 6 frames, flushes, stores"),
+        (Shortage(0), 2, "walk 0, wrapper 0; zaps 6 frames, flushes, makes the hole; fallocate: 0, “done”"),
+        (Shortage(0), 3, "(asks 2 times, all granted): walk 0, wrapper 0; sets the inhibit bit, resumes"),
+        (Shortage(0), 4, "walk 0, wrapper 0; zaps 1 frame, flushes; MF_DELAYED: 2, as always"),
         (Shortage(2), 0, "(2: S-EPT page refused): walk -12, wrapper 1;"),
-        (Shortage(4), 2, "(asks 2 times only): walk 0, wrapper 0;"),
+        (Shortage(4), 3, "(asks 2 times only): walk 0, wrapper 0;"),
         (
             Shortage(1),
-            2,
+            3,
             "walk -12, 0, wrapper 1, 0; takes 1 for “resume the guest”, which faults again: fault 2",
         ),
         (
             Shortage(1),
-            3,
+            4,
             "file: page 3 broken; S-EPT: [0, 8) not mapped; 7 frames outside lost: [0, 3), [4, 8)",
         ),
         (
             Shortage(3, dynamic_pamt=True, lasting=True),
-            2,
+            3,
             "(3: PAMT pages, later ones): walk -12 ×8, wrapper 1 ×8",
         ),
         (
             Shortage(1, lasting=True),
-            2,
+            3,
             "inhibit bit: not set; S-EPT: [0, 8) PENDING; frame 3 faults",
         ),
-        (Shortage(1, "int"), 0, "gives up: skips the zap, attributes as before; the ioctl: -12, -ENOMEM"),
-        (Shortage(1, "int"), 1, "and returns the errno; fallocate: -12, -ENOMEM"),
-        (Shortage(1, "int"), 2, "the guest stands still at its ACCEPT; KVM_RUN: -12, -ENOMEM"),
+        (
+            Shortage(1, "int"),
+            0,
+            "gives up: skips the zap, stores nothing, ends the invalidation; the ioctl: -12, -ENOMEM",
+        ),
+        (
+            Shortage(1, "int", leaves_open=True),
+            0,
+            "stores nothing, leaves the invalidation open; the ioctl: -12, -ENOMEM. Now attributes: all "
+            "private; S-EPT: all mapped; frame 6 reads 0x16, as private. invalidation open (in progress: 1).",
+        ),
+        (
+            Shortage(1, "int", again=True, leaves_open=True),
+            0,
+            "the ioctl: 0, “done”. Now attributes: [6, 12) shared; S-EPT: [6, 12) not mapped; frame 6: "
+            "shared faults retry, for ever. invalidation open (in progress: 1).",
+        ),
+        (Shortage(1, "int"), 1, "stores nothing, returns the errno; the ioctl: -12, -ENOMEM"),
+        (Shortage(1, "int"), 2, "makes no hole, returns the errno; fallocate: -12, -ENOMEM"),
+        (Shortage(1, "int"), 3, "the guest stands still at its ACCEPT; KVM_RUN: -12, -ENOMEM"),
         (
             Shortage(1, again=True),
             0,
             "again: wrapper not called; the attributes say shared already: nothing to do;",
         ),
-        (Shortage(1, again=True), 2, "the page is a 4K page by now; ACCEPT: 0xb0a, accepted already"),
-        (Shortage(1, again=True), 3, "again: wrapper 0; finds nothing to zap; MF_DELAYED: 2"),
-        (Shortage(1, "int", again=True), 1, "again: wrapper 0; zaps 6 frames, flushes, makes the hole;"),
+        (Shortage(1, again=True), 1, "again: wrapper 0; zaps 6 frames, flushes, stores the attributes;"),
+        (Shortage(1, again=True), 3, "the page is a 4K page by now; ACCEPT: 0xb0a, accepted already"),
+        (Shortage(1, again=True), 4, "again: wrapper 0; finds nothing to zap; MF_DELAYED: 2"),
+        (Shortage(1, "int", again=True), 2, "again: wrapper 0; zaps 6 frames, flushes, makes the hole;"),
     ],
 )
 def test_a_row_in_words(shortage, number, words):
@@ -205,7 +234,7 @@ def test_a_handler_s_own_refused_request_is_no_lost_errno():
         line for line in lost_errno_text(shortage, run_short(shortage)).splitlines() if "ACCEPT (" in line
     ]
     assert "its own request for PAMT pages is refused; KVM_RUN: -12, -ENOMEM" in line
-    assert line.endswith("failed, and said so")
+    assert ". failed, and said so. " in line
 
 
 # ---- the lanes -----------------------------------------------------------------------------------------
@@ -225,9 +254,9 @@ def test_each_frame_is_drawn_as_what_it_is(shortage):
 
 def test_what_is_wrong_is_hatched_and_what_is_lost_is_marked():
     svg = drawn(Shortage(1))
-    spans = re.findall(r'<rect x="(\d+)" y="(\d+)" width="(\d+)" height="15" fill="url\(#[^)]*-(\w+)\)"', svg)
+    spans = re.findall(r'<rect x="(\d+)" y="(\d+)" width="(\d+)" height="12" fill="url\(#[^)]*-(\w+)\)"', svg)
     assert [((int(x) - 704) // 17, int(width) // 17, kind) for x, _, width, kind in spans] == [
-        *((6, 6, "crossing"), (6, 6, "crossing")),
+        *[(6, 6, "crossing")] * 3,
         *((0, 3, "pending"), (4, 4, "pending")),
         *((0, 3, "lost"), (4, 4, "lost")),
     ]
@@ -236,9 +265,9 @@ def test_what_is_wrong_is_hatched_and_what_is_lost_is_marked():
 @pytest.mark.parametrize(
     ("shortage", "boxes"),
     [
-        (Shortage(1), [(0, 6, 12), (2, 0, 8), (3, 3, 4)]),
-        (Shortage(1, "int"), [(3, 3, 4)]),
-        (Shortage(0), [(0, 6, 12), (1, 6, 12), (2, 0, 8), (3, 3, 4)]),
+        (Shortage(1), [(0, 6, 12), (3, 0, 8), (4, 3, 4)]),
+        (Shortage(1, "int"), [(4, 3, 4)]),
+        (Shortage(0), [(0, 6, 12), (1, 6, 12), (2, 6, 12), (3, 0, 8), (4, 3, 4)]),
     ],
 )
 def test_what_is_on_record_is_filled(shortage, boxes):
@@ -265,20 +294,20 @@ def value_boxes(svg: str) -> list[list[tuple[str, bool]]]:
 def test_an_errno_is_solid_and_what_hides_one_is_dashed():
     errno, hides, fine = ("crossing-mark", False), ("bad", True), ("good", False)
     assert value_boxes(drawn(Shortage(1))) == [
-        *([errno, hides, hides], [errno, hides, hides]),
+        *[[errno, hides, hides]] * 3,
         *([errno, hides, fine], [errno, hides, hides]),  # the ACCEPT gets there in the end
     ]
-    assert value_boxes(drawn(Shortage(1, "int"))) == [[errno] * 3] * 3 + [[errno, errno, hides]]
-    assert value_boxes(drawn(Shortage(0))) == [[fine] * 3] * 4
+    assert value_boxes(drawn(Shortage(1, "int"))) == [[errno] * 3] * 4 + [[errno, errno, hides]]
+    assert value_boxes(drawn(Shortage(0))) == [[fine] * 3] * 5
 
 
 @pytest.mark.parametrize(
     ("shortage", "places"),
     [
-        (Shortage(1), [290] * 4),  # between the walk's box and the wrapper's
-        (Shortage(1, lasting=True), [290] * 4),
-        (Shortage(1, "int"), [576]),  # after the caller's
-        (Shortage(3), [290] * 2),
+        (Shortage(1), [104] * 5),  # between the walk's box and the wrapper's
+        (Shortage(1, lasting=True), [104] * 5),
+        (Shortage(1, "int"), [602]),  # after the caller's
+        (Shortage(3), [104] * 3),
         (Shortage(0), []),
     ],
 )
@@ -288,26 +317,26 @@ def test_a_cross_stands_where_the_errno_is_lost(shortage, places):
 
 def test_the_title_and_each_value_stand_where_they_belong():
     """The boxes of walk, wrapper and what comes out, row by row, with their values in the middle."""
-    columns = ((216, 278), (306, 368), (590, 682))
+    columns = ((24, 92), (120, 188), (618, 690))
     for shortage in SOME:
         svg = tree(drawn(shortage))
-        assert texts(svg)[0] == "The lost -12: what four callers make of it"
+        assert texts(svg)[0] == "The lost -12: what each caller makes of it"
         shape = re.compile(r"M(\d+) (\d+) H(\d+) V(\d+) H\1 Z")
         found = (shape.fullmatch(p.get("d")) for p in svg.iter(f"{SVG}path") if p.get("stroke-width") == "2")
         boxes = [tuple(map(int, one.groups())) for one in found if one]
         boxes = [box for box in boxes if box[1] > TOP]
-        tops = [TOP + ROW * row + 10 for row in range(4)]
-        assert boxes == [(left, top, right, top + 34) for top in tops for left, right in columns]
+        tops = [TOP + ROW * row + 35 for row in range(ROWS)]
+        assert boxes == [(left, top, right, top + 26) for top in tops for left, right in columns]
         at = {(int(t.get("x")), int(t.get("y"))): t.text for t in svg.iter(f"{SVG}text")}
         for row, top in zip(run_short(shortage), tops, strict=True):
             said = values(row.first.walks), values(row.first.wrapper), came_out(row, row.first)[0]
-            assert [at[(left + right) // 2, top + 23] for left, right in columns] == [*said]
-            assert at[24, top + 10] == row.name
+            assert [at[(left + right) // 2, top + 19] for left, right in columns] == [*said]
+            assert at[24, top - 20] == row.name
 
 
 def chips(svg: ElementTree.Element) -> list[ElementTree.Element]:
-    """The words of the requests, from left to right: they stand at y 196, after what they are."""
-    row = [text for text in svg.iter(f"{SVG}text") if text.get("y") == "196"]
+    """The words of the requests, from left to right: they stand at y 186, after what they are."""
+    row = [text for text in svg.iter(f"{SVG}text") if text.get("y") == "186"]
     return sorted(row, key=extent)[1:]
 
 
@@ -335,7 +364,7 @@ def test_a_request_is_pressed_where_it_is_written_and_crossed_where_it_is_refuse
         assert [spot.chosen for spot in picture.spots] == [n == shortage.refuse for n in range(7)]
         for number, (spot, text) in enumerate(zip(picture.spots, words, strict=True)):
             left, right = extent(text)
-            assert spot.left + 2 <= left < right <= spot.right - 2, text.text
+            assert spot.left + 1 <= left < right <= spot.right - 1, text.text
             assert spot.top < int(text.get("y")) < spot.bottom
             said = text.text.removeprefix("✗ ")
             assert spot.label == ("refuse no request" if said == "none" else f"refuse request {said}")
@@ -353,7 +382,7 @@ def test_both_edges_are_drawn_where_they_are_dragged():
         low, high = (24 + 952 * edge // 16 for edge in (shortage.start, shortage.end))
         for x in (low, high):
             assert f'd="M{x} {track.top - 3} V{track.bottom + 1}"' in picture
-        row = [text for text in tree(picture).iter(f"{SVG}text") if text.get("y") == "171"]
+        row = [text for text in tree(picture).iter(f"{SVG}text") if text.get("y") == "166"]
         names = [text for text in row if text.get("fill") == LIGHT["range"]]
         assert [text.text for text in names] == [str(shortage.start), str(shortage.end)]
         assert min(int(text.get("y")) for text in row) - 9 > track.bottom + 9, "grips hang above them"
@@ -362,7 +391,7 @@ def test_both_edges_are_drawn_where_they_are_dragged():
 @pytest.mark.parametrize(("start", "end"), SPANS)
 def test_each_leaf_says_what_the_range_makes_of_it_clear_of_its_edges(start, end):
     svg = tree(drawn(Shortage(start=start, end=end)))
-    words = [t for t in svg.iter(f"{SVG}text") if 121 < int(t.get("y")) < 145 and t.text != "page 3"]
+    words = [t for t in svg.iter(f"{SVG}text") if 116 < int(t.get("y")) < 140 and t.text != "page 3"]
     said = []
     for first in (0, 8):
         inside = [edge for edge in (start, end) if first < edge < first + 8]
@@ -386,23 +415,26 @@ def test_the_legend_names_what_is_drawn():
     }
     for shortage in SOME:
         svg = tree(drawn(shortage))
-        lanes = {r.get("fill") for r in svg.iter(f"{SVG}rect") if r.get("height") == "15"}
+        lanes = {r.get("fill") for r in svg.iter(f"{SVG}rect") if r.get("height") == "12"}
         kinds = {LIGHT.get(kind): kind for kind in ("leaf1", "hole")} | {LIGHT["leaf2"]: "leaf2"}
         found = {kinds.get(fill) or fill.rpartition("-")[2].rstrip(")") for fill in lanes} | {"leaf2"}
-        y = str(TOP + 4 * ROW + 18)
+        y = str(TOP + ROWS * ROW + 14)
         assert {t.text for t in svg.iter(f"{SVG}text") if t.get("y") == y} == {names[kind] for kind in found}
 
 
 def test_each_verdict_has_a_glyph_and_a_colour():
     seen = {}
-    for shortage in (Shortage(1), Shortage(1, "int")):
-        svg = tree(drawn(shortage))
-        for row, written in zip(run_short(shortage), rows_of(svg), strict=True):
-            [said] = [t for t in svg.iter(f"{SVG}text") if t.text == row.verdict and t.get("x") == "726"][:1]
-            seen[row.verdict] = (written[written.index(row.verdict) - 1], said.get("fill"))
+    for shortage in (Shortage(1), Shortage(1, "int"), Shortage(1, "int", leaves_open=True)):
+        at = {(t.get("x"), int(t.get("y"))): t for t in tree(drawn(shortage)).iter(f"{SVG}text")}
+        for number, row in enumerate(run_short(shortage)):
+            top = TOP + ROW * number
+            glyph, said = at["712", top + 15], at["726", top + 16]
+            assert said.text == row.verdict
+            seen[row.verdict] = (glyph.text, said.get("fill"))
     assert seen == {
         "all done": ("✓", LIGHT["good"]),
         "failed, and said so": ("!", LIGHT["crossing-mark"]),
         "failed, said nothing": ("✗", LIGHT["bad"]),
         "frames lost": ("✗", LIGHT["bad"]),
+        "invalidation open": ("✗", LIGHT["bad"]),
     }
