@@ -373,17 +373,19 @@ def _zaps(words: str, span: GfnRange, make: Callable[[], Td], call: Callable[[Td
 
 
 def conversion(start: int, end: int) -> CallerRun:
-    """Frames [start, end) become shared."""
+    """Frames [start, end) become shared, by the file's ioctl: the conversion of M7's list."""
     return _zaps(
         f"frames [{start}, {end}) become shared",
         GfnRange(start, end),
         _folio_sized,
-        lambda td, split: td.convert(start, end, "shared", split),
+        lambda td, split: td.convert_by_file(start, end, "shared", split),
     )
 
 
 def punch_hole(start: int, end: int, *, spans_folios: bool = False) -> CallerRun:
-    """A hole [start, end), of whole folios; `spans_folios`: a folio is a page, a mapping eight of them."""
+    """A hole [start, end), of whole folios as upstream agreed (S127); `spans_folios`: a folio is a page, a
+    mapping eight of them.
+    """
     return _zaps(
         f"a hole [{start}, {end}) is punched",
         GfnRange(start, end),
