@@ -4,7 +4,7 @@ Read it in this order. The first seven files are the core and take twenty minute
 
 1. `gfn`: frames, levels, ranges, and the shape of a page table.  `spte`: one 64-bit entry.
 2. `pool`: rows of entries.  `tree`: a root at rest.
-3. `events`: the nine events that a kernel function hands out, and the world that answers them.
+3. `events`: the twelve events that a kernel function hands out, and the world that answers them.
 4. `tdp_iter`: the walk.  `tdp_mmu`: split and zap in one root.
 5. `kvm`: one VM.  `roots`: which roots an operation reaches, and how long a root lives.
 6. `mmu`: a range in all its roots, and where huge pages may be.  `page_fault`: how a frame gets mapped.

@@ -1,12 +1,12 @@
-"""The nine events that kernel functions hand out, and the world that answers them.
+"""The twelve events that kernel functions hand out, and the world that answers them.
 
 A kernel function of this engine is a coroutine. Where the real function touches shared state or depends on
 its surroundings, the coroutine hands out an event, and a world answers:
 
-* questions: `Visit` (is a reschedule due?), `AllocTable` (a row, or None), `External` (an errno of the TDX
-  side);
+* questions: `Visit` (is a reschedule due?), `AllocTable` (a row, or None), `NeedTopup` and `Topup` (has the
+  TDX side memory for a split? did it get some?), `External` (an errno of the TDX side);
 * scheduling points, where others may run first: `Unlock`, `Lock`, `SetSpte`;
-* notices: `FreeTable`, `Flush`, `Trace`.
+* notices: `FreeTable`, `Flush`, `Trace`, `KvmBugOn`.
 
 The world never answers for memory. The coroutine hands out `SetSpte` before it stores, others may write in
 between, and then the coroutine itself reads the entry again, compares and stores. There is one shared write
@@ -38,7 +38,7 @@ EHWPOISON = 133
 
 
 class Event:
-    """The base of the nine events below; its str is a line of a log, a trace's is the kernel's own text."""
+    """The base of the twelve events below; its str is a line of a log, a trace's is the kernel's own text."""
 
     __slots__ = ()
 
@@ -67,21 +67,39 @@ class AllocTable(Event):
     """Asks for a page-table page. Answer: a row of `pool`, or None for no memory.
 
     A split of a range drops mmu_lock first; a page fault asks before it takes the lock. is_mirror: the page
-    is for a mirror root and needs a second page, for the S-EPT (sp->external_spt).
+    is for a mirror root and needs a second page, for the S-EPT (sp->external_spt). vcpu: as in `External`.
     """
 
     pool: PageTablePool
     is_mirror: bool = False
+    vcpu: int | None = None
 
     def __str__(self) -> str:
         return f"allocate a page table{' and a page for the S-EPT' if self.is_mirror else ''}"
 
 
 @dataclass(slots=True)
+class NeedTopup(Event):
+    """Asks, under mmu_lock, whether the TDX side must get memory before it can split. Answer: bool (S179)."""
+
+    def __str__(self) -> str:
+        return "ask the TDX side whether it has memory for a split"
+
+
+@dataclass(slots=True)
+class Topup(Event):
+    """Asks the TDX side to get the memory of `NeedTopup`, with mmu_lock dropped. Answer: False if refused."""
+
+    def __str__(self) -> str:
+        return "top up the TDX side's memory for splits"
+
+
+@dataclass(slots=True)
 class External(Event):
     """Asks the TDX side to follow a change of a mirror entry. Answer: 0 or a negative errno.
 
-    op: "link", "set", "split", "remove" or "free" (S161); shared: mmu_lock is held for read.
+    op: "link", "set", "split", "remove" or "free" (S161); shared: mmu_lock is held for read; vcpu: the vCPU
+    in whose thread this runs, or None outside one (kvm_get_running_vcpu).
     """
 
     op: str
@@ -90,6 +108,7 @@ class External(Event):
     old_spte: int
     new_spte: int
     shared: bool = False
+    vcpu: int | None = None
 
     def __str__(self) -> str:
         return f"call the TDX side: {self.op}, level {self.level}, at {format_gfn(self.gfn)}"
@@ -97,7 +116,10 @@ class External(Event):
 
 @dataclass(slots=True)
 class Unlock(Event):
-    """The coroutine is about to drop mmu_lock; `reason` is "alloc", "resched", or "done" for its own lock."""
+    """The coroutine is about to drop mmu_lock; `reason` is "alloc", "top-up", "resched", or "done".
+
+    "done": it gives up a lock that it took itself.
+    """
 
     shared: bool
     reason: str
@@ -167,6 +189,16 @@ class Trace(Event):
         return f"{self.name}: {text.format(self)}" if text else self.name
 
 
+@dataclass(slots=True)
+class KvmBugOn(Event):
+    """A KVM_BUG_ON struck: the VM is dead, and the coroutine goes on to its end as the kernel does."""
+
+    condition: str
+
+    def __str__(self) -> str:
+        return f"KVM_BUG_ON({self.condition}): the VM is dead"
+
+
 def _place(level: int, index: int, gfn: int) -> str:
     return f"level {level}, index {index}, at {format_gfn(gfn)}"
 
@@ -196,6 +228,8 @@ class World:
         self._answer: dict[type[Event], Callable[[Any], Any]] = {
             Visit: self.visit,
             AllocTable: self.alloc_table,
+            NeedTopup: self.need_topup,
+            Topup: self.topup,
             External: self.external,
             Unlock: self.unlock,
             Lock: self.lock,
@@ -203,6 +237,7 @@ class World:
             FreeTable: self.free_table,
             Flush: self.flush,
             Trace: self.trace,
+            KvmBugOn: self.kvm_bug_on,
         }
 
     def answer(self, event: Event) -> Any:
@@ -216,6 +251,14 @@ class World:
     def alloc_table(self, event: AllocTable) -> int | None:
         """Allocate a row; None stands for no memory."""
         return event.pool.alloc()
+
+    def need_topup(self, event: NeedTopup) -> bool:
+        """Whether the TDX side lacks memory for a split."""
+        return False
+
+    def topup(self, event: Topup) -> bool:
+        """Get that memory; False stands for no memory."""
+        return True
 
     def external(self, event: External) -> int:
         """Follow the change in the external table: 0 or a negative errno."""
@@ -238,6 +281,9 @@ class World:
 
     def trace(self, event: Trace) -> None:
         """Add a line to the trace buffer."""
+
+    def kvm_bug_on(self, event: KvmBugOn) -> None:
+        """Kill the VM."""
 
 
 def run(coroutine: Coroutine[T], world: World | None = None) -> T:

@@ -1,13 +1,13 @@
-"""guest_memfd, the file behind a TD's private memory, and three of the four callers that split before a zap.
+"""guest_memfd, the file behind a TD's private memory, and three of M7's four callers: those that zap.
 
-The three of M7's list are a hole punched into the file, a conversion by the file's own ioctl, and a page with
+The three are a hole punched into the file, a conversion by the file's own ioctl, and a page with
 a memory failure. The fourth is an ACCEPT of less than is mapped (`tdx.kvm_tdx`); the older ioctl, per VM, is
 in `conversion`. Each takes, as an argument, the split that it makes before the zap (see `splits`). If that
 split fails:
 
 * punch hole and conversion zap and store nothing, end the invalidation, and return what the split returned;
   splits already made stay.
-* memory failure goes on and zaps: it cannot fail.
+* memory failure goes on and zaps: a choice of this model, since that split was never posted.
 
 Sources: virt/kvm/guest_memfd.c of 6.16, patch v3 16/24; S190-S198. Left out: the file system's side
 (inodes, page cache) and with it in-place backing.
@@ -277,6 +277,7 @@ def kvm_gmem_set_attributes(
     attributes: KVM_MEMORY_ATTRIBUTE_PRIVATE, or 0 for shared. In every VM that the pages are bound to: begin
     the invalidation; on the way to shared, split private leaves at the edges; zap exactly the range in the
     half it leaves; flush; store the attributes; recompute where huge pages are allowed; end the invalidation.
+    (v3 16/24 ends it before it stores, while it holds the file's invalidate lock, which is not modelled.)
 
     Returns 0; -EINVAL for unknown attributes and for a range that is negative, empty, no multiple of 4K or
     (unverified) beyond the file; else *any* value but 0 that `split` returned, at once, with the invalidation

@@ -19,6 +19,7 @@ from .gfn import (
     Geometry,
     GfnRange,
     InvalidValueError,
+    as_integer,
     check_gfn,
     name_gfn,
 )
@@ -39,6 +40,10 @@ KVM_ALL_ROOTS = KVM_VALID_ROOTS | KVM_INVALID_ROOTS
 KVM_FILTER_SHARED = 1 << 0
 KVM_FILTER_PRIVATE = 1 << 1
 """enum kvm_gfn_range_filter (S44)."""
+
+TDX_SERIES = ("v3", "RFC v5")
+"""What becomes of a private leaf that is split under the read lock: in v3 the hook refuses it (v3 09/24); RFC
+v5 06 has a KVM_BUG_ON before any hook (S140)."""
 
 
 class GmemFile(Protocol):
@@ -124,9 +129,11 @@ class Kvm:
     vm_type: KVM_X86_DEFAULT_VM or KVM_X86_TDX_VM; gfn_direct_bits: the shared bit as a frame mask (by default
     bit 47 or 51 of the address, by the TD's root level; for a toy the topmost index bit of the root).
     memslots: one over all frames if None. tdp_mmu_enabled: False for a VM under the shadow MMU, for which the
-    model does nothing. All roots have their rows in `pool`. All frames of a TD start shared, as in KVM.
-    Raises InvalidValueError for an unknown kind, a pool of another geometry, a shared bit that is no bit of
-    the root's index, and slots that overlap or reach beyond the VM's frames.
+    model does nothing. td_leaf_level: the level of a TD's largest leaf; the series stops at 2M, and a TD with
+    larger ones is a what-if (S3). series: of TDX_SERIES. All roots have their rows in `pool`. All frames of a
+    TD start shared, as in KVM. Raises InvalidValueError for an unknown kind, a pool of another geometry, a
+    shared bit that is no bit of the root's index, a level below 1, an unknown series, and slots that overlap
+    or reach beyond the VM's frames.
     """
 
     def __init__(
@@ -138,6 +145,8 @@ class Kvm:
         gfn_direct_bits: int | None = None,
         memslots: Sequence[KvmMemorySlot] | None = None,
         tdp_mmu_enabled: bool = True,
+        td_leaf_level: int = PG_LEVEL_2M,
+        series: str = "v3",
     ) -> None:
         if vm_type not in VM_TYPE_NAMES:
             known = " or ".join(f"{number} ({name})" for number, name in VM_TYPE_NAMES.items())
@@ -145,6 +154,12 @@ class Kvm:
         self.vm_type = vm_type
         self.geometry = geometry
         self.tdp_mmu_enabled = tdp_mmu_enabled
+        if series not in TDX_SERIES:
+            raise InvalidValueError(f"a series is {' or '.join(TDX_SERIES)}; {series!r} is neither")
+        self.series = series
+        self.td_leaf_level = as_integer(td_leaf_level, "a level")
+        if self.td_leaf_level < PG_LEVEL_4K:
+            raise InvalidValueError(f"the largest leaf is of level 1 (4K) or above; {td_leaf_level} is not")
         self.pool = pool or PageTablePool(geometry)
         if self.pool.geometry != geometry:
             raise InvalidValueError(
@@ -168,10 +183,11 @@ class Kvm:
         self.mmu_invalidate_seq = 0
         self.mmu_invalidate_range: GfnRange | None = None
         self.tdp_mmu_roots: list[TdpMmuRoot] = []
-        self.direct_root = kvm_tdp_mmu_alloc_root(self, is_mirror=False)
-        """The vCPUs' root.hpa."""
+        # The mirror root comes first, as in mmu_alloc_direct_roots; so the direct root heads the list.
         self.mirror_root = kvm_tdp_mmu_alloc_root(self, is_mirror=True) if self.has_mirrored_tdp else None
         """The vCPUs' mirror_root_hpa."""
+        self.direct_root = kvm_tdp_mmu_alloc_root(self, is_mirror=False)
+        """The vCPUs' root.hpa."""
 
     def _checked_slots(self, memslots: Sequence[KvmMemorySlot] | None) -> list[KvmMemorySlot]:
         if memslots is None:
@@ -199,9 +215,9 @@ class Kvm:
 
     @property
     def max_leaf_level(self) -> int:
-        """The level of this VM's largest leaf: a TD of the series maps at most 2M (S3)."""
+        """The level of this VM's largest leaf."""
         largest = self.geometry.max_leaf_level
-        return min(largest, PG_LEVEL_2M) if self.has_mirrored_tdp else largest
+        return min(largest, self.td_leaf_level) if self.has_mirrored_tdp else largest
 
     @property
     def slot(self) -> KvmMemorySlot:
@@ -219,9 +235,9 @@ class Kvm:
 def kvm_tdp_mmu_alloc_root(kvm: Kvm, *, is_mirror: bool) -> TdpMmuRoot:
     """Get a valid root of this kind for a vCPU: take a reference on the one there is, or allocate one.
 
-    A new root has two references, the vCPU's and the TDP MMU's own, which lasts until the root is
-    invalidated. Raises InvalidValueError for a mirror root in a VM without a mirror. Source: tdp_mmu.c;
-    S45.
+    A new root goes to the head of the list and has two references, the vCPU's and the TDP MMU's own, which
+    lasts until the root is invalidated. Raises InvalidValueError for a mirror root in a VM without a mirror.
+    Source: tdp_mmu.c; S45.
     """
     if is_mirror and not kvm.has_mirrored_tdp:
         raise InvalidValueError("only a TD has a mirror root; this is a plain VM")
@@ -230,8 +246,9 @@ def kvm_tdp_mmu_alloc_root(kvm: Kvm, *, is_mirror: bool) -> TdpMmuRoot:
             root.tdp_mmu_root_count += 1
             return root
     gfn_bits = 0 if is_mirror else kvm.gfn_direct_bits
-    root = TdpMmuRoot(kvm.pool, gfn_bits=gfn_bits, is_mirror=is_mirror)
-    kvm.tdp_mmu_roots.append(root)
+    bug = is_mirror and kvm.series == "RFC v5"
+    root = TdpMmuRoot(kvm.pool, gfn_bits=gfn_bits, is_mirror=is_mirror, bug_on_present=bug)
+    kvm.tdp_mmu_roots.insert(0, root)
     return root
 
 

@@ -81,22 +81,26 @@ def split_in_roots(
     *,
     shared: bool,
     only_cross_boundary: bool = False,
+    retry_refused: bool = False,
 ) -> Coroutine[int]:
     """Split the huge leaves of frames [start, end) to `target_level` in each root that matches `types`.
 
     Returns 0, or the negative errno of the first root that fails; later roots are not touched. The TDX side
-    splits under the write lock only. Under the read lock this function WARNs and returns -EOPNOTSUPP before
-    the walk, because the walk would retry the same entry for ever. Source: kvm_tdp_mmu_try_split_huge_pages,
-    tdp_mmu.c.
+    refuses a split under the read lock (S109). The kernel's walk would try that leaf again for ever; here it
+    says so and returns the refusal, unless `retry_refused` (see
+    :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`). Source: kvm_tdp_mmu_try_split_huge_pages, tdp_mmu.c.
     """
     yield from warn_unless_root_types(types)
     with closing(each_tdp_mmu_root(kvm, as_id, types)) as roots:
         for root in roots:
-            if root.is_mirror and shared:
-                yield Trace("WARN: a mirror root is split under the write lock only")
-                return -EOPNOTSUPP
             ret = yield from tdp_mmu_split_huge_pages_root(
-                root, start, end, target_level, shared=shared, only_cross_boundary=only_cross_boundary
+                root,
+                start,
+                end,
+                target_level,
+                shared=shared,
+                only_cross_boundary=only_cross_boundary,
+                retry_refused=retry_refused,
             )
             if ret:
                 return ret
@@ -111,6 +115,7 @@ def split_by_filter(
     *,
     shared: bool,
     only_cross_boundary: bool,
+    retry_refused: bool = False,
 ) -> Coroutine[int]:
     """Call :func:`split_in_roots` for the roots that the range's filter selects; return its result."""
     types = yield from _root_types(kvm, gfn_range.attr_filter)
@@ -124,6 +129,7 @@ def split_by_filter(
             target_level,
             shared=shared,
             only_cross_boundary=only_cross_boundary,
+            retry_refused=retry_refused,
         )
     )
 
@@ -139,15 +145,18 @@ def _root_types(kvm: Kvm, attr_filter: int) -> Coroutine[int]:
 
 
 def kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(
-    kvm: Kvm, gfn_range: KvmGfnRange, *, shared: bool
+    kvm: Kvm, gfn_range: KvmGfnRange, *, shared: bool, as_posted: bool = False
 ) -> Coroutine[int]:
     """Split what crosses an edge of the range down to 4K, in every valid root that the filter selects.
 
     Returns 0, or the negative errno of the first root that fails, with later roots untouched; -EOPNOTSUPP for
-    a mirror root under the read lock. Source: patch v3 11/24, tdp_mmu.c; S103. Raises as
+    a private leaf that crosses, under the read lock: this model's own refusal. `as_posted` tries that leaf
+    again for ever (S105). Source: patch v3 11/24, tdp_mmu.c; S103. Raises as
     :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
     """
-    return split_by_filter(kvm, gfn_range, PG_LEVEL_4K, shared=shared, only_cross_boundary=True)
+    return split_by_filter(
+        kvm, gfn_range, PG_LEVEL_4K, shared=shared, only_cross_boundary=True, retry_refused=as_posted
+    )
 
 
 @checked_range
@@ -158,8 +167,9 @@ def kvm_split_cross_boundary_leafs(
 
     The caller protects the range by an invalidation in progress, slots_lock or the VM's SRCU; else the
     kernel's lockdep WARNs. Returns 0 (with nothing done if the TDP MMU is off); -EOPNOTSUPP if the caller may
-    not sleep, or for a mirror root under the read lock; -ENOMEM. `as_posted` is v3 to the letter: its local
-    ``bool ret`` turns any errno of the walk into 1, which callers take for success (S107).
+    not sleep, or for a private leaf that crosses under the read lock (our refusal); -ENOMEM. `as_posted` is
+    v3 to the letter: that leaf is tried again for ever (S105), and the local ``bool ret`` turns any errno of
+    the walk into 1, which each caller takes for something else (S107).
     Raises as :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`, before anything changes.
     """
     if not (kvm.mmu_invalidate_in_progress or kvm.slots_lock or kvm.srcu):
@@ -168,7 +178,9 @@ def kvm_split_cross_boundary_leafs(
         return -EOPNOTSUPP
     if not kvm.tdp_mmu_enabled:
         return 0
-    ret = yield from kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(kvm, gfn_range, shared=shared)
+    ret = yield from kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(
+        kvm, gfn_range, shared=shared, as_posted=as_posted
+    )
     return int(bool(ret)) if as_posted else ret
 
 

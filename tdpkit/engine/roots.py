@@ -158,12 +158,15 @@ def _zap_root(kvm: Kvm, root: TdpMmuRoot) -> Coroutine[None]:
 
 
 def kvm_mmu_reload(kvm: Kvm) -> None:
-    """Replace invalidated roots by valid ones, as a vCPU does before it enters the guest."""
-    if kvm.direct_root.invalid:
-        stale, kvm.direct_root = kvm.direct_root, kvm_tdp_mmu_alloc_root(kvm, is_mirror=False)
-        kvm_tdp_mmu_put_root(kvm, stale)
+    """Replace invalidated roots by valid ones, the mirror root first, as a vCPU does before it enters.
+
+    Source: mmu.c, mmu_alloc_direct_roots; S45.
+    """
     if kvm.mirror_root and kvm.mirror_root.invalid:
         stale, kvm.mirror_root = kvm.mirror_root, kvm_tdp_mmu_alloc_root(kvm, is_mirror=True)
+        kvm_tdp_mmu_put_root(kvm, stale)
+    if kvm.direct_root.invalid:
+        stale, kvm.direct_root = kvm.direct_root, kvm_tdp_mmu_alloc_root(kvm, is_mirror=False)
         kvm_tdp_mmu_put_root(kvm, stale)
 
 

@@ -1,7 +1,7 @@
-"""The thread in one file: every way to split before a zap, by name, with its mail.
+"""The functions of the thread that split before a zap, by name, with their mails.
 
-Callers split under the write lock, with the range protected by an invalidation. Each caller interprets the
-return value differently; that is the bug of v3's ``bool ret`` (S107).
+Callers split under the write lock, with the range protected by an invalidation or, for an ACCEPT, by SRCU.
+Each caller interprets the return value differently; that is the bug of v3's ``bool ret`` (S107).
 
 * :data:`SPLITS`: ways to make the edges of a range safe before a zap;
 * :data:`ACCEPT_SPLITS`: ways to split a leaf that maps more than the guest accepts;

@@ -1,7 +1,7 @@
 """Split and zap: the functions that change one root's tree.
 
 Each is a coroutine (see `events`): it checks its arguments at once and returns the generator. They follow
-tdp_mmu.c of Linux 7.2.12 with patch v3 11/24 applied (S80, S100-S105). After each change of a mirror root
+tdp_mmu.c of Linux 7.2.12 with patch v3 11/24 applied (S80, S100-S105). With each change of a mirror root
 comes an `External` event for the TDX side.
 
 Left out: dirty-bit harvesting, huge-page recovery, NX-huge-page accounting.
@@ -14,14 +14,18 @@ from typing import SupportsIndex
 
 from .events import (
     EBUSY,
+    EIO,
     ENOMEM,
     AllocTable,
     Coroutine,
     External,
     Flush,
     FreeTable,
+    KvmBugOn,
     Lock,
+    NeedTopup,
     SetSpte,
+    Topup,
     Trace,
     Unlock,
     Visit,
@@ -54,10 +58,16 @@ class KvmBug(RuntimeError):  # noqa: N818 - the kernel's own name
 def tdp_mmu_set_spte_atomic(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Coroutine[int]:
     """Compare-and-exchange under the shared lock: returns 0, or -EBUSY with `it.old_spte` read again.
 
-    On a mirror entry: freeze it, call the TDX side, then write the new value. If the TDX side fails, write
-    the old value back and return its errno (S162).
+    On a mirror entry that is present RFC v5 06 has a KVM_BUG_ON before anything is written (S140). Else, on a
+    mirror entry: freeze it, call the TDX side, then write the new value. If the TDX side fails, write
+    the old value back and return its errno (S162). A lost freeze refreshes `it.old_spte` too, as RFC v5 02
+    has it; before that patch the snapshot stays stale, and a retry compares with it again (S85).
     """
     old_spte = it.old_spte
+    if root.bug_on_present and is_shadow_present_pte(old_spte):
+        root.vm_bugged = True
+        yield KvmBugOn("is_shadow_present_pte(iter->old_spte)")
+        return -EBUSY
     value = FROZEN_SPTE if root.is_mirror else new_spte
     yield SetSpte(it.pt_path[it.level], it.index, it.gfn, it.level, old_spte, value)
     current = it.table[it.index]
@@ -77,17 +87,20 @@ def tdp_mmu_set_spte_atomic(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Cor
 
 
 def _tdp_mmu_set_spte(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Coroutine[None]:
-    """Store under the exclusive lock. If the TDX side fails the mirror has already changed: raises KvmBug."""
+    """Store under the exclusive lock, trace, then call the TDX side (S162).
+
+    If the TDX side fails the mirror has already changed: raises KvmBug.
+    """
     yield SetSpte(it.pt_path[it.level], it.index, it.gfn, it.level, it.old_spte, new_spte)
     old_spte = it.table[it.index]
     it.table[it.index] = new_spte
+    yield _changed(root, it, old_spte, new_spte)
     if root.is_mirror:
         errno = yield _external_of(it, old_spte, new_spte, shared=False)
         if errno:
             raise KvmBug(
                 f"the TDX side failed ({errno}) after the mirror entry at {name_gfn(it.gfn)} changed"
             )
-    yield _changed(root, it, old_spte, new_spte)
 
 
 def _external_of(it: TdpIter, old_spte: int, new_spte: int, *, shared: bool) -> External:
@@ -145,8 +158,8 @@ def iter_cross_boundary(it: TdpIter, start: int, end: int) -> bool:
 def tdp_mmu_split_huge_page(root: TdpMmuRoot, it: TdpIter, row: int, *, shared: bool) -> Coroutine[int]:
     """Fill the table in `row` and link it in place of the huge leaf at `it`.
 
-    Returns 0. Under the shared lock it returns -EBUSY if another thread changed the entry; `it.old_spte` is
-    then up to date and `row` unused. Source: tdp_mmu_split_huge_page, tdp_mmu.c.
+    Returns 0. Under the shared lock it returns -EBUSY if another thread changed the entry, with `it.old_spte`
+    up to date, or the TDX side's errno; `row` is then unused. Source: tdp_mmu_split_huge_page, tdp_mmu.c.
     """
     geometry, huge_spte, child_level = root.geometry, it.old_spte, it.level - 1
     root.pool.init_page(row, root.child_role(child_level), it.gfn)
@@ -172,6 +185,7 @@ def tdp_mmu_split_huge_pages_root(
     shared: bool,
     only_cross_boundary: bool = False,
     check_start: bool = True,
+    retry_refused: bool = True,
 ) -> Coroutine[int]:
     """Split the huge leaves of [start, end) down to `target_level`; with `only_cross_boundary` (the patch)
     only those not fully inside the range.
@@ -179,17 +193,22 @@ def tdp_mmu_split_huge_pages_root(
     start, end: frames. An end beyond the root is accepted: the walk stops at the root's last entry.
     target_level: 1 to root_level - 1. shared: the caller holds mmu_lock for read and entries change by
     compare-and-exchange; else it holds it for write. check_start: refuse a start beyond the root; if False
-    the walk aliases to a low entry, as in the kernel (S235). Returns 0 or -ENOMEM; splits made before
-    stay, and another call completes them. For start == end inside a huge leaf the walk visits and splits that
-    leaf (a quirk). Raises InvalidTypeError or InvalidValueError for a range that is negative, reversed or
-    starts beyond the root, or an unknown level. Source: tdp_mmu_split_huge_pages_root, tdp_mmu.c;
-    S80, S100-S105.
+    the walk aliases to a low entry, as in the kernel (S235). retry_refused: when a split under the read lock
+    is refused, by the TDX side or by a KVM_BUG_ON, try the same leaf again, for ever, as the kernel's loop
+    does (S105); if False return the refusal (-EIO for a dead VM), which is this model's own choice. Returns
+    0, -ENOMEM or that refusal; splits made before stay, and another call completes them. A mirror root's
+    split also needs memory of the TDX side: see `NeedTopup`. For start == end inside a huge leaf the walk
+    visits and splits that leaf (a quirk). Raises InvalidTypeError or InvalidValueError for a range that is
+    negative, reversed or starts beyond the root, or an unknown level. Source: tdp_mmu_split_huge_pages_root,
+    tdp_mmu.c; S80, S100-S105.
     """
     span = _check_range(root, start, end, check_start)
     level = root.geometry.level(target_level).number
     if level == root.geometry.root_level:
         raise InvalidValueError(f"a target level lies below the root's {level}; {level} does not")
-    return _split_huge_pages_root(root, span.start, span.end, level, shared, only_cross_boundary)
+    return _split_huge_pages_root(
+        root, span.start, span.end, level, shared, only_cross_boundary, retry_refused
+    )
 
 
 def _check_range(
@@ -204,9 +223,16 @@ def _check_range(
 
 
 def _split_huge_pages_root(
-    root: TdpMmuRoot, start: int, end: int, target_level: int, shared: bool, only_cross_boundary: bool
+    root: TdpMmuRoot,
+    start: int,
+    end: int,
+    target_level: int,
+    shared: bool,
+    only_cross_boundary: bool,
+    retry_refused: bool,
 ) -> Coroutine[int]:
     sp: int | None = None
+    ret = 0
     it = TdpIter(root, target_level + 1, start)
     visit = Visit(it)
     it.rcu_read_lock()
@@ -224,15 +250,32 @@ def _split_huge_pages_root(
                 sp = yield AllocTable(root.pool, root.is_mirror)
                 yield Lock(shared)
                 if sp is None:
-                    yield Trace("kvm_mmu_split_huge_page", it.gfn, it.level, it.old_spte, errno=-ENOMEM)
-                    return -ENOMEM
+                    ret = yield from _no_memory(it)
+                    break
                 it.rcu_read_lock()
                 # Anyone may have changed the entry meanwhile, so restart at the root. The progress rule
                 # does not apply: the walk now owns the page it lacked.
                 it.yielded = True
-            elif (yield from tdp_mmu_split_huge_page(root, it, sp, shared=shared)):
-                continue  # lost the compare-and-exchange: try the same entry again with the same page
+            elif root.is_mirror and (yield NeedTopup()):
+                # The check is made again after each restart, because another thread may drain the cache
+                # while the lock is dropped. From the last check to the split the lock is held.
+                it.rcu_read_unlock()
+                yield Unlock(shared, "top-up")
+                granted = yield Topup()
+                yield Lock(shared)
+                if not granted:
+                    ret = yield from _no_memory(it)
+                    break
+                it.rcu_read_lock()
+                it.yielded = True
             else:
+                errno = yield from tdp_mmu_split_huge_page(root, it, sp, shared=shared)
+                if errno and (errno != -EBUSY or root.vm_bugged) and not retry_refused:
+                    yield Trace(f"model: the split is refused ({errno}); the kernel would try again for ever")
+                    ret = -EIO if root.vm_bugged else errno
+                    break
+                if errno:
+                    continue  # the same entry again, with the same page
                 sp = None
             it.next()
     finally:
@@ -242,7 +285,12 @@ def _split_huge_pages_root(
             root.pool.free(sp)
     if sp is not None:
         yield FreeTable(sp)
-    return 0
+    return ret
+
+
+def _no_memory(it: TdpIter) -> Coroutine[int]:
+    yield Trace("kvm_mmu_split_huge_page", it.gfn, it.level, it.old_spte, errno=-ENOMEM)
+    return -ENOMEM
 
 
 # ---- zapping -------------------------------------------------------------------------------------------

@@ -29,18 +29,28 @@ class TdpMmuRoot:
     """A root page (kvm_mmu_page) and its tree.
 
     pool: holds its tables; gfn_bits: a frame mask ORed into every index (the shared bit, for a TD's direct
-    root); is_mirror: KVM's copy of a TD's private tree. The reference count starts at 2: one for the vCPU,
-    one for the TDP MMU (S45).
+    root); is_mirror: KVM's copy of a TD's private tree; bug_on_present: an entry that is present changes
+    under the write lock only, else it is a KVM_BUG_ON, as in RFC v5 06 (S140). The reference count starts at
+    2: one for the vCPU, one for the TDP MMU (S45).
     """
 
     def __init__(
-        self, pool: PageTablePool, *, gfn_bits: int = 0, is_mirror: bool = False, as_id: int = 0
+        self,
+        pool: PageTablePool,
+        *,
+        gfn_bits: int = 0,
+        is_mirror: bool = False,
+        as_id: int = 0,
+        bug_on_present: bool = False,
     ) -> None:
         self.pool = pool
         self.geometry: Geometry = pool.geometry
         self.gfn_bits = gfn_bits
         self.is_mirror = is_mirror
         self.as_id = as_id
+        self.bug_on_present = bug_on_present
+        self.vm_bugged = False
+        """That KVM_BUG_ON struck (kvm->vm_bugged)."""
         self.tdp_mmu_root_count = 2
         self.tdp_mmu_scheduled_root_to_zap = False
         """The root was invalidated, and the TDP MMU still holds its own reference."""

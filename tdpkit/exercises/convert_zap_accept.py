@@ -5,7 +5,7 @@ table names. Each of the four callers that zap or split private ranges is run on
 and without, where a mapping is as large as its folio and where it is larger; the frames count that the guest
 loses and should have kept.
 
-Sources: the situations of an ACCEPT, S169, S173; the callers, M5
+Sources: the calls of a demote, S166, S167; the situations of an ACCEPT, S169, S173; the callers, M5
 (aXHEpfcyHtaMcqPz@yzhao56-desk.sh.intel.com) and M7 (aW2Iwpuwoyod8eQc@yzhao56-desk.sh.intel.com);
 S127, S128, S130-S131.
 """
@@ -152,8 +152,8 @@ def check_demote_order(calls: Any) -> str:
         if _demotes([*order[:at], *order[at + 1 :]]):
             raise Wrong(f"call {at + 1}, {name}, is one too many: without it DEMOTE succeeds as well.")
     return (
-        "BLOCK stops new translations, TRACK begins an epoch, KICK empties the TLBs filled before it. Only "
-        "then can no vCPU use the leaf, and it may become a table."
+        "BLOCK stops new translations, TRACK begins an epoch, and KICK, into a new epoch, empties the TLBs. "
+        "Only then can no vCPU use the leaf, and it may become a table."
     )
 
 

@@ -1,10 +1,13 @@
 """The exercises of notebook 04: the table of root types, the hunt for a wrong root, the mend.
 
 The table is held against zaps in a TD that has all four kinds of roots. In the hunt a guest accepts one page
-for ever, because KVM called the wrong split: a log and the two trees are there to be read, and a suspect is
-answered by running it on the same TD. The mend is a split of the learner's own, run on one TD after another.
+and the VM dies, because KVM called the wrong split: a log and the two trees are there to be read, and a
+suspect is answered by running it on the same TD. The mend is a split of the learner's own, run on one TD
+after another.
 
-The call of the hunt is that of RFC v5 41 (20260129011517.3545883-1-seanjc@google.com; S140).
+The call of the hunt is that of RFC v5 41 (S140), and the TDX
+side of hunt and mend that of RFC v5. The hunt has a second case, the same call on v3's TDX side, where the
+guest accepts for ever; no series posted the two together.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from tdpkit.engine.kvm import (
     KVM_FILTER_PRIVATE,
     KVM_VALID_ROOTS,
     KVM_X86_TDX_VM,
+    TDX_SERIES,
     Kvm,
     KvmGfnRange,
 )
@@ -59,7 +63,7 @@ from tdpkit.engine.tree import LeafRun, TdpMmuRoot, leaf_runs, map_leaf
 from tdpkit.lab.layouts import TD_4LEVEL, TOY
 from tdpkit.lab.td import Td
 from tdpkit.lab.two_roots import Question, ask, name_types
-from tdpkit.lab.words import count_of, group_digits, listed
+from tdpkit.lab.words import count_of, group_digits, known_name, listed
 from tdpkit.tdx.abi import TDX_SUCCESS, status_name
 from tdpkit.tdx.guest import td_accept
 from tdpkit.tdx.kvm_tdx import KvmTdx, TdxWorld
@@ -266,12 +270,14 @@ PAGE = 0x205
 TRIES = 8
 
 _DONE_BY = kvm_tdp_mmu_split_huge_pages.__name__
+_POSTED = "RFC v5"
+"""The series that posted this call, and whose TDX side it met."""
 _TD_BLOCKS = 4
 """The TD's memory in leaves of 2M: two private ones, then two shared ones."""
 
 
 class _LogWorld(TdxWorld):
-    """Writes down every event and every call of the TDX module, in the order in which they came."""
+    """Writes down every event and every call of the TDX module, in their order."""
 
     def __init__(self, tdx: KvmTdx) -> None:
         super().__init__(tdx)
@@ -305,54 +311,62 @@ def _rounds(lines: list[str]) -> Iterator[list[str]]:
 class Hunt(NamedTuple):
     """The case as it is handed out: the trees before and after, the log, the number of tries."""
 
+    tdx_side: str
+    """The series whose TDX side stood below: of TDX_SERIES."""
     before: tuple[str, ...]
     log: tuple[str, ...]
     """Line by line, of the first two rounds (the others are as the second); all if there are fewer."""
     tries: int
     """How often the guest accepted."""
+    end: str
+    """What came of it, in words."""
     accepted: bool
     after: tuple[str, ...]
 
     def __repr__(self) -> str:
-        again = f"rounds 3 to {self.tries} are as the second; the guest is where it was."
-        end = "the page is the guest's." if self.accepted else again
+        mixed = f"{_POSTED}'s call on {self.tdx_side}'s TDX side: no series posted the two together."
+        again = f"rounds 3 to {self.tries} are as the second: " if self.tries > 2 else ""
         return "\n".join(
             [
+                *[mixed] * (self.tdx_side != _POSTED),
                 f"The guest accepts frame {PAGE:#x}, a page of 4K, after it touched it.",
                 "Before:",
                 *(f"  {line}" for line in self.before),
                 "What happened:",
                 *(f"  {number:2} {line}" for number, line in enumerate(self.log, 1)),
-                f"  {end}",
+                f"  {again}{self.end}.",
                 "After:",
                 *(f"  {line}" for line in self.after),
             ]
         )
 
 
-def hunt(*, shared_leaf: bool = False) -> Hunt:
-    """The case: a TD of 8M, half of it private, whose guest accepts PAGE, and accepts it again.
+def hunt(*, shared_leaf: bool = False, tdx_side: str = _POSTED) -> Hunt:
+    """The case: a TD of 8M, half of it private, whose guest accepts PAGE.
 
     shared_leaf: a shared leaf of 2M lies in the direct tree at the same frame (laid out, not argued: KVM
-    zaps it when the frame becomes private).
+    zaps it when the frame becomes private); tdx_side: "RFC v5", as posted, or "v3", where the guest accepts
+    again and again: with this call a combination that no series posted. Raises InvalidValueError for another
+    name.
     """
-    return _handled_by(ACCEPT_SPLITS[_DONE_BY], shared_leaf)
+    return _handled_by(ACCEPT_SPLITS[_DONE_BY], shared_leaf, known_name(tdx_side, TDX_SERIES, "a TDX side"))
 
 
-def _handled_by(split: AcceptSplit, shared_leaf: bool = False) -> Hunt:
-    td = _the_td(shared_leaf)
+def _handled_by(split: AcceptSplit, shared_leaf: bool = False, tdx_side: str = _POSTED) -> Hunt:
+    td = _the_td(shared_leaf, tdx_side)
     before = _trees(td)
     world = _LogWorld(td.tdx)
     status = run(td_accept(td.tdx, td.vcpu, PAGE, PG_LEVEL_4K, split=split, tries=TRIES), world)
     world.take_calls()
     rounds = list(_rounds(world.lines))
     log = tuple(line for one in rounds[:2] for line in one)
-    return Hunt(before, log, len(rounds), status == 0, _trees(td))
+    end, accepted = _outcome(status, td), status == TDX_SUCCESS
+    return Hunt(tdx_side, before, log, len(rounds), end, accepted, _trees(td))
 
 
-def _the_td(shared_leaf: bool) -> Td:
+def _the_td(shared_leaf: bool = False, tdx_side: str = _POSTED) -> Td:
     block = TD_4LEVEL.pages(PG_LEVEL_2M)
-    td = Td(TD_4LEVEL, _TD_BLOCKS * block, accepted=False)
+    td = Td(TD_4LEVEL, _TD_BLOCKS * block, accepted=False, series=tdx_side)
     td.convert(_TD_BLOCKS // 2 * block, td.frames)
     td.touch(PAGE)
     td.read(_TD_BLOCKS // 2 * block)
@@ -417,8 +431,8 @@ def check_hunt(call: Any, root: Any) -> str:
         raise Wrong(f"{name} is right. {_where_it_began(case)}")
     return (
         f"{name} takes the vCPU's root.hpa, the direct root. No private page is mapped there, so it splits "
-        "nothing and returns 0. KVM then marks the block as one that needs no split any more, and the fault "
-        "path, which may not split under the read lock, fails for ever."
+        "nothing and returns 0. KVM then marks the block as one that needs no split any more. The fault of "
+        f"the same exit finds the leaf whole, under the read lock: in {_POSTED} a KVM_BUG_ON."
     )
 
 
@@ -441,7 +455,7 @@ def _difference(case: Hunt, suspected: Hunt) -> str:
 
 def _where_it_began(case: Hunt) -> str:
     """The walk's first index, beside those that the frame has in either root."""
-    td = _the_td(False)
+    td = _the_td()
     level = td.geometry.root_level
     index = {root.is_mirror: td.geometry.index(PAGE | root.gfn_bits, level) for root in td.kvm.tdp_mmu_roots}
     visit = next(line for line in case.log if line.startswith("visit"))
@@ -473,7 +487,7 @@ class MendCase(NamedTuple):
 
     def made(self) -> Td:
         """The TD, laid out."""
-        td = Td(self.geometry, 4 * self.geometry.pages(PG_LEVEL_2M), accepted=False)
+        td = Td(self.geometry, 4 * self.geometry.pages(PG_LEVEL_2M), accepted=False, series=_POSTED)
         for gfn in self.touched:
             td.touch(gfn)
         if self.shared_leaf:
@@ -541,20 +555,22 @@ class _Accept:
             got = self.accepts_again(got, mapped)
         if got != TDX_SUCCESS:
             whole_leaf = " The leaf is still whole." if _mapped(td).get(case.gfn) == PG_LEVEL_2M else ""
-            raise Wrong(f"{_outcome(got)}.{whole_leaf}")
+            raise Wrong(f"{_outcome(got, td)}.{whole_leaf}")
         self.hold_others(mapped)
 
     def accepts_again(self, first: int | None, mapped: dict[int, int]) -> int | None:
         """With memory there again after a refusal, which has to be reported and to change nothing."""
         if _mapped(self.td) != mapped:
             raise Wrong("it is refused, and the private tree has changed.")
-        self.td.tdx.pages.refuse = lambda number, what: False
-        got, errno = self.accepts(), self.returned[0]
+        got, then = first, _outcome(first, self.td)
+        if not self.td.tdx.dead:
+            self.td.tdx.pages.refuse = lambda number, what: False
+            got = self.accepts()
+            then += f"; with memory there again, {_outcome(got, self.td)}"
+        errno = self.returned[0]
         if errno != -ENOMEM:
-            raise Wrong(
-                f"it is refused, and split returned {errno} instead of {-ENOMEM} (-ENOMEM). Then "
-                f"{_outcome(first)}; with memory there again, {_outcome(got)}."
-            )
+            returned = f"split returned {errno} instead of {-ENOMEM} (-ENOMEM)"
+            raise Wrong(f"it is refused, and {returned}. Then {then}.")
         return got
 
     def hold_others(self, mapped: dict[int, int]) -> None:
@@ -601,10 +617,12 @@ def _leaf_count(runs: list[LeafRun]) -> str:
     return count_of(sum(leaves.count for leaves in runs), "leaf", "leaves")
 
 
-def _outcome(got: int | None) -> str:
-    """An ACCEPT's status in words."""
+def _outcome(got: int | None, td: Td) -> str:
+    """What came of an ACCEPT, in words."""
     if got is None:
         return "the guest accepts it for ever"
+    if td.tdx.dead:
+        return f"the VM is dead, and userspace gets {got} (-EIO)"
     if got < 0:
         return f"KVM gives up with {got}"
     return f"the guest gets {status_name(got)}"

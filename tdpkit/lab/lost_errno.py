@@ -326,7 +326,7 @@ def run_short(shortage: Shortage) -> tuple[CallerRow, ...]:
 def _run_one(name: str, span: GfnRange, shortage: Shortage) -> CallerRow:
     caller = CALLERS[name]
     td = caller.prepare(shortage.dynamic_pamt)
-    td.tdx.pamt_cache = 0
+    td.tdx.pamt_caches.clear()
     before = td.accepted()
     first = _attempt(td, caller, span, shortage, shortage.refuse)
     again = _attempt(td, caller, span, shortage, 0) if shortage.again else None

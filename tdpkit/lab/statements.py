@@ -493,7 +493,7 @@ _ALL = (
     Statement(
         "pages_for_edge",
         "2 page-table pages suffice for one edge.",
-        f"{_M7} (S132)",
+        f"{_M7}, without a number (S132)",
         partial(_pages_for_edge, enough=2),
         "1 page",
         {"enough": 1},
@@ -501,7 +501,7 @@ _ALL = (
     Statement(
         "pages_for_range",
         "4 page-table pages suffice for a range.",
-        f"{_M7} (S132); S237",
+        f"{_M7}, without a number (S132); S237",
         partial(_pages_for_range, enough=4),
         "3 pages",
         {"enough": 3},
@@ -525,7 +525,7 @@ _ALL = (
     Statement(
         "pages_without_1g",
         "2 page-table pages suffice for a range where no leaf is larger than 2M.",
-        f"{_M7} (S132); S237",
+        f"{_M7}, without a number (S132); S237",
         partial(_pages_for_range, enough=2, largest=PG_LEVEL_2M),
         "1 page",
         {"enough": 1},

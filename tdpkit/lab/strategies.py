@@ -325,7 +325,7 @@ def merged_blocks(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "head rounded up",
     "head block from up(s)",
     "the first block begins at the next multiple of its size, where no leaf crosses the start",
-    source="S233, W1",
+    source="S233",
 )
 def head_rounded_up(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """The blocks of s begin at the next multiple of their size, not at the one before."""
@@ -337,7 +337,7 @@ def head_rounded_up(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "one frame each",
     "[x, x+{frame}), to {frame}",
     "it splits down to {frame} at an edge, aligned or not",
-    source="S233, W2",
+    source="S233",
 )
 def one_frame_each(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """[x, x + 1) down to 4K for each edge, aligned or not: safe, not minimal."""

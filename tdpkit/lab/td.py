@@ -84,7 +84,8 @@ class Td:
     """A TD of `frames` frames, all private and, unless `accepted` is False, accepted and written to.
 
     accept_level: the guest accepts its memory at this level, or lower where KVM mapped smaller pages;
-    folio_level, spans_folios: see GuestMemfd; the other arguments are the module's. Each frame of a small TD
+    folio_level, spans_folios: see GuestMemfd; leaf_level: the largest leaf that KVM maps, above 2M a what-if
+    (S3); series: see Kvm; pamt: see KvmTdx; the other arguments are the module's. Each frame of a small TD
     has a visible byte: FIRST_BYTE + gfn in private memory, SHARED_BYTE + gfn in userspace's memory behind the
     shared half. Raises InvalidValueError unless `frames` is a multiple of the folios' size and fits the
     private half.
@@ -99,28 +100,32 @@ class Td:
         accept_level: int = PG_LEVEL_2M,
         folio_level: int = PG_LEVEL_2M,
         spans_folios: bool = False,
+        leaf_level: int = PG_LEVEL_2M,
+        series: str = "v3",
+        pamt: str = "v3",
         dynamic_pamt: bool = False,
         sept_ve_disable: bool = False,
     ) -> None:
         self.geometry = geometry
         self.frames = frames = check_gfn(frames, "a number of frames")
-        block = geometry.level(PG_LEVEL_2M).pages
+        block = geometry.level(max(PG_LEVEL_2M, folio_level)).pages
         largest = geometry.level(accept_level).number
         base = -(-frames // block) * block
         self.gmem = GuestMemfd(geometry, frames, base, folio_level=folio_level, spans_folios=spans_folios)
         slot = KvmMemorySlot(0, frames, host_pfn=2 * base, gmem=self.gmem)
-        self.kvm = Kvm(KVM_X86_TDX_VM, geometry, memslots=[slot])
+        self.kvm = Kvm(KVM_X86_TDX_VM, geometry, memslots=[slot], td_leaf_level=leaf_level, series=series)
         self.gmem.bind(self.kvm)
         self.memory: dict[int, int] = {}
         """Host frame -> its byte, where the TD is small enough to show them."""
         self.module = TdxModule(
             geometry,
+            max_level=leaf_level,
             gfn_direct_bits=self.kvm.gfn_direct_bits,
             memory=self.memory,
             dynamic_pamt=dynamic_pamt,
             sept_ve_disable=sept_ve_disable,
         )
-        self.tdx = KvmTdx(self.kvm, self.module, pages=HostPages(4 * base))
+        self.tdx = KvmTdx(self.kvm, self.module, pages=HostPages(4 * base), pamt=pamt)
         self.world = _TdWorld(self.tdx)
         self.vcpu = 0
         self.own: set[int] = set()

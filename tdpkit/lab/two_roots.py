@@ -5,8 +5,9 @@ holds g is private, in the mirror tree, and the other half shared, in the direct
 it in its direct tree. On request a shared 2M leaf lies at g too, and a direct root that a fast zap-all made
 invalid still holds one.
 
-Left out: the TDX side, which always succeeds here; its calls are only named, in their order (S162-S164). A
-private and a shared leaf at one frame are laid out, not argued: the attributes of a frame allow one of them.
+Left out: the TDX side, which always succeeds here; its calls are only named and counted, in their order
+(S161-S164). A private and a shared leaf at one frame are laid out, not argued: the attributes of a frame
+allow one of them.
 """
 
 from __future__ import annotations
@@ -75,11 +76,13 @@ FILTERS = {
 }
 """Filters by name (S44)."""
 TYPE_BITS = {"MIRROR": KVM_MIRROR_ROOTS, "DIRECT": KVM_DIRECT_ROOTS, "INVALID": KVM_INVALID_ROOTS}
-SEAMCALLS = {
-    "split": ("BLOCK", "TRACK", "kick vCPUs", "DEMOTE"),
-    "remove": ("BLOCK", "TRACK", "kick vCPUs", "REMOVE"),
+_BLOCKED = {"BLOCK": 1, "TRACK": 1, "kick vCPUs": 0}
+TDX_STEPS = {
+    "split": _BLOCKED | {"DEMOTE": 1},
+    "remove": _BLOCKED | {"REMOVE": 1, "WBINVD": X86_4LEVEL.pages(PG_LEVEL_2M)},
 }
-"""What a change of a mirror entry costs in the S-EPT, in order, by the op of its External event."""
+"""What a change of a 2M mirror leaf costs, by the op of its External event: the TDX side's steps in order,
+each with its number of SEAMCALLs. A kick is none; WBINVD takes one 4K page (S161, S167)."""
 
 
 class Operation(NamedTuple):
@@ -268,9 +271,18 @@ class RootsOutcome:
         return name_types(self.types or 0)
 
     @property
-    def seamcalls(self) -> tuple[str, ...]:
-        """The calls to the TDX module, in order."""
-        return tuple(call for root in self.roots for op in root.external for call in SEAMCALLS[op])
+    def tdx_steps(self) -> tuple[str, ...]:
+        """The TDX side's steps, in order."""
+        return tuple(step for op in self._external for step in _steps(op))
+
+    @property
+    def seamcalls(self) -> int:
+        """How many SEAMCALLs these steps make."""
+        return sum(sum(TDX_STEPS[op].values()) for op in self._external)
+
+    @property
+    def _external(self) -> list[str]:
+        return [op for root in self.roots for op in root.external]
 
     @property
     def wrong_root(self) -> bool:
@@ -494,7 +506,11 @@ def _read(recording: Recording, names: dict[int, str]) -> tuple[list[str], dict[
 
 
 def _line(event: Event, name: str) -> str:
-    """The event as a line; those of one root with its name, those of the S-EPT with the calls they mean."""
+    """The event as a line; those of one root with its name, those of the S-EPT with the steps they mean."""
     if isinstance(event, External):
-        return f"{name}: {event}; {', '.join(SEAMCALLS[event.op])}"
+        return f"{name}: {event}; {', '.join(_steps(event.op))}"
     return f"{name}: {event}" if isinstance(event, Visit | AllocTable | SetSpte | FreeTable) else str(event)
+
+
+def _steps(op: str) -> list[str]:
+    return [f"{calls} × {step}" if calls > 1 else step for step, calls in TDX_STEPS[op].items()]

@@ -76,7 +76,7 @@ def td_access(tdx: KvmTdx, vcpu: int, gfn: SupportsIndex, *, tries: int = TRIES)
 def _exit(tdx: KvmTdx, vcpu: int, violation: EptViolation, split: AcceptSplit) -> Coroutine[int]:
     """Leave the TD, call KVM's handler, and enter again if it returns a positive value."""
     tdx.module.vp_exit(vcpu)
-    ret = yield from tdx_handle_ept_violation(tdx, violation, split)
+    ret = yield from tdx_handle_ept_violation(tdx, violation, split, vcpu=vcpu)
     if ret > 0:
         tdx.module.vp_enter(vcpu)
     return ret

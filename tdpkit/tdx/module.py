@@ -6,10 +6,10 @@ The guest makes a TDCALL, or touches a page. Levels are KVM's, 1 = 4K; the modul
 the private half, an unaligned frame, an unknown level) raises InvalidValueError or InvalidTypeError, with
 nothing changed and nothing logged.
 
-The module cannot see a TLB. It counts epochs and the vCPUs that entered in each. In this model a vCPU flushes
-at every entry; the real module flushes only if the epoch changed since that vCPU's last entry
-(S166). The module keeps metadata (PAMT) for each page of host memory: a page has one use at a time, and with
-Dynamic PAMT the host supplies the metadata pages for memory in use at 4K.
+The module cannot see a TLB. It counts epochs and the vCPUs that entered in each, and flushes a vCPU's TLB at
+an entry only if the epoch changed since that vCPU's last one (S166). The module keeps metadata (PAMT) for
+each page of host memory: a page has one use at a time, and with Dynamic PAMT the host supplies the metadata
+pages for memory in use at 4K.
 
 The real encoding of an S-EPT entry is the module's secret; this one is the kit's own. It uses KVM's bits for
 "in use", page size and frame, so that the functions of `tree` can read it, and bits 58:56 for the state.
@@ -176,8 +176,10 @@ class TdxModule:
         """vCPUs inside the TD, by parity of the epoch they entered in (S166)."""
         self.entered: dict[int, int] = {}
         """vCPU inside the TD -> the epoch it entered in."""
+        self.last_epoch: dict[int, int] = {}
+        """vCPU, inside or not -> the epoch of its last entry."""
         self.tlb: dict[int, set[tuple[int, int, int]]] = {}
-        """vCPU -> leaves (gfn, level, pfn) that its TLB may hold since its last entry."""
+        """vCPU -> leaves (gfn, level, pfn) that its TLB may hold since its last flush."""
 
         self.owned: dict[int, int] = {}
         """PAMT: first host frame of each page that the TD owns, leaf or S-EPT page -> its level."""
@@ -203,10 +205,10 @@ class TdxModule:
         return frozenset(self.entered)
 
     def vp_enter(self, vcpu: SupportsIndex) -> int:
-        """TDH.VP.ENTER up to the TD's first instruction: flush the TLB and note the epoch.
+        """TDH.VP.ENTER up to the TD's first instruction: note the epoch, and flush if it is a new one.
 
-        The real call returns at the next exit, here :meth:`vp_exit`. Raises InvalidValueError if already
-        inside.
+        A vCPU that left and enters again in the same epoch keeps its TLB (S166). The real call returns at the
+        next exit, here :meth:`vp_exit`. Raises InvalidValueError if already inside.
         """
         self._check_alive()
         number = check_gfn(vcpu, "a vCPU's number")
@@ -214,8 +216,9 @@ class TdxModule:
             raise InvalidValueError(
                 f"a vCPU enters from outside; vCPU {number} ({number:#x}) is inside the TD"
             )
-        self.tlb[number] = set()
-        self.entered[number] = self.td_epoch
+        if self.last_epoch.get(number) != self.td_epoch:
+            self.tlb[number] = set()
+        self.entered[number] = self.last_epoch[number] = self.td_epoch
         self.refcount[self.td_epoch & 1] += 1
         return self._log(Seamcall.VP_ENTER, TDX_SUCCESS, vcpu=number)
 
@@ -419,15 +422,11 @@ class TdxModule:
         """Pages that the module holds for Dynamic PAMT, from PAMT.ADD and DEMOTE."""
         return PAMT_ENTRY_PAGES * len(self.pamt_pairs)
 
-    def phymem_page_wbinvd(self, pfn: SupportsIndex, level: SupportsIndex = PG_LEVEL_4K) -> int:
-        """TDH.PHYMEM.PAGE.WBINVD: write back the page's cache lines; succeeds whoever owns the page.
-
-        The real call takes one 4K page; here one call, and one log line, covers a leaf of `level`.
-        """
-        number, pages, _ = self.geometry.level(level)
-        host = self._host_frame(pfn, number)
-        self.wbinvd.update(range(host, host + pages))
-        return self._log(Seamcall.PHYMEM_PAGE_WBINVD, TDX_SUCCESS, None, number, host)
+    def phymem_page_wbinvd(self, pfn: SupportsIndex) -> int:
+        """TDH.PHYMEM.PAGE.WBINVD: write back one 4K page's cache lines; succeeds whoever owns it (S161)."""
+        host = self._host_frame(pfn, PG_LEVEL_4K)
+        self.wbinvd.add(host)
+        return self._log(Seamcall.PHYMEM_PAGE_WBINVD, TDX_SUCCESS, pfn=host)
 
     def phymem_pamt_add(self, pfn: SupportsIndex) -> int:
         """TDH.PHYMEM.PAMT.ADD: take a pair of pages for the 2M region that holds `pfn`.

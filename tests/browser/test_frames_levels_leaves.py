@@ -197,6 +197,7 @@ def test_tab_reaches_every_control_in_reading_order(decoder):
     """The bits are one stop, and the machines are folded away."""
     if decoder.machine.is_visible():
         decoder.picks.click()
+    decoder.machine.wait_for(state="hidden")
     reached = decoder.notebook.tab_from(decoder.entry, 10)
     assert reached == [
         *("INPUT", "SELECT", "SELECT", "INPUT", "INPUT", "INPUT", "pick from a machine"),

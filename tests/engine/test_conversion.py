@@ -236,7 +236,8 @@ def test_a_block_of_both_halves_is_mapped_at_4k_and_a_whole_one_at_2m_again():
 
 
 def empty_the_pamt_cache(guest: Guest) -> None:
-    guest.tdx.pamt_cache, guest.ledger.pamt_brought = 0, guest.ledger.pamt_taken
+    guest.tdx.pamt_caches.clear()
+    guest.ledger.pamt_brought = guest.ledger.pamt_taken
 
 
 @pytest.mark.parametrize(("dynamic_pamt", "pages"), [(False, 4), (True, 6)])

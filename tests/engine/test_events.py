@@ -10,8 +10,11 @@ from tdpkit.engine.events import (
     External,
     Flush,
     FreeTable,
+    KvmBugOn,
     Lock,
+    NeedTopup,
     SetSpte,
+    Topup,
     Trace,
     Unlock,
     Visit,
@@ -37,6 +40,8 @@ def a_walk() -> TdpIter:
 EXAMPLES = {
     Visit: lambda: Visit(a_walk()),
     AllocTable: lambda: AllocTable(a_walk().pool),
+    NeedTopup: NeedTopup,
+    Topup: Topup,
     External: lambda: External("split", 0, 2, 1, 2),
     Unlock: lambda: Unlock(True, "alloc"),
     Lock: lambda: Lock(True),
@@ -44,6 +49,7 @@ EXAMPLES = {
     FreeTable: lambda: FreeTable(0),
     Flush: Flush,
     Trace: lambda: Trace("kvm_mmu_split_huge_page"),
+    KvmBugOn: lambda: KvmBugOn("old_spte"),
 }
 
 
@@ -62,7 +68,7 @@ def test_the_set_of_events_is_closed():
 @pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
 def test_a_kind_world_answers_every_event_and_a_subclass_can_answer_otherwise(kind):
     """A missing entry would show up only in the one call that needs it."""
-    kind_answers = {Visit: False, External: 0}
+    kind_answers = {Visit: False, NeedTopup: False, Topup: True, External: 0}
     answer = World().answer(EXAMPLES[kind]())
     assert isinstance(answer, int) if kind is AllocTable else answer == kind_answers.get(kind)
     method = "".join("_" + c.lower() if c.isupper() else c for c in kind.__name__).lstrip("_")
@@ -131,14 +137,15 @@ def test_a_split_of_a_mirror_root_under_the_shared_lock_stores_twice():
     root = brute.plant(TOY, [brute.leaf(64, 3), brute.HOLE], is_mirror=True)
     call = tdp_mmu_split_huge_pages_root(root, 2, 4, 1, shared=True, only_cross_boundary=True)
     events = record(call).events
-    assert [brief(event) for event in events[5:10]] == [
+    assert [brief(event) for event in events[5:11]] == [
+        ("NeedTopup",),
         ("SetSpte", 0, 3),
         ("External", 0, 3),
         ("SetSpte", 0, 3),
         ("trace", "kvm_tdp_mmu_spte_changed", 0, 3, 0),
         ("trace", "kvm_mmu_split_huge_page", 0, 3, 0),
     ]
-    first, asked, second = events[5:8]
+    first, asked, second = events[6:9]
     assert (first.old_spte, first.new_spte) == (brute.leaf(64, 3), brute.FROZEN)
     assert (second.old_spte, second.new_spte) == (brute.FROZEN, asked.new_spte)
     assert (asked.op, asked.old_spte, asked.new_spte & ~brute.FRAME) == (

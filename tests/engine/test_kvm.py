@@ -122,6 +122,17 @@ def test_a_td_maps_2m_at_most_and_a_plain_vm_what_its_geometry_has(largest, in_a
     assert Kvm(KVM_X86_TDX_VM, shape).max_leaf_level == in_a_td
 
 
+@pytest.mark.parametrize(("asked", "largest"), [(1, 1), (2, 2), (3, 3), (4, 3)])
+def test_a_td_with_larger_leaves_than_2m_is_a_what_if_that_must_be_asked_for(asked, largest):
+    assert Kvm(KVM_X86_TDX_VM, X86_4LEVEL, td_leaf_level=asked).max_leaf_level == largest
+    assert Kvm(KVM_X86_DEFAULT_VM, X86_4LEVEL, td_leaf_level=asked).max_leaf_level == 3
+
+
+def test_the_largest_leaf_of_a_td_is_of_level_1_at_least():
+    with pytest.raises(InvalidValueError, match=r"level 1 \(4K\) or above; 0 is not"):
+        Kvm(KVM_X86_TDX_VM, X86_4LEVEL, td_leaf_level=0)
+
+
 # ---- memory slots ----------------------------------------------------------------------------------------
 
 

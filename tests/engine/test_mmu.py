@@ -3,6 +3,8 @@
 Truth: `brute`'s nested lists, one tree per root, and for Kai's wrappers what they are to be equal to.
 """
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,7 +53,7 @@ from tdpkit.engine.splits import (
     kvm_tdp_mmu_split_huge_pages_cross_boundary,
     kvm_tdp_mmu_split_huge_pages_log_dirty,
 )
-from tdpkit.engine.tdp_mmu import KvmBug
+from tdpkit.engine.tdp_mmu import KvmBug, tdp_mmu_split_huge_pages_root
 from tdpkit.engine.tree import leaf_runs, map_run
 from tests.oracles import brute
 from tests.oracles.vms import (
@@ -430,27 +432,83 @@ def test_an_architecture_without_the_function_does_nothing_and_returns_0(may_blo
 # ---- a mirror root under the read lock -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("as_posted", "ret"), [(False, -EOPNOTSUPP), (True, 1)])
+def refusals(recording) -> list[str]:
+    """The model's own lines about a refused split."""
+    return [
+        trace.name for trace in recording.of(Trace) if trace.name.startswith("model: the split is refused")
+    ]
+
+
+def read_lock_refused() -> Stubborn:
+    """The TDX side as v3 09/24 has it, for the rest of the test."""
+    return Stubborn(10**9, -EOPNOTSUPP)
+
+
 @pytest.mark.parametrize("attr_filter", [PRIVATE, BOTH])
-def test_a_mirror_root_is_not_split_under_the_read_lock(attr_filter, as_posted, ret):
-    """The TDX side refuses (S105, S109); the shared half's turn was before."""
+def test_a_private_leaf_that_crosses_is_not_split_under_the_read_lock(attr_filter):
+    """The TDX side refuses it once, and the walk ends there (S105, S109); the shared half came before."""
     vm = a_td()
     direct, mirror = [contents(root) for root in vm.tdp_mmu_roots]
-    call = kvm_split_cross_boundary_leafs(
-        vm, a_range(vm, 1, 9, attr_filter), shared=True, as_posted=as_posted
-    )
-    recording = record(call, Lockdep("read"))
-    assert recording.result == ret
-    assert warnings(recording) == ["WARN: a mirror root is split under the write lock only"]
-    assert recording.of(External) == []
+    call = kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9, attr_filter), shared=True)
+    recording = record(call, Lockdep("read", read_lock_refused()))
+    assert recording.result == -EOPNOTSUPP
+    assert len(refusals(recording)) == len(recording.of(External)) == 1
     assert contents(vm.mirror_root) == mirror
     reached = attr_filter == BOTH
     assert contents(vm.direct_root) == (brute.split_at_edges(TOY, direct, 33, 41)[0] if reached else direct)
     assert_settled(vm)
 
 
-def test_the_shared_half_is_split_under_the_read_lock():
+@pytest.mark.parametrize("as_posted", [False, True])
+def test_where_no_private_leaf_crosses_the_read_lock_is_no_matter_and_0_is_returned(as_posted):
     vm = a_td()
+    edges = [
+        x
+        for x in range(vm.max_gfn_exclusive)
+        if not any(
+            gfn < x < gfn + brute.pages(TOY, level)
+            for gfn, level, _ in brute.leaves(TOY, contents(vm.mirror_root))
+        )
+    ]
+    assert len(edges) > 3
+    for start, end in pairwise(edges):
+        span = a_range(vm, start, end, PRIVATE)
+        call = kvm_split_cross_boundary_leafs(vm, span, shared=True, as_posted=as_posted)
+        recording = record(call, Lockdep("read", read_lock_refused()))
+        assert (recording.result, recording.of(External), refusals(recording)) == (0, [], [])
+
+
+def test_as_posted_the_refused_leaf_is_tried_again_for_ever_and_nothing_changes():
+    """So many events, the same leaf in all of them (S105)."""
+    vm = a_td()
+    before = contents(vm.mirror_root)
+    call = kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9, PRIVATE), shared=True, as_posted=True)
+    asked, world, answer = [], read_lock_refused(), None
+    event, events = None, 0
+    while events < 10_000 or not isinstance(event, Visit):  # at a visit nothing is frozen
+        event, events = call.send(answer), events + 1
+        answer = world.answer(event)
+        if isinstance(event, External):
+            asked.append((event.op, event.gfn, event.level, event.shared))
+    assert len(asked) > 1_000
+    assert len(set(asked)) == 1
+    call.close()
+    assert contents(vm.mirror_root) == before
+
+
+def test_the_recorded_walk_tries_again_whatever_the_tdx_side_answers():
+    """The function of one root is the kernel's: `retry_refused` is its default."""
+    vm = a_td()
+    call = tdp_mmu_split_huge_pages_root(vm.mirror_root, 1, 9, 1, shared=True, only_cross_boundary=True)
+    recording = record(call, Lockdep("read", Stubborn(3, -EOPNOTSUPP)))
+    assert recording.result == 0
+    errnos = [trace.errno for trace in recording.of(Trace) if trace.name == "kvm_mmu_split_huge_page"]
+    assert errnos[:4] == [-EOPNOTSUPP] * 3 + [0]
+
+
+@pytest.mark.parametrize("series", ["v3", "RFC v5"])
+def test_the_shared_half_is_split_under_the_read_lock(series):
+    vm = a_td(series=series)
     direct, mirror = [contents(root) for root in vm.tdp_mmu_roots]
     recording = record(
         kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 9, SHARED), shared=True), Lockdep("read")
@@ -618,9 +676,9 @@ def test_a_slot_is_split_under_the_read_lock_which_is_taken_and_let_go():
 def test_the_slot_of_a_td_is_split_in_its_shared_half_and_refused_in_its_private():
     vm = a_td()
     direct, mirror = [contents(root) for root in vm.tdp_mmu_roots]
-    recording = record(kvm_mmu_slot_try_split_huge_pages(vm, vm.slot), Lockdep(""))
+    recording = record(kvm_mmu_slot_try_split_huge_pages(vm, vm.slot), Lockdep("", read_lock_refused()))
     assert (recording.result, recording.events[-1]) == (None, Unlock(True, "done"))
-    assert len(warnings(recording)) == 1
+    assert len(refusals(recording)) == 1
     assert contents(vm.direct_root) == brute.split(TOY, direct, lambda *_: True)[0]
     assert contents(vm.mirror_root) == mirror
     assert_settled(vm)

@@ -23,7 +23,7 @@ from tdpkit.engine.roots import (
 )
 from tdpkit.engine.splits import kvm_tdp_mmu_split_huge_pages
 from tdpkit.engine.tdp_mmu import KvmBug, tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
-from tdpkit.engine.tree import TdpMmuRoot, map_run
+from tdpkit.engine.tree import TdpMmuRoot, map_run, translate
 from tests.oracles import brute
 from tests.oracles.vms import (
     TOY,
@@ -37,7 +37,7 @@ from tests.oracles.vms import (
     given_up_everywhere,
     invalidate,
 )
-from tests.oracles.worlds import Finite, Impatient, Lockdep, record, run
+from tests.oracles.worlds import Finite, Impatient, Lockdep, Refusing, record, run
 
 DIRECT, MIRROR, VALID, ALL = 2, 4, 6, 7
 """S42."""
@@ -194,6 +194,35 @@ def test_a_split_goes_on_whatever_happens_to_its_roots_while_it_has_let_go_of_th
         leaves = [brute.leaves(TOY, contents(root)) for root in vm.tdp_mmu_roots]
         assert (leaves == [[], []]) == happened
     assert at > 4
+
+
+def test_a_root_that_replaces_an_invalid_one_heads_the_list_and_the_direct_root_precedes_the_mirror():
+    """S45: allocated first, the mirror root is met last; a new root goes to the head."""
+    vm = a_td()
+    old_direct, mirror = vm.direct_root, vm.mirror_root
+    assert vm.tdp_mmu_roots == [old_direct, mirror]
+    invalidate(old_direct)
+    kvm_mmu_reload(vm)
+    assert vm.tdp_mmu_roots == [vm.direct_root, old_direct, mirror]
+    vm = a_td()
+    invalidate(vm.mirror_root)
+    stale = vm.mirror_root
+    kvm_mmu_reload(vm)
+    assert vm.tdp_mmu_roots == [vm.mirror_root, vm.direct_root, stale]
+
+
+@pytest.mark.parametrize("mirror_is_new", [False, True])
+def test_which_root_is_split_before_an_enomem_depends_on_the_lists_order(mirror_is_new):
+    """With one table to be had: the first root of the list gets it."""
+    vm = an_empty_td()
+    if mirror_is_new:
+        kvm_tdp_mmu_invalidate_roots(vm, MIRROR)
+        kvm_mmu_reload(vm)
+    for root in (vm.direct_root, vm.mirror_root):
+        map_run(root, 0, 2, 1, 0)
+    assert run(kvm_split_cross_boundary_leafs(vm, a_range(vm, 1, 4), shared=False), Refusing(2)) == -12
+    split = [translate(root, 0).level == 1 for root in (vm.mirror_root, vm.direct_root)]
+    assert split == [mirror_is_new, not mirror_is_new]
 
 
 # ---- taking and putting ----------------------------------------------------------------------------------

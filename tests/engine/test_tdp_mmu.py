@@ -698,6 +698,34 @@ def test_a_mirror_entry_is_frozen_for_the_tdx_side_under_the_shared_lock_only(sh
     assert_settled(root)
 
 
+def test_under_the_write_lock_the_trace_comes_before_the_tdx_side_and_under_the_read_lock_after_it():
+    """S162."""
+    for shared, order in ((False, [Trace, External]), (True, [External, Trace])):
+        root = brute.plant(*MIRROR, is_mirror=True)
+        events = record(boundary_split(root, 3, 50, shared=shared)).events
+        changes = [event for event in events if getattr(event, "name", "") != "kvm_mmu_split_huge_page"]
+        told = [type(event) for event in changes if isinstance(event, Trace | External)]
+        assert told == order * 4
+
+
+@pytest.mark.parametrize("act", [flip_dirty, zap_it, split_it], ids=lambda act: act.__name__)
+def test_a_lost_freeze_of_a_mirror_entry_reads_the_entry_again(act):
+    """As RFC v5 02 has it; with a stale snapshot the retry would lose again, or split what is gone (S85)."""
+    root = brute.plant(*MIRROR, is_mirror=True)
+    first = brute.split_at_edges(*MIRROR, 3, 50)[1][0]
+    world = Interfering(1, lambda event: act(root, event))
+    recording = record(boundary_split(root, 3, 50), world)
+    assert (recording.result, world.victim) == (0, first)
+    stores = [store for store in recording.of(SetSpte) if (store.gfn, store.level) == first]
+    lost, *after = stores
+    assert lost.new_spte == brute.FROZEN
+    # Frozen again from what the other thread left, and then the link; or nothing, if no leaf is left.
+    assert [store.old_spte for store in after] == (
+        [lost.old_spte ^ 1 << 9, brute.FROZEN] if act is flip_dirty else []
+    )
+    assert_settled(root)
+
+
 def translate_raw(root: TdpMmuRoot, gfn: int, level: int) -> int:
     """The entry of `level` that holds `gfn`, as it lies in memory."""
     row, raw = root.row, 0

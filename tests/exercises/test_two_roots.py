@@ -1,8 +1,8 @@
 """The exercises of notebook 04: the table of root types, the hunt, the mend.
 
-What is right stands here as S43 has it, written out by hand. The hunt shows what S140 says of the
-wrong root, and a line of its log tells each suspect apart. A mend is right if the guest gets its page and
-nothing else is changed.
+What is right stands here as S43 has it, written out by hand. The hunt shows what S140 says of the wrong root,
+with the TDX side that was posted and with another, and a line of its log tells each suspect apart. A mend is
+right if the guest gets its page and nothing else is changed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 
 from tdpkit.engine import mmu, splits
 from tdpkit.engine.events import Flush, Lock, Unlock, record
+from tdpkit.engine.gfn import InvalidValueError
 from tdpkit.engine.kvm import KVM_FILTER_PRIVATE, KVM_FILTER_SHARED, KvmGfnRange
 from tdpkit.engine.mmu import (
     kvm_split_cross_boundary_leafs,
@@ -168,7 +169,7 @@ def test_the_private_leaf_stays_whole_and_the_block_is_marked_all_the_same() -> 
     assert case.before[0].split() == ["mirror", "root:", "a", "2M", "leaf", "at", "0x200"]
     assert case.before[2].split() == ["S-EPT:", "a", "2M", "leaf", "at", "0x200"]
     assert (case.before[3], case.after[3]) == (f"{marked}none", f"{marked}0x200")
-    assert (case.accepted, case.tries) == (False, TRIES)
+    assert not case.accepted
 
 
 def test_the_walk_begins_at_the_index_of_the_shared_bit() -> None:
@@ -178,30 +179,69 @@ def test_the_walk_begins_at_the_index_of_the_shared_bit() -> None:
     assert visits[-1] == "visit level 2, index 1, at 2M: non-present"
 
 
-def test_the_first_round_walks_and_the_others_only_fail_in_the_fault_path() -> None:
-    log = hunt().log
-    starts = [at for at, line in enumerate(log) if line.startswith("TDG.MEM.PAGE.ACCEPT")]
+def test_with_the_tdx_side_that_was_posted_the_vm_dies_in_the_first_round() -> None:
+    """S140: after the split that walks the wrong root, in the fault of the same exit, under the read lock."""
+    case = hunt()
+    log = list(case.log)
+    died = log.index("KVM_BUG_ON(is_shadow_present_pte(iter->old_spte)): the VM is dead")
+    # RFC v5 06 checks before it writes or calls, and answers -EBUSY.
+    assert log[died + 1].endswith("errno -16")
+    assert not any("froze" in line or "TDX side" in line for line in log[died - 2 : died + 2])
+    assert case.tries == 1
+    assert sum(line.startswith("TDG.MEM.PAGE.ACCEPT") for line in log) == 1
+    assert log.count("take mmu_lock for write") == log.count("take mmu_lock for read") == 1
+    assert log.index("take mmu_lock for write") < log.index("take mmu_lock for read") < died
+    assert not any("VP.ENTER" in line for line in log)
+    assert "the VM is dead, and userspace gets -5 (-EIO)." in repr(case)
+    assert "no series" not in repr(case)
+
+
+def test_on_v3_s_tdx_side_the_first_round_walks_and_the_others_only_fail_in_the_fault_path() -> None:
+    """S140: v3 refuses a split under the read lock with -EOPNOTSUPP; the inhibit flag stops further walks."""
+    case = hunt(tdx_side="v3")
+    assert repr(case).startswith("RFC v5's call on v3's TDX side: no series posted the two together.")
+    assert (case.accepted, case.tries) == (False, TRIES)
+    starts = [at for at, line in enumerate(case.log) if line.startswith("TDG.MEM.PAGE.ACCEPT")]
     assert len(starts) == 2
-    first, second = log[: starts[1]], log[starts[1] :]
+    first, second = case.log[: starts[1]], case.log[starts[1] :]
     assert first.count("take mmu_lock for write") == 1
     assert "take mmu_lock for write" not in second
     for part in (first, second):
         assert part.count("take mmu_lock for read") == 1
         assert sum(line.endswith("errno -95") for line in part) == 1
         assert part[-1] == "TDH.VP.ENTER(vcpu=0) = TDX_SUCCESS"
+    assert not any("KVM_BUG" in line for line in case.log)
+
+
+def test_a_tdx_side_that_no_series_posted_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match="TDX side"):
+        hunt(tdx_side="v4")
+
+
+def touched(series: str) -> Td:
+    """The hunt's TD, made by hand."""
+    td = Td(TD_4LEVEL, 4 * 512, accepted=False, series=series)
+    td.convert(2 * 512, 4 * 512)
+    td.touch(PAGE)
+    return td
 
 
 def test_the_rounds_that_are_not_shown_are_as_the_second() -> None:
     """On a TD of the engine, round by round."""
-    td = Td(TD_4LEVEL, 4 * 512, accepted=False)
-    td.convert(2 * 512, 4 * 512)
-    td.touch(PAGE)
+    td = touched("v3")
     did = record(td_accept(td.tdx, 0, PAGE, 1, split=accept_split_root_hpa), td.world)
     kinds = [type(event).__name__ for event in did.events if type(event).__name__ != "Visit"]
     once = ["AllocTable", "Lock", "SetSpte", "External", "SetSpte", "Trace", "FreeTable", "Unlock"]
     assert did.result is None
     assert kinds[-(TRIES - 1) * len(once) :] == once * (TRIES - 1)
-    assert repr(hunt()).count(f"rounds 3 to {TRIES} are as the second") == 1
+    again = f"rounds 3 to {TRIES} are as the second: the guest accepts it for ever."
+    assert repr(hunt(tdx_side="v3")).count(again) == 1
+
+
+def test_the_vm_that_dies_gives_its_userspace_eio() -> None:
+    td = touched("RFC v5")
+    assert record(td_accept(td.tdx, 0, PAGE, 1, split=accept_split_root_hpa), td.world).result == -5
+    assert td.tdx.dead
 
 
 def test_a_shared_leaf_at_the_same_frame_is_split_for_nothing() -> None:
@@ -212,7 +252,7 @@ def test_a_shared_leaf_at_the_same_frame_is_split_for_nothing() -> None:
 
 
 def test_reading_it_names_no_suspect_and_is_the_same_each_time() -> None:
-    for text in (repr(hunt()), repr(hunt(shared_leaf=True))):
+    for text in (repr(hunt()), repr(hunt(shared_leaf=True)), repr(hunt(tdx_side="v3"))):
         assert not any(name in text for name in SUSPECTS)
         assert "root.hpa" not in text
     assert repr(hunt()) == repr(hunt())
@@ -447,19 +487,19 @@ def returns(what: Any) -> Callable[..., Any]:
     return split
 
 
-STAYS = "frame 0x5: the guest accepts it for ever. The leaf is still whole."
+DIES = "the VM is dead, and userspace gets -5 (-EIO)."
+STAYS = f"frame 0x5: {DIES} The leaf is still whole."
 DIRECT = "a shared leaf lies at the same frame; the guest accepts frame 0x5: the direct tree, "
 REFUSED = "no page for the table; the guest accepts frame 0x5: it is refused, and "
-GIVES_UP = "KVM gives up with -12; with memory there again, the guest accepts it for ever."
 WRONG: dict[str, tuple[Callable[..., Any], str]] = {
     "the wrong root": (accept_split_root_hpa, STAYS),
     "nothing": (nothing, STAYS),
     "the shared half": (boundary(KVM_FILTER_SHARED), STAYS),
-    "under the read lock": (boundary(KVM_FILTER_PRIVATE, True), "KVM gives up with -95."),
+    "under the read lock": (boundary(KVM_FILTER_PRIVATE, True), "frame 0x5: it works under the read lock"),
     "both halves": (boundary(KVM_FILTER_SHARED | KVM_FILTER_PRIVATE), DIRECT),
     "all valid roots": (all_valid_roots, f"{DIRECT}which has the shared half, was 1 leaf and is 8 leaves."),
     "both calls": (both_calls, DIRECT),
-    "errno lost": (errno_lost, f"{REFUSED}split returned 0 instead of -12 (-ENOMEM). Then {GIVES_UP}"),
+    "errno lost": (errno_lost, f"{REFUSED}split returned 0 instead of -12 (-ENOMEM). Then {DIES}"),
     "errno turned": (errno_turned, f"{REFUSED}split returned 12 instead of "),
     "v3 as posted": (accept_split_v3_as_posted, f"{REFUSED}split returned 1 instead of -12 (-ENOMEM). "),
     "the whole slot": (whole_slot, "frame 0x8: the leaf that maps frame 0x0 is split too"),
@@ -468,7 +508,7 @@ WRONG: dict[str, tuple[Callable[..., Any], str]] = {
     "a zap": (zap, "gets its page, but 7 frames of the leaf, the first of them 0x0, are not mapped any more"),
     "a zap if it is refused": (zap_if_refused, f"{REFUSED}the private tree has changed."),
     "too high": (to_level_2, "raised InvalidValueError: a target level lies below the root's 2; 2 does not."),
-    "always frame 0": (fixed_page, "beside another one; the guest accepts frame 0x8: the guest accepts it"),
+    "always frame 0": (fixed_page, f"beside another one; the guest accepts frame 0x8: {DIES}"),
     "locks again": (locks_again, "it takes mmu_lock, which KVM holds already."),
     "lets go": (lets_go, "it returned with mmu_lock dropped."),
     "for ever": (for_ever, "it goes on and on: 20 000 events and no end."),

@@ -319,7 +319,7 @@ def by_hand(name: str, shortage: Shortage) -> tuple:
         td.touch(3)
     if name == "memory failure":
         td.gmem.split_folio(3)
-    td.tdx.pamt_cache = 0
+    td.tdx.pamt_caches.clear()
     td.refuse(shortage.refuse)
     if name == PER_VM:
         returned = td.convert(shortage.start, shortage.end, split=split, as_posted=shortage.leaves_open)

@@ -314,7 +314,7 @@ def test_the_conversion_goes_in_the_order_of_the_kernel():
     """S196, S198: invalidate, split, zap, flush, attributes, flags, the invalidation ends."""
     life = PageLife(5, 12)
     told = [life.steps[number].said.title for number in life.acts["convert"]]
-    split = ["mmu_lock let go", "page", "mmu_lock: write", "mirror: split"]
+    split = ["mmu_lock dropped", "page", "mmu_lock: write", "mirror: split"]
     calls = ["TDH.MEM.RANGE.BLOCK", "TDH.MEM.TRACK", "kick vCPUs"]
     demoted = [*split, *calls, "TDH.MEM.PAGE.DEMOTE"]
     zapped = ["mirror: zap", *calls, "TDH.MEM.PAGE.REMOVE", "TDH.PHYMEM.PAGE.WBINVD"]
@@ -424,6 +424,37 @@ def test_counters_and_epochs_are_those_of_the_log(lives):
                 entries = [at for at, call in enumerate(log) if call.vcpu == vcpu]
                 if epoch is not None and entries:
                     assert epoch == 1 + names[: entries[-1]].count("TDH.MEM.TRACK")
+
+
+def test_the_pages_of_a_leaf_are_written_back_in_one_step_and_each_call_is_counted(lives):
+    """S161: one WBINVD per 4K page of the leaf that was removed: 1, 8 on the toy, 512 on x86."""
+    seen = set()
+    for life in lives:
+        for before, step in pairwise(life.steps):
+            if step.said.title == "TDH.PHYMEM.PAGE.WBINVD":
+                assert before.said.title == REMOVE
+                pages = before.focus[1] - before.focus[0]
+                assert step.calls - before.calls == step.view.seamcalls - before.view.seamcalls == pages
+                many = f"{pages} × TDH.PHYMEM.PAGE.WBINVD, one per 4K page"
+                assert step.said.sentence.startswith(many) == (pages > 1)
+                seen.add(pages)
+    assert seen == {1, 8, 512}
+
+
+def test_a_vcpu_s_tlb_is_emptied_at_an_entry_only_if_the_epoch_is_new_to_it(lives):
+    """S166. A TRACK since the vCPU's last entry began a new epoch; both vCPUs begin inside, in epoch 1."""
+    seen = set()
+    for life in lives:
+        for step in life.steps:
+            if step.said.title != "TDH.VP.ENTER":
+                continue
+            *before, now = life.td.module.log[: step.calls]
+            last = max((at for at, call in enumerate(before) if call.vcpu == now.vcpu), default=0)
+            new = any(call.name == TRACK for call in before[last:])
+            assert ("its TLB is emptied" in step.said.sentence) == new
+            assert ("its TLB keeps what it holds" in step.said.sentence) != new
+            seen.add(new)
+    assert seen == {False, True}
 
 
 def test_a_step_of_a_call_is_the_last_line_of_the_log(lives):

@@ -5,8 +5,8 @@ Truth by frame: 32 frames under four huge pages of eight, each with a byte of it
 
 import pytest
 
-from tdpkit.engine.events import External, Flush, Visit
-from tdpkit.engine.gfn import Geometry, GfnRange, InvalidTypeError, InvalidValueError
+from tdpkit.engine.events import External, Flush, Unlock, Visit
+from tdpkit.engine.gfn import X86_4LEVEL, Geometry, GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.engine.splits import ACCEPT_SPLITS
 from tdpkit.lab.layouts import TD_4LEVEL, TOY
 from tdpkit.lab.td import PageRun, Td
@@ -16,6 +16,8 @@ from tests.oracles.tds import FREE, PENDING, PRESENT, status
 ALREADY, MISMATCH, INVALID = map(status, ("PAGE_ALREADY_ACCEPTED", "PAGE_SIZE_MISMATCH", "OPERAND_INVALID"))
 EFAULT, ENOMEM, EINVAL, EHWPOISON, EIO = 14, 12, 22, 133, 5
 MF_DELAYED = 2
+INHIBIT = 1 << 30
+"""S173."""
 
 
 def in_sight(*unseen: int, zero: tuple[int, ...] = (), frames: int = 32) -> str:
@@ -219,6 +221,32 @@ def test_an_accept_of_4k_on_a_pending_2m_page_depends_on_the_root_that_is_split(
     check(td)
 
 
+@pytest.mark.parametrize("split", ["v3", "mirror roots"])
+def test_an_accept_of_2m_splits_a_1g_leaf_once_and_forbids_1g_alone(split):
+    """M7's own case, in a TD with leaves of 1G (a what-if: S3): S131, S173.
+
+    One split makes 512 leaves of 2M. All but the accepted one stay PENDING, and none is split further.
+    """
+    td = Td(X86_4LEVEL, 1 << 18, accepted=False, leaf_level=3, folio_level=3)
+    assert td.touch(0).outcome == "#VE"
+    assert td.state(0x3FFFF) == (PENDING, 3)
+    td.forget()
+    assert td.accept(0x200, 2, split) == 0
+    made = [(call.gfn, call.level) for call in td.calls if call.name == "TDH.MEM.PAGE.DEMOTE"]
+    assert made == [(0, 3)]
+    states = {block: td.state(block * 512) for block in range(512)}
+    assert states == {block: (PRESENT if block == 1 else PENDING, 2) for block in range(512)}
+    assert td.kvm.disallow_lpage == {(3, 0): INHIBIT}
+
+
+def test_an_accept_of_2m_in_a_td_of_the_series_leaves_the_flag_at_1g_too():
+    """S173; an ACCEPT that finds its 2M leaf PENDING does not exit, and KVM does not hear of it."""
+    td = Td(TD_4LEVEL, 1024, accepted=False)
+    assert td.touch(7).outcome == "#VE"
+    assert (td.accept(0, 2), td.kvm.disallow_lpage) == (0, {})
+    assert (td.accept(512, 2), td.kvm.disallow_lpage) == (0, {(3, 0): INHIBIT})
+
+
 def test_smaller_pages_than_accepted_are_a_mismatch():
     td = Td(accepted=False, folio_level=1)
     assert td.accept(8, 2) == MISMATCH
@@ -245,6 +273,51 @@ def test_a_touch_of_a_pending_page_kills_a_td_without_ve_and_it_does_not_run_aga
         td.touch(9)
     with pytest.raises(InvalidValueError, match="outside"):
         td.accept(9)
+
+
+def test_a_guest_that_accepts_before_it_touches_lives_without_ve():
+    """S171, S173: as Linux does."""
+    td = Td(accepted=False, sept_ve_disable=True)
+    assert td.accept(9) == 0
+    assert td.touch(9).outcome == "ok"
+    assert not td.tdx.dead
+
+
+def test_a_vcpu_uses_a_blocked_leaf_until_it_enters_a_new_epoch():
+    """S166: an entry empties the TLB only if the epoch is new to the vCPU."""
+    td = Td()
+    assert td.touch(5).outcome == "ok"
+    assert td.module.mem_range_block(0, 2) == 0
+    td.tdx.kick_vcpus()
+    assert td.touch(5).outcome == "ok"
+    assert td.module.mem_track() == 0
+    assert td.touch(5).outcome == "ok"
+    td.tdx.kick_vcpus()
+    assert td.module.access(td.vcpu, 5).outcome == "violation"
+
+
+@pytest.mark.parametrize(
+    ("pamt", "drops", "by_conversion", "by_accept"),
+    [("v3", ["alloc", "top-up"], {None}, {0, None}), ("R2", ["alloc"], {None}, {0})],
+)
+def test_pamt_pages_for_a_split_have_a_drop_of_their_own_in_v3_and_none_in_r2(
+    pamt, drops, by_conversion, by_accept
+):
+    """S179: v3 splits from the VM's cache, R2 from that of the vCPU whose thread it is, else the VM's."""
+    td = Td(TD_4LEVEL, 1024, dynamic_pamt=True, pamt=pamt)
+    td.tdx.pamt_caches.clear()
+    assert td.convert(7, 512) == 0
+    reasons = [event.reason for event in td.events if isinstance(event, Unlock)]
+    assert reasons == [*drops, "done", "done"]
+    assert td.tdx.pages.requests[-3:] == ["page table", "S-EPT page", "PAMT pages"]
+    assert set(td.tdx.pamt_caches) == by_conversion
+    td = Td(TD_4LEVEL, 1024, accepted=False, dynamic_pamt=True, pamt=pamt)
+    assert td.touch(7).outcome == "#VE"
+    td.forget()
+    assert td.accept(7) == 0
+    reasons = [event.reason for event in td.events if isinstance(event, Unlock)]
+    assert [reason for reason in reasons if reason != "done"] == drops
+    assert set(td.tdx.pamt_caches) == by_accept
 
 
 # ---- the file --------------------------------------------------------------------------------------------

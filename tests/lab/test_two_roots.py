@@ -298,12 +298,14 @@ def test_an_operation_on_one_half_never_touches_the_tree_of_the_other(watched, o
 
 
 def test_each_change_of_the_mirror_goes_down_in_the_order_of_the_facts(asked):
-    """S160-S178: block, track, kick the vCPUs, then demote or remove."""
+    """S161, S167: block, track, kick the vCPUs, then demote, or remove and write back each 4K page of 2M."""
     for outcome in asked:
         changed = [root for root in outcome.roots if root.is_mirror and root.splits + root.zapped]
-        last = "REMOVE" if outcome.question.operation == "zap" else "DEMOTE"
-        expected = ["BLOCK", "TRACK", "kick vCPUs", last] if changed else []
-        assert list(outcome.seamcalls) == expected
+        zap = outcome.question.operation == "zap"
+        last = ["REMOVE", "512 × WBINVD"] if zap else ["DEMOTE"]
+        expected = ["BLOCK", "TRACK", "kick vCPUs", *last] if changed else []
+        assert list(outcome.tdx_steps) == expected
+        assert outcome.seamcalls == (3 + 512 * zap if changed else 0), "a kick is no SEAMCALL"
         ends = [line.partition("; ")[2] for line in outcome.log if ": call the TDX side: " in line]
         assert ends == [", ".join(expected)] * len(changed)
 

@@ -141,12 +141,15 @@ class Guest:
         spans_folios: bool = False,
         dynamic_pamt: bool = False,
         sept_ve_disable: bool = False,
+        series: str = "v3",
+        pamt: str = "v3",
+        td_leaf_level: int = 2,
         vcpus: int = 1,
         hosts: tuple[int, int, int] | None = None,
         make: Callable[..., TdxModule] = TdxModule,
     ) -> None:
         self.geometry = geometry
-        block = brute.pages(geometry, 2)
+        block = brute.pages(geometry, max(2, folio_level))
         size = max(page + npages for _, npages, page in slots)
         size = -(-size // block) * block
         frames = max(gfn + npages for gfn, npages, _ in slots)
@@ -173,6 +176,8 @@ class Guest:
             geometry,
             memslots=self.slots,
             pool=PageTablePool(geometry, capacity=1, shuffle=5),
+            td_leaf_level=td_leaf_level,
+            series=series,
         )
         self.memory: dict[int, int] = {}
         self.module: TdxModule | None = None
@@ -187,6 +192,7 @@ class Guest:
             self.gmem.bind(self.kvm)
             self.module = make(
                 geometry,
+                max_level=td_leaf_level,
                 gfn_direct_bits=self.kvm.gfn_direct_bits,
                 memory=self.memory,
                 dynamic_pamt=dynamic_pamt,
@@ -194,7 +200,7 @@ class Guest:
                 capacity=1,
                 shuffle=4,
             )
-            self.tdx = KvmTdx(self.kvm, self.module, pages=self.pages)
+            self.tdx = KvmTdx(self.kvm, self.module, pages=self.pages, pamt=pamt)
             self.ledger = Ledger(self.module)
             self.count_pamt_pages(self.tdx)
             inner = TdxWorld(self.tdx)
@@ -212,10 +218,10 @@ class Guest:
         """Let the ledger know of each PAMT page that the host brings."""
         topup = tdx.topup_pamt_cache
 
-        def counted(pages: int) -> bool:
-            before = tdx.pamt_cache
-            done = topup(pages)
-            self.ledger.pamt_brought += tdx.pamt_cache - before
+        def counted(pages: int, cache: int | None = None) -> bool:
+            before = sum(tdx.pamt_caches.values())
+            done = topup(pages, cache)
+            self.ledger.pamt_brought += sum(tdx.pamt_caches.values()) - before
             return done
 
         tdx.topup_pamt_cache = counted

@@ -185,7 +185,7 @@ class Ledger(list):
 
     def _mem_page_demote(self, call: Call) -> None:
         pfn, small = self._go(call), pages(self.module.sept, call.level - 1)
-        self.pamt_taken += 2 * self.module.dynamic_pamt
+        self.pamt_taken += 2 * (self.module.dynamic_pamt and call.level == 2)  # S176: a pair for 4K pages
         for gfn in range(call.gfn, call.gfn + small * self.module.geometry.entries, small):
             self.mapped[gfn, call.level - 1] = pfn + gfn - call.gfn
 
@@ -193,7 +193,7 @@ class Ledger(list):
         self.pamt_taken += 2  # S176: a pair
 
     def _phymem_page_wbinvd(self, call: Call) -> None:
-        self.unwritten -= {*range(call.pfn, call.pfn + pages(self.module.sept, call.level))}
+        self.unwritten.discard(call.pfn)  # S161: one call, one 4K page
 
 
 # ---- one state -------------------------------------------------------------------------------------------
@@ -339,10 +339,11 @@ def books_3_pamt(seen: Seen) -> None:
     counted = dict(small) if seen.module.dynamic_pamt else {}
     assert seen.tdx.pamt_refcount == counted, f"PAMT: {seen.tdx.pamt_refcount} are {counted}"
     assert seen.module.pamt_pairs == set(counted), f"PAMT: pairs {seen.module.pamt_pairs} for {set(counted)}"
-    assert seen.tdx.pamt_cache >= 0
+    in_hand = sum(seen.tdx.pamt_caches.values())
+    assert min(seen.tdx.pamt_caches.values(), default=0) >= 0
     if seen.ledger and seen.ledger.pamt_brought:
         left = seen.ledger.pamt_brought - seen.ledger.pamt_taken
-        assert seen.tdx.pamt_cache == left, f"PAMT: {seen.tdx.pamt_cache} pages in hand, {left} by the books"
+        assert in_hand == left, f"PAMT: {in_hand} pages in hand, {left} by the books"
 
 
 def books_4_mixed_flags(seen: Seen) -> None:

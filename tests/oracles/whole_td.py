@@ -54,9 +54,14 @@ class WholeTd(Guest):
     def range(self, start: int, end: int) -> KvmGfnRange:
         return KvmGfnRange(self.kvm.slot, start, end, PRIVATE)
 
-    def put_in_hand(self, pages: int) -> None:
-        """Make it so many PAMT pages, in the books as well."""
-        self.tdx.pamt_cache = pages
+    @property
+    def in_hand(self) -> int:
+        """PAMT pages in all caches."""
+        return sum(self.tdx.pamt_caches.values())
+
+    def put_in_hand(self, pages: int, cache: int | None = None) -> None:
+        """Make it so many PAMT pages, all in one cache, in the books as well."""
+        self.tdx.pamt_caches = {cache: pages}
         self.ledger.pamt_brought = self.ledger.pamt_taken + pages
 
     def forget(self) -> None:

@@ -109,7 +109,7 @@ BREAKS: list[tuple[str, Callable[[Guest], object], str]] = [
     ("PAMT: a page of nobody", lambda g: g.module.owned.update({999: 1}), "PAMT: "),
     ("PAMT: a count", lambda g: g.tdx.pamt_refcount.update({g.private(8): 3}), "PAMT: "),
     ("PAMT: a pair", lambda g: g.module.pamt_pairs.add(0), "PAMT: pairs"),
-    ("PAMT: pages in hand", lambda g: setattr(g.tdx, "pamt_cache", 40), "PAMT: 40 pages in hand"),
+    ("PAMT: pages in hand", lambda g: setattr(g.tdx, "pamt_caches", {None: 40}), "PAMT: 40 pages in hand"),
     ("10, a BEPOCH", lambda g: g.module.bepoch.update({(0, 1): 3}), "10: a BEPOCH"),
     ("mixed: a flag too many", lambda g: g.kvm.disallow_lpage.update({(2, 4): 1 << 31}), "mixed: 0x4"),
     ("mixed: a flag too few", lambda g: g.kvm.mem_attributes.store(GfnRange(5, 6), False), "mixed: 0x4"),

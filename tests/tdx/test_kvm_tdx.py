@@ -6,6 +6,7 @@ the world checks that both sides agree (`whole_td`).
 """
 
 from collections import Counter
+from contextlib import suppress
 from random import Random
 
 import pytest
@@ -19,9 +20,12 @@ from tdpkit.engine.events import (
     EIO,
     ENOMEM,
     EOPNOTSUPP,
+    AllocTable,
     External,
+    KvmBugOn,
     Lock,
     SetSpte,
+    Topup,
     Trace,
     Unlock,
 )
@@ -49,7 +53,13 @@ from tdpkit.engine.tdp_mmu import KvmBug
 from tdpkit.engine.tree import map_leaf
 from tdpkit.tdx.abi import EptViolation, Seamcall, status_name
 from tdpkit.tdx.guest import TRIES
-from tdpkit.tdx.kvm_tdx import HostPages, KvmTdx, tdx_handle_ept_violation, tdx_honor_guest_accept_level
+from tdpkit.tdx.kvm_tdx import (
+    HostPages,
+    KvmTdx,
+    on_vcpu,
+    tdx_handle_ept_violation,
+    tdx_honor_guest_accept_level,
+)
 from tdpkit.tdx.module import TdxModule
 from tests.oracles import brute
 from tests.oracles.tds import (
@@ -147,6 +157,11 @@ def test_a_split_blocks_tracks_kicks_and_demotes(geometry, vcpus):
     check_pages(td)
 
 
+def written_back(gfn, pages):
+    """One call for each 4K page (S161)."""
+    return [f"PHYMEM.PAGE.WBINVD(pfn={PRIVATE_PFN + at:#x}) = SUCCESS" for at in range(gfn, gfn + pages)]
+
+
 @pytest.mark.parametrize("vcpus", [1, 2])
 @pytest.mark.parametrize("level", [1, 2])
 def test_a_removal_blocks_tracks_kicks_removes_and_writes_back(level, vcpus):
@@ -161,7 +176,7 @@ def test_a_removal_blocks_tracks_kicks_removes_and_writes_back(level, vcpus):
         "MEM.TRACK() = SUCCESS",
         *enters(*range(vcpus)),
         f"MEM.PAGE.REMOVE(gfn=0x4, level={level}) = SUCCESS",
-        f"PHYMEM.PAGE.WBINVD(level={level}, pfn={PRIVATE_PFN + 4:#x}) = SUCCESS",
+        *written_back(4, size),
     ]
     assert td.module.wbinvd == set(range(PRIVATE_PFN + 4, PRIVATE_PFN + 4 + size))
     check_pages(td)
@@ -175,7 +190,7 @@ def test_each_leaf_of_a_range_is_removed_by_itself():
         "MEM.TRACK",
         "VP.ENTER",
         "MEM.PAGE.REMOVE",
-        "PHYMEM.PAGE.WBINVD",
+        *["PHYMEM.PAGE.WBINVD"] * 4,
     ]
 
 
@@ -209,11 +224,11 @@ def test_with_dynamic_pamt_a_pair_comes_before_the_first_4k_page_of_a_region_and
         "MEM.RANGE.BLOCK(gfn=0x0, level=1)",
         "MEM.TRACK()",
         "MEM.PAGE.REMOVE(gfn=0x0, level=1)",
-        f"PHYMEM.PAGE.WBINVD(level=1, pfn={PRIVATE_PFN:#x})",
+        f"PHYMEM.PAGE.WBINVD(pfn={PRIVATE_PFN:#x})",
         "MEM.RANGE.BLOCK(gfn=0x1, level=1)",
         "MEM.TRACK()",
         "MEM.PAGE.REMOVE(gfn=0x1, level=1)",
-        f"PHYMEM.PAGE.WBINVD(level=1, pfn={PRIVATE_PFN + 1:#x})",
+        f"PHYMEM.PAGE.WBINVD(pfn={PRIVATE_PFN + 1:#x})",
         f"PHYMEM.PAMT.REMOVE(pfn={PRIVATE_PFN:#x})",
     ]
 
@@ -250,8 +265,11 @@ def scripted(name):
     return call
 
 
-for each in ("sept_add", "page_aug", "range_block", "track", "page_demote", "page_remove"):
-    setattr(Scripted, f"mem_{each}", scripted(f"mem_{each}"))
+for each in (
+    *("mem_sept_add", "mem_page_aug", "mem_range_block", "mem_track", "mem_page_demote", "mem_page_remove"),
+    *("phymem_page_wbinvd", "phymem_pamt_add", "phymem_pamt_remove"),
+):
+    setattr(Scripted, each, scripted(each))
 
 
 @pytest.mark.parametrize("what", ["DEMOTE", "REMOVE"])
@@ -262,7 +280,7 @@ def test_a_busy_call_is_made_once_more_while_all_vcpus_are_kept_out(what):
     act = a_split if what == "DEMOTE" else lambda td: td.unmap(0, 4)
     act(td)
     page = f", pfn={td.module.sept_page[rows(td.module.sept)[0, 2]]:#x}" if what == "DEMOTE" else ""
-    last = [] if page else [f"PHYMEM.PAGE.WBINVD(level=2, pfn={PRIVATE_PFN:#x}) = SUCCESS"]
+    last = [] if page else written_back(0, 4)
     assert td.calls == [
         "MEM.RANGE.BLOCK(gfn=0x0, level=2) = OPERAND_BUSY",
         "MEM.RANGE.BLOCK(gfn=0x0, level=2) = SUCCESS",
@@ -278,15 +296,49 @@ def test_a_busy_call_is_made_once_more_while_all_vcpus_are_kept_out(what):
     check_pages(td)
 
 
-def test_a_track_that_finds_a_vcpu_of_the_previous_epoch_is_made_again_too():
+@pytest.mark.parametrize(
+    ("call", "act"),
+    [
+        ("phymem_page_wbinvd", lambda td: td.unmap(4, 8)),  # the second of four pages
+        ("phymem_pamt_add", lambda td: td.accept(8, 1)),
+        ("phymem_pamt_remove", lambda td: td.unmap(0, 1)),  # the only 4K page of its region
+    ],
+)
+def test_no_status_of_a_call_about_host_memory_is_dropped(call, act):
+    td = WholeTd(TOY, folio_level=2, dynamic_pamt=True, make=Scripted)
+    assert (td.accept(0, 1), td.accept(4, 2)) == (0, 0)
+    answers = ["SUCCESS", "OPERAND_BUSY"] if call.endswith("wbinvd") else ["OPERAND_BUSY"]
+    td.module.script[call] = answers
+    with suppress(KvmBug):
+        act(td)
+    assert td.tdx.dead
+
+
+def test_a_track_that_finds_a_vcpu_of_the_previous_epoch_is_a_kvm_bug_and_not_made_again():
+    """Only OPERAND_BUSY is tried again; the status is not dropped, so nothing is removed (S168)."""
     td = two_huge(vcpus=2)
     assert td.module.mem_track() == 0  # by hand, without a kick
     td.forget()
-    td.unmap(0, 4)
-    assert [line for line in td.calls if "TRACK" in line] == [
+    with pytest.raises(KvmBug, match=r"-5"):
+        td.unmap(0, 4)
+    assert td.tdx.dead
+    assert td.calls == [
+        "MEM.RANGE.BLOCK(gfn=0x0, level=2) = SUCCESS",
         "MEM.TRACK() = PREVIOUS_TLB_EPOCH_BUSY",
-        "MEM.TRACK() = SUCCESS",
     ]
+
+
+def test_a_track_that_finds_an_operand_busy_is_made_once_more_with_all_vcpus_out():
+    td = two_huge(vcpus=2, make=Scripted)
+    td.module.script["mem_track"] = ["OPERAND_BUSY"]
+    td.unmap(0, 4)
+    assert [line for line in td.calls if "TRACK" in line or "ENTER" in line] == [
+        "MEM.TRACK() = OPERAND_BUSY",
+        "MEM.TRACK() = SUCCESS",
+        *enters(0, 1),
+        *enters(0, 1),
+    ]
+    assert not td.tdx.dead
 
 
 @pytest.mark.parametrize("dynamic_pamt", [False, True])
@@ -382,6 +434,39 @@ def test_a_split_under_the_read_lock_is_refused_without_a_call():
     assert (td.calls, state_of(td.module), td.tdx.dead) == ([], before, False)
 
 
+def test_in_rfc_v5_a_split_under_the_read_lock_is_a_kvm_bug_before_any_hook_and_store():
+    """RFC v5 06; v3 09/24's -EOPNOTSUPP is not in that series (S140). The walk's end is this model's."""
+    td = two_huge(series="RFC v5")
+    before = td.mirror_table, td.leaves
+
+    def under_the_read_lock():
+        yield Lock(True)
+        with td.kvm.srcu:
+            ret = yield from kvm_split_cross_boundary_leafs(td.kvm, td.range(1, 7), shared=True)
+        yield Unlock(True, "done")
+        return ret
+
+    assert td.run(under_the_read_lock()) == -EIO
+    assert (td.calls, of(td, External), of(td, SetSpte), td.tdx.dead) == ([], [], [], True)
+    assert [trace.errno for trace in of(td, Trace) if trace.name == "kvm_mmu_split_huge_page"] == [-16]
+    assert (td.mirror_table, td.leaves) == before
+
+
+@pytest.mark.parametrize("series", ["v3", "RFC v5"])
+def test_both_series_split_under_the_write_lock(series):
+    td = two_huge(series=series)
+    assert a_split(td, 4) == 0
+    assert not td.tdx.dead
+
+
+def test_an_unknown_series_or_design_is_refused():
+    td = two_huge()
+    with pytest.raises(InvalidValueError, match="a PAMT design is v3 or R2; 'v4' is neither"):
+        KvmTdx(td.kvm, td.module, pamt="v4")
+    with pytest.raises(InvalidValueError, match="a series is v3 or RFC v5; 'v4' is neither"):
+        Kvm(KVM_X86_TDX_VM, TOY, series="v4")
+
+
 def test_a_split_of_a_leaf_above_2m_is_refused_without_a_call():
     td = WholeTd(Geometry(2, 3, 3))
     before = state_of(td.module)[:4]
@@ -396,22 +481,47 @@ def test_a_hook_that_lacks_pamt_pages_is_a_kvm_bug_without_a_call(op, in_hand):
     td = WholeTd(TOY, dynamic_pamt=True, sept_pfn=SEPT_PFN + 2)
     assert td.accept(0, 2) == 0
     td.tdx.external_spt[77] = SEPT_PFN + 100  # in a region without a pair
-    td.put_in_hand(in_hand)
+    td.put_in_hand(in_hand, None if op == "split" else VCPU)
     td.forget()
     enough = in_hand >= (4 if op == "split" else 2)
     leaf, link = brute.leaf(PRIVATE_PFN, 2), brute.LINK | 77 << 12
     errno = td.tdx.external(
         {
-            "link": External("link", 4, 2, brute.HOLE, link, shared=True),
-            "set": External("set", 16, 1, brute.HOLE, brute.leaf(PRIVATE_PFN + 16, 1), shared=True),
-            "split": External("split", 0, 2, leaf, link),
+            "link": External("link", 4, 2, brute.HOLE, link, True, VCPU),
+            "set": External("set", 16, 1, brute.HOLE, brute.leaf(PRIVATE_PFN + 16, 1), True, VCPU),
+            "split": External("split", 0, 2, leaf, link, False, VCPU),
         }[op]
     )
     if enough and op == "link":
         assert errno == 0
     elif not enough:
-        assert (errno, td.calls, td.tdx.dead, td.tdx.pamt_cache) == (-EIO, [], True, in_hand)
+        assert (errno, td.calls, td.tdx.dead, td.in_hand) == (-EIO, [], True, in_hand)
     check_pamt(td)
+
+
+def test_a_split_needs_no_more_pamt_pages_than_it_takes():
+    """A pair, where the region of the new table's page has one already."""
+    td = WholeTd(TOY, dynamic_pamt=True, sept_pfn=SEPT_PFN)
+    assert td.accept(0, 2) == 0
+    td.tdx.external_spt[77] = SEPT_PFN + 3  # beside the two tables of the fault
+    td.put_in_hand(2)
+    event = External("split", 0, 2, brute.leaf(PRIVATE_PFN, 2), brute.LINK | 77 << 12)
+    assert (td.tdx.external(event), td.in_hand) == (0, 0)
+
+
+@pytest.mark.parametrize("pamt", ["v3", "R2"])
+@pytest.mark.parametrize("leaf_of_its_own", [False, True])
+def test_a_1g_leaf_of_the_what_if_is_split_with_a_pair_for_its_tables_page_alone(pamt, leaf_of_its_own):
+    """The children are of 2M and need no pair (S176)."""
+    # The fault takes three pages for tables; the split's is the fourth of a region, or the first of the next.
+    sept = SEPT_PFN + leaf_of_its_own
+    options = {"folio_level": 3, "td_leaf_level": 3, "dynamic_pamt": True, "pamt": pamt, "sept_pfn": sept}
+    td = WholeTd(Geometry(2, 4, 3), 32, **options)
+    td.touch(0)
+    assert td.module.pamt_pages == 2  # for the S-EPT's table
+    assert td.accept(4, 2) == 0
+    assert td.module.pamt_pages == 2 + 2 * leaf_of_its_own
+    check_pages(td)
 
 
 @pytest.mark.parametrize(
@@ -450,32 +560,163 @@ def test_a_split_takes_two_pamt_pages_or_four_if_its_own_table_is_in_a_new_regio
     """S134."""
     td = WholeTd(geometry, geometry.pages(2), dynamic_pamt=True, sept_pfn=sept_pfn)
     assert td.accept(0, 2) == 0
-    had, in_hand = td.module.pamt_pages, td.tdx.pamt_cache
+    had = td.module.pamt_pages
     assert had == 2
+    td.put_in_hand(6)
     td.forget()
     assert a_split(td) == 0
     assert td.module.pamt_pages == had + takes
-    assert td.tdx.pamt_cache == in_hand - takes
+    assert td.in_hand == 6 - takes
     assert td.pages.requests == ["page table", "S-EPT page"]
     assert td.tdx.pamt_refcount[PRIVATE_PFN] == geometry.entries
     check_pages(td)
 
 
-def test_pamt_pages_in_hand_are_brought_to_four_before_each_split_and_to_all_a_fault_may_need():
-    td = WholeTd(TOY, dynamic_pamt=True)
-    for gfn in (0, 4, 8):
-        td.accept(gfn, 2)
-    assert td.tdx.pamt_cache == 6  # a pair per level: two tables and the page
-    td.put_in_hand(3)
-    td.forget()
+VCPU = 0
+A_DROP = ["drop: alloc", "page table", "S-EPT page"]
+
+
+@pytest.mark.parametrize(
+    ("pamt", "each_split"),
+    [
+        ("v3", [*A_DROP, "drop: top-up", "PAMT pages"]),  # a lock drop of its own, then a restart
+        ("R2", [*A_DROP, "PAMT pages"]),  # in the drop of the table
+    ],
+)
+def test_pamt_pages_are_brought_to_four_before_a_split_in_a_drop_of_their_own_or_the_tables(pamt, each_split):
+    """S179."""
+    td = WholeTd(TOY, dynamic_pamt=True, pamt=pamt)
     for gfn in (0, 4):
+        td.accept(gfn, 2)
+    for gfn in (0, 4):
+        td.put_in_hand(3)
+        td.forget()
         a_split(td, gfn)
-    assert td.pages.requests == 2 * ["page table", "S-EPT page", "PAMT pages"]
+        asked = iter(td.pages.requests)
+        story = []
+        for event in td.watch.said:
+            if isinstance(event, Unlock) and event.reason != "done":
+                story.append(f"drop: {event.reason}")
+            if isinstance(event, AllocTable):
+                story += [next(asked), next(asked)]
+                story += [next(asked)] if pamt == "R2" else []
+            if isinstance(event, Topup):
+                story.append(next(asked))
+        assert story == each_split
+        check_pages(td)
+
+
+@pytest.mark.parametrize("pamt", ["v3", "R2"])
+def test_a_fault_takes_pamt_pages_from_its_vcpus_cache_and_brings_it_to_all_it_may_need(pamt):
+    td = WholeTd(TOY, dynamic_pamt=True, pamt=pamt, vcpus=2)
+    td.put_in_hand(5, 1)
     td.forget()
-    td.put_in_hand(5)
-    td.touch(16)
+    td.touch(16, 1)
     assert "PAMT pages" in td.pages.requests
-    assert td.tdx.pamt_cache == 6
+    # A pair per level, two tables and the page, less the pair for the region of the tables' pages.
+    assert td.tdx.pamt_caches == {1: 3 * 2 - 2}
+
+
+@pytest.mark.parametrize(("pamt", "left"), [("v3", {None: 2, VCPU: 9}), ("R2", {None: 4, VCPU: 7})])
+def test_a_split_takes_pamt_pages_from_the_vms_cache_in_v3_and_from_the_running_vcpus_in_r2(pamt, left):
+    """S179; the split of a mismatched accept runs in a vCPU's thread."""
+    td = WholeTd(TOY, dynamic_pamt=True, pamt=pamt)
+    assert td.touch(4).outcome == "#VE"
+    td.put_in_hand(4)
+    td.tdx.pamt_caches[VCPU] = 9
+    td.ledger.pamt_brought += 9
+    assert td.accept(5, 1) == 0
+    assert td.tdx.pamt_caches == left
+    check_pages(td)
+
+
+def test_in_r2_a_split_in_a_vcpus_thread_never_fills_the_vms_cache():
+    td = WholeTd(TOY, dynamic_pamt=True, pamt="R2")
+    td.touch(4)
+    td.put_in_hand(0)
+    td.forget()
+    assert td.accept(5, 1) == 0
+    assert of(td, Topup) == []
+    assert td.tdx.pamt_caches[None] == 0
+    assert td.tdx.pamt_caches[VCPU] > 0
+
+
+def test_in_a_vcpus_thread_requests_carry_its_number_and_an_abandoned_call_is_closed():
+    td = WholeTd(TOY)
+    closed = []
+
+    def call():
+        try:
+            answer = yield External("set", 0, 1, 0, 0)
+            yield AllocTable(td.kvm.pool)
+            yield Lock(True)
+            return answer
+        finally:
+            closed.append(True)
+
+    events = on_vcpu(3, call())
+    assert next(events).vcpu == 3
+    assert events.send("an answer").vcpu == 3
+    assert events.send(None) == Lock(True)
+    with pytest.raises(StopIteration) as stop:
+        events.send(None)
+    assert stop.value.value == "an answer"
+    events = on_vcpu(3, call())
+    next(events)
+    closed.clear()
+    events.close()
+    assert closed == [True]
+
+
+def test_outside_a_vcpus_thread_a_split_takes_the_vms_cache_in_r2_too():
+    td = WholeTd(TOY, dynamic_pamt=True, pamt="R2")
+    td.accept(4, 2)
+    td.put_in_hand(4)
+    a_split(td, 4)
+    assert td.tdx.pamt_caches == {None: 2}
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_split_that_is_refused_memory_keeps_nothing_and_a_retry_completes_it(k):
+    """The third request is v3's top-up, which comes with the table's page already in hand."""
+    td = WholeTd(TOY, dynamic_pamt=True)
+    td.accept(4, 2)
+    td.put_in_hand(0)
+    td.forget()
+    td.refuse(k)
+    assert a_split(td, 4) == -ENOMEM
+    assert (td.leaves, td.calls) == ({(4, 2): (PRIVATE_PFN + 4, PRESENT)}, [])
+    check_pages(td)
+    assert a_split(td, 4) == 0
+    check_pages(td)
+
+
+def test_a_cache_that_others_drained_during_a_drop_is_topped_up_again():
+    """v3 19/24 asks need_topup again after each restart (S179)."""
+    td = WholeTd(TOY, dynamic_pamt=True)
+    td.accept(4, 2)
+    td.put_in_hand(0)
+    td.forget()
+    topups = 0
+
+    def beside_others(split):
+        nonlocal topups
+        answer = None
+        while True:
+            try:
+                event = split.send(answer)
+            except StopIteration as stop:
+                return stop.value
+            answer = yield event
+            if isinstance(event, Topup):
+                topups += 1
+                if topups < 3:
+                    td.put_in_hand(0)
+
+    split = kvm_tdp_mmu_mirrors_split_huge_pages(td.kvm, 4, 8, 1)
+    assert td.locked(beside_others(split)) == 0
+    assert (topups, td.in_hand) == (3, 2)
+    check_pages(td)
 
 
 def test_without_dynamic_pamt_nothing_is_counted_or_asked_for():
@@ -483,7 +724,7 @@ def test_without_dynamic_pamt_nothing_is_counted_or_asked_for():
     a_boundary_split(td, 1, 7)
     td.unmap(1, 7)
     assert "PAMT pages" not in td.pages.requests
-    assert (td.tdx.pamt_cache, td.tdx.pamt_refcount, td.module.pamt_pages) == (0, {}, 0)
+    assert (td.in_hand, td.tdx.pamt_refcount, td.module.pamt_pages) == (0, {}, 0)
     assert not any("PAMT" in line for line in td.calls)
 
 
@@ -594,7 +835,7 @@ def test_at_the_end_of_a_td_every_page_has_come_back(dynamic_pamt):
     assert td.kvm.page_caches == {False: [], True: []}
     assert td.module.sept.pool.rows_in_use == 1  # the root's came with the TD
     assert (td.tdx.external_spt, td.module.sept_page, td.module.owned, td.leaves) == ({}, {}, {}, {})
-    assert (td.tdx.pamt_refcount, td.module.pamt_pairs, td.tdx.pamt_cache) == ({}, set(), 0)
+    assert (td.tdx.pamt_refcount, td.module.pamt_pairs, td.in_hand) == ({}, set(), 0)
     assert not td.tdx.dead
     called = [call for call in td.module.log if "PAMT" not in call.name]
     written = {frame for pfn, level in of_pages(mapped) for frame in range(pfn, pfn + 4 ** (level - 1))}
@@ -955,12 +1196,37 @@ def test_once_the_bit_is_set_an_accept_does_not_take_the_write_lock_again():
     assert [lock.shared for lock in of(td, Lock)] == [True]
 
 
-def test_an_accept_of_2m_neither_splits_nor_inhibits():
+def test_an_accept_of_2m_takes_the_write_lock_splits_nothing_and_inhibits_1g():
+    """v3 13/24 and RFC v5 41 act on it too (S173), though nothing in a TD of the series is larger."""
     td = WholeTd(TOY)
+    assert td.accept(4, 2) == 0
+    assert [lock.shared for lock in of(td, Lock)] == [False, True]
+    assert td.kvm.disallow_lpage == {(3, 0): INHIBIT}
+    assert td.leaves == {(4, 2): (PRIVATE_PFN + 4, PRESENT)}
+    td.forget()
+    assert td.accept(8, 2) == 0  # the bit is set: no write lock
+    assert [lock.shared for lock in of(td, Lock)] == [True]
+
+
+def test_where_the_root_has_no_entry_of_1g_an_accept_of_2m_inhibits_nothing():
+    td = WholeTd(Geometry(2, 2, 2), 8)
     assert td.accept(4, 2) == 0
     assert [lock.shared for lock in of(td, Lock)] == [True]
     assert td.kvm.disallow_lpage == {}
-    assert td.leaves == {(4, 2): (PRIVATE_PFN + 4, PRESENT)}
+
+
+@pytest.mark.parametrize("split", RIGHT)
+def test_m7s_case_an_accept_of_2m_in_a_1g_mapping_splits_that_alone(split):
+    """A what-if, since no series maps 1G in a TD: the 1G mapping sticks out; its pieces stay 2M (S131)."""
+    td = WholeTd(Geometry(2, 3, 3), 32, folio_level=3, td_leaf_level=3)
+    assert td.touch(0).outcome == "#VE"
+    assert td.leaves == {(0, 3): (PRIVATE_PFN, PENDING)}
+    assert td.accept(4, 2, split=split) == 0
+    assert td.leaves == {
+        (gfn, 2): (PRIVATE_PFN + gfn, PRESENT if gfn == 4 else PENDING) for gfn in (0, 4, 8, 12)
+    }
+    assert td.kvm.disallow_lpage == {(3, 0): INHIBIT}
+    check_pages(td)
 
 
 @pytest.mark.parametrize("state", [PENDING, PRESENT])
@@ -1061,7 +1327,7 @@ def test_an_errno_that_became_1_is_never_heard_of_if_memory_does_not_come_back()
 
 @pytest.mark.parametrize("shared_leaf", [False, True])
 def test_a_split_of_root_hpa_leaves_the_private_page_whole_and_the_guest_in_a_loop(shared_leaf):
-    """RFC v5 41, S140: each sentence of it is looked at."""
+    """RFC v5 41's call on the TDX side of v3, which no series posted (S140)."""
     td = three_pending()
     if shared_leaf:
         map_leaf(td.kvm.direct_root, 4, 2, SHARED_PFN + 4)
@@ -1095,6 +1361,30 @@ def test_once_the_bit_is_set_wrongly_the_right_split_is_skipped_too():
     honor(td, accept_split_root_hpa)
     assert td.accept(5, 1, split=accept_split_mirrors) is None
     assert td.accept(1, 1, split=accept_split_mirrors) == 0  # another block has a bit of its own
+
+
+def test_rfc_v5_as_posted_splits_the_wrong_root_and_dies_in_the_first_round():
+    """RFC v5 41 and 06, S140: each sentence of it is looked at."""
+    td = three_pending(series="RFC v5")
+    assert td.accept(5, 1, split=accept_split_root_hpa) == -EIO
+    assert td.tdx.dead
+    assert accepts(td) == ["EPT violation"]
+    assert td.kvm.disallow_lpage[2, 4] == INHIBIT  # the wrong split said 0
+    assert [lock.shared for lock in of(td, Lock)] == [False, True]
+    # The fault of the same exit meets the mirror leaf with a 4K goal under the read lock.
+    assert [str(event) for event in of(td, KvmBugOn)] == [
+        "KVM_BUG_ON(is_shadow_present_pte(iter->old_spte)): the VM is dead"
+    ]
+    assert of(td, External) == of(td, SetSpte) == []
+    assert (4, 2) in td.leaves
+    assert not td.module.vcpus_inside
+
+
+def test_rfc_v5_with_the_mirror_roots_split_lets_the_guest_have_its_page():
+    """R1."""
+    td = three_pending(series="RFC v5")
+    assert td.accept(5, 1, split=accept_split_mirrors) == 0
+    assert not td.tdx.dead
 
 
 # ---- other exits ---------------------------------------------------------------------------------------

@@ -51,6 +51,9 @@ class Reference:
         self.waits: dict[tuple[int, int], set[int] | None] = {}
         """Blocked leaf -> the visits that its next TRACK found inside (None: no TRACK yet)."""
         self.visits = Visits()
+        self.tracks = 0
+        self.flushed: dict[int, int] = {}
+        """vCPU -> how many TRACKs there had been when it last entered: it flushes if there was one since."""
         self.lock: int | None = None
         self.pairs: set[int] = set()
 
@@ -118,6 +121,7 @@ class Reference:
     def track(self) -> str:
         if not self.visits.may_track:
             return "PREVIOUS_TLB_EPOCH_BUSY"
+        self.tracks += 1
         inside = self.visits.track()
         self.waits.update({at: set(inside) for at, waits in self.waits.items() if waits is None})
         return OK
@@ -284,8 +288,11 @@ class Pair:
             self.module.vp_exit(vcpu)
         else:
             self.reference.visits.enter(vcpu)
+            held = set(self.module.tlb.get(vcpu, ()))
             assert self.module.vp_enter(vcpu) == 0
-            assert self.module.tlb[vcpu] == set()
+            same_epoch = self.reference.flushed.get(vcpu) == self.reference.tracks
+            self.reference.flushed[vcpu] = self.reference.tracks
+            assert self.module.tlb[vcpu] == (held if same_epoch else set())
         return OK, OK
 
     def kick(self) -> tuple[str, str]:

@@ -72,6 +72,7 @@ class LifeView(NamedTuple):
     invalidating: tuple[int, int] | None
     """The range on which faults are retried."""
     seamcalls: int
+    """Calls of the host, VP.ENTER and each WBINVD of a 4K page included; the guest's TDCALLs are not."""
     tables: int
     """Page-table pages under the mirror root, and the direct root, without the roots."""
     sept_pages: int
@@ -114,6 +115,8 @@ class _Scene:
         self.frames = frames
         self.standing = standing
         self.vcpus = sorted(standing.entered)
+        self.last_epoch = dict(standing.entered)
+        """vCPU, inside or not -> the epoch of its last entry."""
         self.held = {tree: bytearray(frames) for tree in ("direct", "mirror", "sept")}
         self.own, self.lost = bytearray(frames), bytearray(frames)
         """1 for each frame that holds the guest's bytes, and whose bytes are gone."""
@@ -129,6 +132,7 @@ class _Scene:
         if standing.private != self.standing.private:
             self._found = None
         self.standing = standing
+        self.last_epoch.update(standing.entered)
 
     def put(self, write: FrameWrite) -> None:
         """A write takes effect."""
@@ -145,10 +149,10 @@ class _Scene:
         self.own[gfn : gfn + pages] = bytes([yes]) * pages
         self._found = None
 
-    def count(self, call: Call, pages: int) -> int:
-        """A call of the module was made; frames outside the range that are lost with it."""
-        self.calls += 1
-        self.seamcalls += call.name[:4] == "TDH."
+    def count(self, call: Call, pages: int, times: int = 1) -> int:
+        """A call of the module was made, so many times; frames outside the range that are lost with it."""
+        self.calls += times
+        self.seamcalls += times * (call.name[:4] == "TDH.")
         if call.name not in _MOVES_BYTES or call.gfn is None or call.status != TDX_SUCCESS:
             return 0
         outside = [slice(part.start, part.end) for part in self.span.outside(call.gfn, pages)]
@@ -286,7 +290,7 @@ class _Telling:
         self._locker = words.ACCEPT_LEVEL
         """The kernel's function that takes mmu_lock for write."""
         self._splitting = False
-        """mmu_lock was let go for a page that a split needs."""
+        """mmu_lock was dropped for a page that a split needs."""
         self._kicked = False
         """vCPUs that enter were kicked out; else they had an EPT violation."""
         self._accepting = False
@@ -377,9 +381,10 @@ class _Telling:
     def _called(self, call: Call, fact: Fact) -> None:
         """A line of the module's log. Calls come in the midst of KVM's work: no vCPU that left is told of."""
         scene, pages = self.scene, self.names.geometry.pages(call.level) if call.level else 0
+        last_epoch = None if call.vcpu is None else scene.last_epoch.get(call.vcpu)
         scene.stand(fact.standing)
         self._put(fact)
-        lost = scene.count(call, pages)
+        lost = scene.count(call, pages, fact.times)
         if not self._run:
             said = words.call_said(
                 call,
@@ -388,8 +393,10 @@ class _Telling:
                 state="" if call.gfn is None else scene.state(call.gfn),
                 epoch=fact.standing.td_epoch,
                 pages=pages,
+                times=fact.times,
                 lost=lost,
                 kicked=self._kicked,
+                new_epoch=last_epoch != fact.standing.td_epoch,
             )
             before = self.steps[-1].focus if self.steps else None
             self.say(said, before if call.gfn is None else (call.gfn, call.gfn + pages))

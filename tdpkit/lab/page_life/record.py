@@ -2,9 +2,9 @@
 
 A :class:`Recorder` is the world in which a TD's calls run. It keeps a :class:`Fact` for each event of KVM's
 functions (but the visits of a walk), for each line of the TDX module's log, and for each deed of the guest
-and of userspace; where pages are many, one for all leaves that are zapped as the one beside them. A fact
-carries what it wrote, frame by frame, and how things stand that change without an
-event. Facts are values: whoever folds them into steps (`fold`) needs nothing of the TD they were taken from.
+and of userspace. One fact stands for all WBINVD calls of a leaf; and where pages are many, one for all leaves
+that are zapped as the one beside them. A fact carries what it wrote, frame by frame, and how things stand
+that change without an event. Facts are values: folding them into steps (`fold`) needs nothing of the TD.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tdpkit.engine.spte import (
     spte_to_pfn,
 )
 from tdpkit.engine.tree import TdpMmuRoot, way_down
-from tdpkit.tdx.abi import TDX_SUCCESS, Call
+from tdpkit.tdx.abi import TDX_SUCCESS, Call, Seamcall
 from tdpkit.tdx.kvm_tdx import TdxWorld
 from tdpkit.tdx.module import SeptState, sept_state
 
@@ -31,6 +31,8 @@ from ..td import Td
 
 STATES = (*(state.name for state in SeptState), "FROZEN")
 """Of a leaf; FROZEN is KVM's, while the TDX side is asked. The leaves of KVM's trees are PRESENT else."""
+BY_PAGE = str(Seamcall.PHYMEM_PAGE_WBINVD)
+"""The call that is made for one 4K page of a leaf after the other (S161)."""
 _STATE_BITS = 3
 _NOT_THE_FRAME = ~SPTE_BASE_ADDR_MASK & (1 << 64) - 1
 
@@ -121,12 +123,13 @@ class ZapRun(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """One thing that happened. answer: the world's, to an event."""
+    """One thing that happened. answer: the world's, to an event; times: lines that a call has in the log."""
 
     what: Event | Call | Act | Work | Deed | ZapRun
     standing: Standing
     writes: tuple[FrameWrite, ...] = ()
     answer: Any = None
+    times: int = 1
 
 
 class RecordedTd(Td):
@@ -193,13 +196,14 @@ class Recorder(TdxWorld):
         if type(event) is External:  # before the lines of the module's log
             if not self._run:
                 self.note(event)
-            return super().answer(event)
+            answer = super().answer(event)
+            if self._run:
+                self._stand()  # as the zap of this leaf leaves it
+            return answer
         answer = super().answer(event)
         if type(event) is SetSpte:  # the store follows: nobody else is here to prevent it
             self._stores(event)
-        elif type(event) is Trace and self._run:
-            self._stand()  # as the zap of this leaf leaves it
-        else:
+        elif type(event) is not Trace or not self._run:
             self._zapped = self._zapped if type(event) is Trace else None
             self.note(event, answer=answer)
         return answer
@@ -234,6 +238,10 @@ class Recorder(TdxWorld):
         """A line of the module's log; its effect is there already."""
         if self._run:
             self._run_calls.append(call)
+            return
+        last = self.facts[-1]
+        if call.name == BY_PAGE and isinstance(last.what, Call) and last.what.name == BY_PAGE:
+            self.facts[-1] = last._replace(times=last.times + 1)
             return
         writes: list[FrameWrite] = []
         if call.status == TDX_SUCCESS and call.gfn is not None and call.level is not None:

@@ -4,7 +4,9 @@
 record into a step for each thing that happened. What the guest and its VMM do is the story's; what follows
 from it is the engine's.
 
-Left out: the shared half's TLB, and on x86 what the guest does with all pages but the first in each 2M.
+The guest touches before it accepts, and lives: it runs without SEPT_VE_DISABLE, on which a Linux guest
+insists (S171). Left out: the shared half's TLB, and on x86 what the guest does with all pages but the first
+in each 2M. Without Dynamic PAMT no split needs a top-up.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from tdpkit.engine.mmu import KVM_LPAGE_GUEST_INHIBIT_FLAG, KVM_LPAGE_MIXED_FLAG
 from tdpkit.engine.spte import is_last_spte, is_shadow_present_pte
 from tdpkit.tdx.abi import TDX_PAGE_SIZE_MISMATCH, TDX_SUCCESS, Call, status_name
 
-from ..words import Names, capital, count_of, listed
+from ..words import Names, capital, count_of, group_digits, listed
 from .record import Deed
 
 GUEST, KVM, MODULE = "guest", "KVM", "TDX module"
@@ -67,7 +67,7 @@ _TITLES = {
     "invalidate begin": (KVM, "kvm_mmu_invalidate_begin", ""),
     "invalidate end": (KVM, "kvm_mmu_invalidate_end", ""),
     "mmu_lock: read": (KVM, "kvm_tdp_mmu_page_fault", ""),
-    "mmu_lock let go": (KVM, _SPLIT, ""),
+    "mmu_lock dropped": (KVM, _SPLIT, ""),
     "page": (KVM, "tdp_mmu_alloc_sp_for_split", ""),
     IN_HAND: (KVM, "mmu_topup_memory_caches", ""),
     "-ENOMEM": (KVM, _SPLIT, ""),
@@ -106,7 +106,7 @@ LOCKERS = {
     "asks shared": "kvm_handle_gfn_range",
     "asks private": "kvm_handle_gfn_range",
     "calls again": "kvm_handle_gfn_range",
-    "punches": "kvm_gmem_punch_hole",
+    "punches": "kvm_gmem_invalidate_begin",
 }
 """Deed of userspace -> the kernel's function that takes mmu_lock for write until the call returns."""
 
@@ -151,7 +151,10 @@ def _return_said(deed: Deed, mapped: bool) -> Said:
     sentence = f"{_FALLOCATE if punched else _IOCTL} returns {name_errno(deed.ret)}."
     if deed.ret:
         sentence += " Nothing was zapped, and no attribute changed"
-        sentence += ": a hole has to be of whole folios." if punched and deed.ret == -EINVAL else "."
+        sentence += ": by the rule agreed for hugetlb and THP a hole will have to be of whole folios" * (
+            punched and deed.ret == -EINVAL
+        )
+        sentence += "."
     elif deed.what == "returns: shared" and mapped:
         sentence += (
             " But nothing was zapped: the errno of the split was lost, and the private pages stay mapped."
@@ -164,7 +167,12 @@ def _return_said(deed: Deed, mapped: bool) -> Said:
 AGAIN = "again"
 """Begins the title of a step that tells of work as before."""
 WORK = {
-    "zap": ("zapped in the mirror, BLOCK, TRACK, kick, REMOVE, WBINVD", KVM, "tdp_mmu_zap_leafs", "sept"),
+    "zap": (
+        "zapped in the mirror, BLOCK, TRACK, kick, REMOVE, a WBINVD per 4K page",
+        KVM,
+        "tdp_mmu_zap_leafs",
+        "sept",
+    ),
     "zap shared": ("zapped in the direct tree", KVM, "tdp_mmu_zap_leafs", "direct"),
     "accept": ("touched, PENDING, accepted", GUEST, "", "sept"),
     "read": ("the guest reads it", GUEST, "", "finds"),
@@ -235,7 +243,7 @@ def flags_said(names: Names, was: Flags, now: Flags) -> Said:
 def invalidation_said(*, begins: bool) -> Said:
     """An invalidation began or ended."""
     if begins:
-        sentence = "An invalidation begins: who faults on the range from now on must retry, until it ends."
+        sentence = "An invalidation begins: until it ends, a fault on the range retries."
         return _said("invalidate begin", sentence)
     return _said("invalidate end", "The invalidation is over: faults on the range are served again.")
 
@@ -248,7 +256,7 @@ def event_said(
 ) -> Said | None:
     """An event, where it is worth a step.
 
-    granted: the page that it asks for; splitting: mmu_lock was let go for that; tree: of the last store;
+    granted: the page that it asks for; splitting: mmu_lock was dropped for that; tree: of the last store;
     locker: the kernel's function that takes the lock for write.
     """
     if isinstance(event, Lock):
@@ -257,12 +265,12 @@ def event_said(
         sentence = "mmu_lock is taken for write: nobody else changes the tables now."
         return Said(KVM, "mmu_lock: write", sentence, _SPLIT if splitting else locker)
     if isinstance(event, Unlock):
-        sentence = "A leaf has to be split, that takes a table: mmu_lock is let go, for allocating may sleep."
-        return _said("mmu_lock let go", sentence) if splitting else None
+        sentence = "A leaf has to be split, that takes a table: mmu_lock is dropped to allocate it."
+        return _said("mmu_lock dropped", sentence) if splitting else None
     if isinstance(event, AllocTable):
         return _page_said(event, granted, splitting)
     if isinstance(event, Flush):
-        return _said("flush TLBs", "All TLBs are flushed: no vCPU can reach what was zapped.")
+        return _said("flush TLBs", "All TLBs are flushed: no vCPU holds a translation from before.")
     if isinstance(event, External) and not event.shared:
         # The mirror's entry changed under the write lock; the hook is about to be called.
         leaf, follow = names.leaf(event.gfn, event.level), "the S-EPT has to follow."
@@ -318,12 +326,23 @@ HOOKS = {
 
 
 def call_said(
-    call: Call, names: Names, *, hook: str, state: str, epoch: int, pages: int, lost: int, kicked: bool
+    call: Call,
+    names: Names,
+    *,
+    hook: str,
+    state: str,
+    epoch: int,
+    pages: int,
+    times: int,
+    lost: int,
+    kicked: bool,
+    new_epoch: bool,
 ) -> Said:
-    """A SEAMCALL or TDCALL, from the module's log.
+    """A SEAMCALL or TDCALL, from the module's log, or `times` equal ones for one page after the other.
 
     hook: of KVM, which made the call; state: of the S-EPT's entry, after it; pages: frames it is about; lost:
-    frames outside the range that go with it; kicked: vCPUs that enter had been kicked out.
+    frames outside the range that go with it; kicked: vCPUs that enter had been kicked out; new_epoch: the
+    vCPU that enters was never in this epoch.
     """
     leaf, function = names.leaf(call.gfn or 0, call.level or PG_LEVEL_4K), HOOKS.get(hook, "")
     if call.name.startswith("TDG."):
@@ -334,21 +353,26 @@ def call_said(
     if call.name == "TDH.VP.ENTER" and kicked:
         again = f"enters again, in epoch {epoch}, its TLB empty: no old translation is left."
         return _said(_KICK, f"Each vCPU is kicked out and {again}")
-    text = _done(call, names, leaf, state, epoch, pages)
+    text = f"{call.name} {_done(call, names, leaf, state, epoch, new_epoch)}"
+    if times > 1:
+        text = f"{group_digits(times)} × {call.name}, {_WRITTEN_BACK}"
     if lost:
         text += f". {count_of(lost, 'frame')} of it outside the range: lost"
     _, usual, part = _TITLES.get(call.name, (MODULE, "", "sept"))
-    return Said(MODULE, call.name, f"{call.name} {text}.", usual or function, part)
+    return Said(MODULE, call.name, f"{text}.", usual or function, part)
 
 
-def _done(call: Call, names: Names, leaf: str, state: str, epoch: int, pages: int) -> str:
+_WRITTEN_BACK = "one per 4K page, write caches back: the host may use the leaf again"
+
+
+def _done(call: Call, names: Names, leaf: str, state: str, epoch: int, new_epoch: bool) -> str:
     """What a call that succeeded does."""
     kept = "still accepted" if state == "PRESENT" else "still PENDING"
     entries, at = names.geometry.entries, names.frame(call.gfn or 0)
     many = _NUMBERS.get(entries, str(entries))
-    host = "the page" if pages == 1 else f"all {pages} pages"
+    tlb = "new to it: its TLB is emptied" if new_epoch else "as before: its TLB keeps what it holds"
     return {
-        "TDH.VP.ENTER": f"resumes vCPU {call.vcpu}, in epoch {epoch} and with an empty TLB",
+        "TDH.VP.ENTER": f"resumes vCPU {call.vcpu}, in epoch {epoch}, {tlb}",
         "TDH.MEM.SEPT.ADD": f"puts a page from KVM into the S-EPT, as an empty table at {at}",
         "TDH.MEM.PAGE.AUG": f"maps {leaf} as PENDING: the guest cannot use it before it ACCEPTs",
         "TDH.MEM.RANGE.BLOCK": f"makes {leaf} {state}, in epoch {epoch}: "
@@ -356,7 +380,7 @@ def _done(call: Call, names: Names, leaf: str, state: str, epoch: int, pages: in
         "TDH.MEM.TRACK": f"begins epoch {epoch}. A vCPU inside since before may still use an old translation",
         "TDH.MEM.PAGE.DEMOTE": f"turns {leaf} into {many} pages, {kept}",
         "TDH.MEM.PAGE.REMOVE": f"takes {leaf} out of the S-EPT: blocked, tracked, and now FREE",
-        "TDH.PHYMEM.PAGE.WBINVD": f"writes back what caches hold of {host}: the host may use it again",
+        "TDH.PHYMEM.PAGE.WBINVD": "writes back what caches hold of the page: the host may use it again",
     }.get(call.name, "is done")
 
 

@@ -59,7 +59,7 @@ def made_of_it(row: CallerRow, attempt: Attempt) -> str:
     zap = f"zaps {count_of(attempt.zapped, 'frame')}" if attempt.zapped else "skips the zap"
     flush = ", flushes" if attempt.flushed else ""
     if row.name == "memory failure" and got:
-        return f"cannot fail, so it goes on: {zap}, the leaf whole{flush}"
+        return f"would go on, says this model: {zap}, the leaf whole{flush}"
     hole = row.name == "punch hole"
     if got == 0:
         stores = ", makes the hole" if hole else ", stores the attributes"

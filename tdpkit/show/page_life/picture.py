@@ -32,7 +32,18 @@ from ..drawing import (
 )
 from ..strips import STRIP_HEIGHT, draw_names, draw_range, name_edges, name_where_room
 from ..theme import Palette
-from .words import LOG_LINES, STATE_LETTERS, answer, counters, log_tail, loss, pills, role, title
+from .words import (
+    LOG_LINES,
+    STATE_LETTERS,
+    answer,
+    counters,
+    invalidation,
+    log_tail,
+    loss,
+    pills,
+    role,
+    title,
+)
 
 _HEADLINE, _PILLS = 116, 132
 """The base of the story's one number, and the top of the pills, below an answer of two lines: the longest
@@ -65,7 +76,7 @@ def life_svg(life: PageLife, at: int, palette: Palette, ids: str = "") -> Pictur
     new = life.steps[at].calls > (life.steps[at - 1].calls if at else 0)
     lines = log_tail(life, at)
     now = len(lines) - 1 if new else None
-    drawing.log("SEAMCALLs and TDCALLs", lines, now, _LOG_LEFT, RIGHT, RAIL, LOG_LINES)
+    drawing.log("SEAMCALLs (TDH) and TDCALLs (TDG)", lines, now, _LOG_LEFT, RIGHT, RAIL, LOG_LINES)
     _draw_legend(drawing, life.steps[at].view)
     return drawing.svg(name, said)
 
@@ -146,8 +157,8 @@ class _Strips:
             y, colour, weight = PLACES[part] - _NAME, "muted", 400
             self.drawing.text(LEFT, y, name, weight=700 if part == self.step.said.part else 600)
             if part == "attributes" and self.view.invalidating:
-                where = self.life.names.span(*self.view.invalidating)
-                note, colour, weight = f"invalidation: faults on {where} are retried", "crossing-mark", 600
+                note = invalidation(self.life, self.view.invalidating)
+                colour, weight = "crossing-mark", 600
             self.drawing.text(RIGHT, y, note, colour, anchor="end", weight=weight)
 
     # ---- boxes -----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tdpkit.lab.page_life import PageLife
 from tdpkit.lab.page_life.fold import Finding, LifeView, MappedRun
+from tdpkit.lab.page_life.record import BY_PAGE
 from tdpkit.lab.page_life.story import FOLIOS
 from tdpkit.lab.words import count_of, group_digits, html_table, listed, noun_for
 from tdpkit.tdx.abi import Call, status_name
@@ -118,23 +119,31 @@ def counters(life: PageLife, at: int) -> list[Counter]:
 
 
 def log_tail(life: PageLife, at: int) -> list[tuple[str, str]]:
-    """The last lines of the module's log at the step, (number, text), equal names in a row together."""
+    """The last lines of the module's log at the step, (number, text); what belongs together is one line."""
     log, end = life.td.module.log, life.steps[at].calls
     lines: list[tuple[str, str]] = []
     while end and len(lines) < LOG_LINES:
-        first = end - 1
-        # vCPUs that enter one after the other; the same one again entered for another reason.
-        while first and log[first - 1].name == log[first].name == "TDH.VP.ENTER":
-            if log[first - 1].vcpu in {call.vcpu for call in log[first:end]}:
-                break
-            first -= 1
+        first = _first_of_line(log, end)
         lines.append((f"{end}", _line(life, log[first:end])))
         end = first
     return lines[::-1]
 
 
+def _first_of_line(log: list[Call], end: int) -> int:
+    """The first of the calls, up to `end`, that are one line: vCPUs that enter, or the pages of a leaf."""
+    first, name = end - 1, log[end - 1].name
+    while first and log[first - 1].name == name and name in ("TDH.VP.ENTER", BY_PAGE):
+        # The same vCPU again entered for another reason.
+        if name != BY_PAGE and log[first - 1].vcpu in {call.vcpu for call in log[first:end]}:
+            break
+        first -= 1
+    return first
+
+
 def _line(life: PageLife, calls: list[Call]) -> str:
     call = calls[-1]
+    if call.name == BY_PAGE and len(calls) > 1:
+        return f"{group_digits(len(calls))} × {call.name}"
     if call.vcpu is not None:
         vcpus = [f"{one.vcpu}" for one in calls]
         who = f"vCPU {vcpus[0]}" if len(vcpus) == 1 else f"vCPUs {listed(vcpus)}"
@@ -177,6 +186,8 @@ def strips_in_words(life: PageLife, view: LifeView) -> list[tuple[str, str]]:
     """Each strip of the picture: its name, and its runs in words."""
     span = life.names.span
     private = ", ".join(span(*part) for part in view.private) or "none"
+    if view.invalidating:
+        private += f"; {invalidation(life, view.invalidating)}"
     return [
         ("private frames", private),
         ("direct tree", _runs(life, view.direct)),
@@ -187,6 +198,11 @@ def strips_in_words(life: PageLife, view: LifeView) -> list[tuple[str, str]]:
             "; ".join(f"{span(find.gfn, find.end)} {find_text(find)}" for find in view.finds),
         ),
     ]
+
+
+def invalidation(life: PageLife, frames: tuple[int, int]) -> str:
+    """Say on which frames faults are retried."""
+    return f"invalidation: faults on {life.names.span(*frames)} are retried"
 
 
 def _runs(life: PageLife, runs: tuple[MappedRun, ...]) -> str:

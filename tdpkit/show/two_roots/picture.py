@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from tdpkit.engine.gfn import PG_LEVEL_2M, PG_LEVEL_4K, X86_5LEVEL, format_gfn, tdp_mmu_max_gfn_exclusive
 from tdpkit.lab.two_roots import FILTERS, TYPE_BITS, PathStep, RootSeen, RootsOutcome
-from tdpkit.lab.words import html_table
+from tdpkit.lab.words import count_of, html_table
 
 from ..drawing import LEFT, RIGHT, WIDTH, Drawing, Picture, Spot, Track, box, text_width, tick
 from ..strips import draw_legend
 from ..theme import Palette
-from .words import TITLE, indices, leaf_words, match_words, returned, setting, shared_bit_words
+from .words import TITLE, indices, leaf_words, match_words, returned, setting, shared_bit_words, tdx_side
 
 _HEIGHT = 660
 _ANSWER_LINES = 2
@@ -43,6 +43,8 @@ _ENTRIES_TOP, _THIN_TOP = 64, 58
 _STRIP, _TALL, _THIN = 20, 32, 11
 """Heights of a strip: above, alone, and below."""
 _THIN_STEP = {4: 20, 5: 15}
+_INSET = 5
+"""Beside the name of a TDX side's step, in its box: the five of a removal fit a panel."""
 _LEAF = 11
 """Width of g's own entry, which at scale would be less than one unit."""
 _PALE = ".5"
@@ -79,8 +81,8 @@ def two_trees_text(outcome: RootsOutcome) -> str:
     for root in outcome.roots:
         match = "matches" if root.matches else match_words(outcome, root) or "is not root.hpa"
         lines.append(f"{root.name} root: path {indices(root)}, {match}, {root.effect}")
-    if outcome.seamcalls:
-        lines.append(f"SEAMCALLs: {', '.join(outcome.seamcalls)}")
+    if outcome.tdx_steps:
+        lines.append(f"TDX side: {tdx_side(outcome)}")
     return "\n".join([*lines, shared_bit_words(outcome), *outcome.warnings])
 
 
@@ -100,8 +102,8 @@ def two_trees_table(outcome: RootsOutcome) -> str:
         )
 
     said = [outcome.answer, f"{setting(outcome)}.", shared_bit_words(outcome), *outcome.warnings]
-    if outcome.seamcalls:
-        said.append(f"SEAMCALLs, in this order: {', '.join(outcome.seamcalls)}.")
+    if outcome.tdx_steps:
+        said.append(f"The TDX side, in this order: {tdx_side(outcome)}.")
     log = "".join(f"<li>{escape(line)}</li>" for line in outcome.log)
     table = html_table(" ".join(said), _COLUMNS, map(cells, outcome.roots))
     return f"{table}<p>Events of the call:</p><ol>{log}</ol>"
@@ -354,33 +356,35 @@ def _invalid(drawing: Drawing, outcome: RootsOutcome, root: RootSeen, place: _Pl
 
 
 def _sept(drawing: Drawing, outcome: RootsOutcome, mirror: RootSeen, place: _Place) -> None:
-    calls, inner, top = outcome.seamcalls, place.inner, place.top
-    _frame(drawing, place, _role(outcome, mirror) if calls else "grid")
-    if calls:
+    steps, inner, top = outcome.tdx_steps, place.inner, place.top
+    _frame(drawing, place, _role(outcome, mirror) if steps else "grid")
+    if steps:
         x, y = (place.left + place.right) // 2, top - 2
         drawing.path(f"M{x} {y - 7} V{y} M{x - 5} {y - 5} L{x} {y} L{x + 5} {y - 5}", "ink", width=2)
     drawing.text(inner, top + 20, "S-EPT", size=15, weight=700)
     _chip(drawing, inner + 58, top + 7)
     drawing.text(inner + 80, top + 20, "hardware walks it for a GPA without the S-bit", weight=600)
-    if calls:
-        _seamcalls(drawing, calls, inner, top + 38)
+    if steps:
+        _tdx_steps(drawing, steps, inner, top + 38)
     else:
         _sign(drawing, inner + 8, top + 38, False, "muted")
         said = "the mirror tree did not change: no SEAMCALL"
         drawing.text(inner + 22, top + 42, said, "muted", weight=600)
     _thin_tree(drawing, outcome, mirror, place)
-    drawing.text(inner, place.bottom - 5, "only the TDX module writes it; KVM cannot read it", "muted")
+    said = f"{count_of(outcome.seamcalls, 'SEAMCALL')}; " if steps else ""
+    said += "only the TDX module writes it; KVM cannot read it"
+    drawing.text(inner, place.bottom - 5, said, "muted")
 
 
-def _seamcalls(drawing: Drawing, calls: tuple[str, ...], x: int, y: int) -> None:
-    """What goes down to the TDX module, in order."""
-    for number, call in enumerate(calls):
+def _tdx_steps(drawing: Drawing, steps: tuple[str, ...], x: int, y: int) -> None:
+    """What the TDX side does, in order."""
+    for number, step in enumerate(steps):
         if number:
             drawing.path(f"M{x + 4} {y} H{x + 14} M{x + 10} {y - 4} L{x + 14} {y} L{x + 10} {y + 4}", "ink")
             x += 18
-        wide = text_width(call, mono=True) + 16
+        wide = text_width(step, mono=True) + 2 * _INSET
         drawing.rect(x, y - 10, wide, 20, drawing.palette["paper"], "ink")
-        drawing.text(x + wide // 2, y + 4, call, anchor="middle", mono=True, weight=700)
+        drawing.text(x + wide // 2, y + 4, step, anchor="middle", mono=True, weight=700)
         x += wide
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tdpkit.engine.gfn import PAGE_SHIFT, format_gfn
 from tdpkit.lab.two_roots import FILTERS, RootSeen, RootsOutcome
+from tdpkit.lab.words import count_of
 
 TITLE = "One frame, two trees: which one does the operation reach?"
 
@@ -41,6 +42,11 @@ def shared_bit_words(outcome: RootsOutcome) -> str:
         f"S is GPA bit {bit + PAGE_SHIFT}, GFN bit {bit}. Both halves have the same frame numbers; "
         f"only the index at level {top} differs, by {own}."
     )
+
+
+def tdx_side(outcome: RootsOutcome) -> str:
+    """The TDX side's steps in order, and how many of the calls among them go to the module."""
+    return f"{', '.join(outcome.tdx_steps)}: {count_of(outcome.seamcalls, 'SEAMCALL')}"
 
 
 def leaf_words(level: int) -> str:

@@ -109,7 +109,7 @@ def _over(call: SplitCall, at: int) -> str:
     if call.steps[at].kind == "free":
         return "the walk is over."
     gives_up = call.result and call.steps[next_visit(call, at)].kind != "visit"
-    return "no page is to be had, and the call gives up." if gives_up else ""
+    return "no page is available, and the call gives up." if gives_up else ""
 
 
 def _lock(call: SplitCall, at: int) -> str:
@@ -158,7 +158,7 @@ def reason(call: SplitCall, at: int, then: int) -> str:
     between = {call.steps[n].kind for n in range(at, then)}
     if target.kind != "visit":
         if call.result:
-            return "no page was to be had, and the call gives up."
+            return "no page was available, and the call gives up."
         return "the next entry begins at the end of the range or beyond it, or the root has no further one."
     if not step.level:
         return f"the walk begins at the root, with the entry that holds its goal, frame {goal}."

@@ -204,7 +204,8 @@ def _describe(call: SplitCall, at: int) -> tuple[str, str]:
             when = "while mmu_lock is dropped" if not step.held else "before the compare-and-exchange"
             return f"Another thread {OTHER_THREAD[call.faults.race]}, {when}.", "bad"
         case "free":
-            return "A page is left that nobody needed: somebody else did the split. It is freed.", "ink"
+            why = "its leaf is gone" if call.faults.race.endswith("zap") else "somebody else did the split"
+            return f"A page is left that nobody needed: {why}. It is freed.", "ink"
     return _returned(call), "good" if call.result == 0 else "bad"
 
 

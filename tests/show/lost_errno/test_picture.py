@@ -149,7 +149,7 @@ def test_as_posted_each_row_says_what_the_caller_makes_of_1():
             "bails out, for it is not 0: skips the zap, stores nothing, returns the 1; the ioctl: 1",
             "bails out, for it is not 0: skips the zap, makes no hole, returns the 1; fallocate: 1",
             "takes 1 for “resume the guest”, which faults again: for ever; the guest faults: ∞",
-            "cannot fail, so it goes on: zaps 8 frames, the leaf whole, flushes; MF_DELAYED: 2",
+            "would go on, says this model: zaps 8 frames, the leaf whole, flushes; MF_DELAYED: 2",
         ],
         strict=True,
     ):

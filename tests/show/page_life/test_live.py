@@ -131,7 +131,7 @@ def test_every_menu_changes_the_story(stepper):
     stepper.folios_menu.value = "2M"
     assert stepper.life.result == -22
     assert (
-        "a hole has to be of whole folios"
+        "a hole will have to be of whole folios"
         in stepper.life.steps[stepper.life.acts["punch a hole"][-1]].said.sentence
     )
 

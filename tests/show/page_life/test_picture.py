@@ -484,6 +484,12 @@ def test_the_log_shows_its_last_lines_newest_last(lives):
         "TDH.MEM.PAGE.DEMOTE 0, level 2",
     ]
     assert log_tail(life, 0) == []
+    whole = PageLife(0, 512, machine="x86")  # one leaf of 2M goes: 512 calls, one line (S161)
+    at = next(n for n, step in enumerate(whole.steps) if "WBINVD" in step.said.title)
+    assert log_tail(whole, at)[-2:] == [
+        (f"{whole.steps[at].calls - 512}", "TDH.MEM.PAGE.REMOVE 0, 2M"),
+        (f"{whole.steps[at].calls}", "512 × TDH.PHYMEM.PAGE.WBINVD"),
+    ]
     for one in lives.values():
         for step in range(len(one.steps)):
             lines = log_tail(one, step)
@@ -528,6 +534,16 @@ def test_the_text_says_what_the_picture_says(lives, cases):
         for run in view.sept:
             assert f"{life.names.span(run.gfn, run.end)} " in said
             assert run.state in said
+
+
+def test_picture_and_text_say_where_faults_are_retried(lives):
+    """S196: [5, 12), and the blocks of eight at its edges, which no leaf forbids yet."""
+    life = lives["v3"]
+    at = next(n for n, step in enumerate(life.steps) if step.view.invalidating)
+    note = "invalidation: faults on [0, 16) are retried"
+    assert note in texts(tree(life_svg(life, at, LIGHT)))
+    assert note in life_text(life, at)
+    assert "are retried" not in life_text(life, at - 1)
 
 
 def test_pictures_of_different_steps_differ():

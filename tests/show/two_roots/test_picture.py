@@ -36,7 +36,7 @@ QUESTIONS = [
     Question(EXAMPLE, *fields) for fields in product(VM_KINDS, (4, 5), FILTERS, OPERATIONS, FLAGS, FLAGS)
 ]
 BITS = {4: "MIRROR", 2: "DIRECT", 1: "INVALID"}
-SEPT_CALLS = ("BLOCK", "TRACK", "kick vCPUs", "DEMOTE", "REMOVE")
+TDX_STEPS = ("BLOCK", "TRACK", "kick vCPUs", "DEMOTE", "REMOVE", "512 × WBINVD")
 
 questions = st.builds(
     Question,
@@ -179,7 +179,7 @@ def test_only_reached_trees_are_framed_and_in_the_colour_of_what_is_bad_where_it
         ]
         good, bad = [], []
         for root in outcome.roots:
-            copies = 1 + (root.is_mirror and bool(outcome.seamcalls))  # the S-EPT does what the mirror does
+            copies = 1 + (root.is_mirror and bool(outcome.tdx_steps))  # the S-EPT does what the mirror does
             (bad if is_bad(outcome, root) else good).extend([root] * copies * root.reached)
         assert (frames.count(LIGHT["good"]), frames.count(LIGHT["bad"])) == (len(good), len(bad))
 
@@ -226,12 +226,29 @@ def test_the_paths_and_every_index_are_written_out(outcomes, trees):
         assert written.count("≠") == outcome.is_td
 
 
-def test_seamcalls_are_written_in_order_exactly_where_there_are_some(outcomes, trees):
+def test_the_tdx_side_s_steps_are_written_in_order_and_their_calls_counted(outcomes, trees):
+    """A split is BLOCK, TRACK and DEMOTE, a removal BLOCK, TRACK, REMOVE and a WBINVD for each 4K page."""
+    seen = set()
     for outcome, svg in zip(outcomes, trees, strict=True):
         written = texts(svg)
-        assert [text for text in written if text in SEPT_CALLS] == list(outcome.seamcalls)
+        assert [text for text in written if text in TDX_STEPS] == list(outcome.tdx_steps)
         said = "the mirror tree did not change: no SEAMCALL" in written
-        assert said is (outcome.is_td and not outcome.seamcalls)
+        assert said is (outcome.is_td and not outcome.tdx_steps)
+        counts = {int(found[1]) for text in written if (found := re.match(r"(\d+) SEAMCALLs; ", text))}
+        changed = {3 + 512 if root.zapped else 3 for root in outcome.roots if root.external}
+        assert counts == changed
+        assert all(f": {count} SEAMCALLs" in two_trees_text(outcome) for count in counts)
+        seen |= counts
+    assert seen == {3, 515}
+
+
+def test_the_steps_of_a_removal_fit_the_s_ept_s_panel():
+    """The panel's strips end at 964; boxes of 20 units hold the steps."""
+    svg = tree(two_trees_svg(ask(Question(operation="zap")), LIGHT))
+    boxes = [one for one in svg.iter(f"{SVG}rect") if one.get("height") == "20" and int(one.get("y")) > 460]
+    ends = [int(one.get("x")) + int(one.get("width")) for one in boxes]
+    assert len(ends) == 5
+    assert max(ends) <= 964
 
 
 def above_legend(svg) -> list:

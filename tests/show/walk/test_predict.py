@@ -189,7 +189,7 @@ WRONG: dict[str, Claim] = {
         it[1] == q.call.geometry.root_level and not {"drop", "resched", "retake"} & {*q.past, *q.future}
     ),
     r"the walk is over\.": lambda q, it: q.next is None and q.step.kind == "free",
-    r"no page is to be had, and the call gives up\.": lambda q, it: (
+    r"no page is available, and the call gives up\.": lambda q, it: (
         q.next is None and q.call.result == -12 and "refused" in (*q.past, *q.future)
     ),
 }
@@ -231,7 +231,7 @@ RIGHT: dict[str, Claim] = {
 NONE = {
     r"the walk has not passed the end of the range\.": lambda q: q.next and q.next.gfn < q.call.span.end,
     r"the next entry begins at the end of the range or beyond it, or the root has no further one\.": is_over,
-    r"no page was to be had, and the call gives up\.": lambda q: (
+    r"no page was available, and the call gives up\.": lambda q: (
         q.call.result == -12 and q.next is None and "refused" in (*q.past, *q.future)
     ),
 }
@@ -402,7 +402,7 @@ def test_when_no_page_is_to_be_had_every_answer_says_so():
     call = SplitCall("large", 18, 20, faults=Faults(refuse_page=1))
     for at in range(1, len(call.steps) - 1):
         whys = {option.why for option in options_at(call, at) if not option.right}
-        assert whys == {"no page is to be had, and the call gives up."}
+        assert whys == {"no page is available, and the call gives up."}
 
 
 def test_on_x86_an_answer_names_its_entry_by_address():

@@ -314,6 +314,7 @@ ZAPPED = {"faults": Faults(race="cas_zap", race_at=1)}
         (ZAPPED, "other", "zaps this leaf, before the compare-and-exchange."),
         (ZAPPED, "lost", "-EBUSY: the level 2 entry at 4 is not what was read"),
         ({"faults": Faults(race="drop_split", race_at=3)}, "free", "somebody else did the split"),
+        ({"faults": Faults(race="drop_zap", race_at=3)}, "free", "its leaf is gone"),
     ],
 )  # fmt: skip
 def test_a_step_is_told_in_words(how, at, words):
