@@ -228,7 +228,7 @@ def _invalidate_and_zap(
     """For each VM, under the write lock: begin the invalidation, split at the edges, zap the ranges.
 
     If `must_split` and a split fails, zap nothing and return its value. huge_edges: faults on the huge blocks
-    at the edges wait too (see :func:`~.conversion.with_huge_edges`).
+    at the edges retry too (see :func:`~.conversion.with_huge_edges`).
     """
     for kvm, ranges in bound.items():
         yield Lock(False)
@@ -285,7 +285,7 @@ def kvm_gmem_set_attributes(
     of v3 16/24; S197, S130.
 
     The model's choices: each bound VM keeps the attributes, so pages that nobody bound have none; the shared
-    half still comes from userspace's memory, not from the file; faults on the huge blocks at the edges wait
+    half still comes from userspace's memory, not from the file; faults on the huge blocks at the edges retry
     too, as for the ioctl of the VM. Left out: -EAGAIN for pages that somebody else still holds, and
     the ioctl's struct, whose layout is unverified.
     """
