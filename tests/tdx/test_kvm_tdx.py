@@ -312,6 +312,7 @@ def test_no_status_of_a_call_about_host_memory_is_dropped(call, act):
     with suppress(KvmBug):
         act(td)
     assert td.tdx.dead
+    assert td.calls[-1].endswith("= OPERAND_BUSY")
 
 
 def test_a_track_that_finds_a_vcpu_of_the_previous_epoch_is_a_kvm_bug_and_not_made_again():
