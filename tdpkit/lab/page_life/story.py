@@ -286,7 +286,7 @@ class _Guest:
         if not self._must_accept(gfn):
             return 1
         pages = self._size(gfn, end)
-        # It tries 2M first wherever that fits, as Linux does, though KVM may have mapped less.
+        # It tries the larger size first, as Linux does (which begins at 1G); KVM may have mapped less.
         level = PG_LEVEL_2M if gfn % self.block == 0 and gfn + self.block <= end else PG_LEVEL_4K
         status = self.td.accept(gfn, level)
         if status == TDX_PAGE_SIZE_MISMATCH:

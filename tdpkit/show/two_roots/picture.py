@@ -372,7 +372,7 @@ def _sept(drawing: Drawing, outcome: RootsOutcome, mirror: RootSeen, place: _Pla
         drawing.text(inner + 22, top + 42, said, "muted", weight=600)
     _thin_tree(drawing, outcome, mirror, place)
     said = f"{count_of(outcome.seamcalls, 'SEAMCALL')}; " if steps else ""
-    said += "only the TDX module writes it; KVM cannot read it"
+    said += "only the TDX module writes it; KVM does not read it"
     drawing.text(inner, place.bottom - 5, said, "muted")
 
 
