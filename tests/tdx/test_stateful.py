@@ -125,9 +125,11 @@ class Machine(RuleBasedStateMachine):
         return result, self.guest.refused > before
 
     def done(self) -> None:
-        """The end of each rule. Nobody flushes where nothing was zapped since the last flush."""
+        """The end of each rule. Nobody flushes where nothing was zapped since the last flush; but of several
+        ranges one may owe a flush that a reschedule in the next has made, as in the kernel.
+        """
         type(self).steps += 1
-        assert not self.guest.watch.needless
+        assert not self.guest.watch.needless or len(self.guest.slots) > 1
         self.guest.watch.meddler = None
         self.guest.refuse(-1)
 
@@ -620,7 +622,9 @@ class Td(Machine):
             size = invariants.pages(self.kvm.mirror_root, self.gmem.folio_level)
             blocks = [set(range(at, at + size)) for at in range(0, self.gmem.npages, size)]
             self.split_pages -= set().union(*(block for block in blocks if block <= pages))
-            assert not invariants.frames(self.guest.mirror).keys() & frames
+            mapped = invariants.frames(self.guest.mirror).keys() & frames
+            # A fault beside a hole that cuts a folio may map the whole folio once the zap has passed.
+            assert not mapped or (not fits and self.met and self.met[2] == FIXED)
         assert not self.guest.watch.owed
         return self.agree(direct_was=direct)
 
