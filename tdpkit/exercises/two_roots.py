@@ -5,9 +5,9 @@ and the VM dies, because KVM called the wrong split: a log and the two trees are
 suspect is answered by running it on the same TD. The mend is a split of the learner's own, run on one TD
 after another.
 
-The call of the hunt is that of RFC v5 41 (S140), and the TDX
-side of hunt and mend that of RFC v5. The hunt has a second case, the same call on v3's TDX side, where the
-guest accepts for ever; no series posted the two together.
+The call of the hunt is that of RFC v5 41 (S140), and the TDX side of hunt and mend that of RFC v5. The hunt
+has a second case, the same call on v3's TDX side, where the guest accepts for ever; no series posted the two
+together.
 """
 
 from __future__ import annotations

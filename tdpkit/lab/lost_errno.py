@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 from tdpkit.engine.conversion import kvm_vm_set_mem_attributes
 from tdpkit.engine.events import Coroutine, Event, External, Flush, Trace
 from tdpkit.engine.gfn import (
-    PAGE_SHIFT,
     PG_LEVEL_2M,
     PG_LEVEL_4K,
     GfnRange,
@@ -44,7 +43,7 @@ from tdpkit.engine.splits import ACCEPT_SPLITS, SPLITS
 from tdpkit.tdx.guest import TRIES, td_accept
 from tdpkit.tdx.module import SeptState
 
-from .td import PageRun, Td
+from .td import PageRun, Td, bytes_of
 from .words import check_flag, known_name
 
 # ---- the callers -------------------------------------------------------------------------------------
@@ -86,14 +85,12 @@ def _convert_per_vm(td: Td, split: Splitting, span: GfnRange, leaves_open: bool)
 
 
 def _convert_by_file(td: Td, split: Splitting, span: GfnRange, _: bool) -> Coroutine[int]:
-    offset, size = span.start << PAGE_SHIFT, span.pages << PAGE_SHIFT
-    return kvm_gmem_set_attributes(td.gmem, offset, size, 0, split=split)
+    return kvm_gmem_set_attributes(td.gmem, *bytes_of(span), 0, split=split)
 
 
 def _punch(td: Td, split: Splitting, span: GfnRange, _: bool) -> Coroutine[int]:
-    offset, length = span.start << PAGE_SHIFT, span.pages << PAGE_SHIFT
     mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-    return kvm_gmem_fallocate(td.gmem, mode, offset, length, whole_folios=False, split=split)
+    return kvm_gmem_fallocate(td.gmem, mode, *bytes_of(span), whole_folios=False, split=split)
 
 
 def _accept(td: Td, split: Splitting, page: GfnRange, _: bool) -> Coroutine[int | None]:

@@ -55,6 +55,11 @@ def _range_split(name: str) -> RangeSplit:
     return SPLITS[known_name(name, SPLITS, "a split")]
 
 
+def bytes_of(pages: GfnRange) -> tuple[int, int]:
+    """Offset and size in bytes of these pages, as ioctls and fallocate() take them."""
+    return pages.start << PAGE_SHIFT, pages.pages << PAGE_SHIFT
+
+
 class PageRun(NamedTuple):
     """Frames side by side in one state, under leaves of one level (0: nothing is mapped)."""
 
@@ -236,8 +241,7 @@ class Td:
         Returns 0, a negative errno, or v3's 1; to and split as in :meth:`convert`.
         """
         half, how = _ATTRIBUTES[known_name(to, _ATTRIBUTES, "a half")], _range_split(split)
-        span = GfnRange(start, end)
-        offset, size = span.start << PAGE_SHIFT, span.pages << PAGE_SHIFT
+        offset, size = bytes_of(GfnRange(start, end))
         ret: int = self.run(kvm_gmem_set_attributes(self.gmem, offset, size, half, split=how))
         if ret == 0:
             self.own -= {*range(start, end)}

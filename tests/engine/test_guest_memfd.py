@@ -3,6 +3,8 @@
 Folios have four pages. What is lost is written out, or said by frames that share a leaf.
 """
 
+from collections.abc import Callable
+
 import pytest
 
 from tdpkit.engine.events import External, Flush, Lock, Unlock
@@ -200,18 +202,24 @@ def test_file_pages_are_found_at_their_guest_frames(pages, found):
 # ---- holes -----------------------------------------------------------------------------------------------
 
 
-def test_a_hole_in_order_begin_split_zap_flush_truncate_end():
-    """S192: of one VM under one lock each, with one flush, however many slots bind the file."""
-    guest = a_guest(slots=((0, 8, 0), (16, 8, 8)))
-    story = []
+def story_of(guest: Guest, standing: Callable[[], tuple]) -> list[tuple]:
+    """Filled as `guest` runs: locks, flushes, hooks, with the invalidations in progress and `standing`."""
+    story: list[tuple] = []
 
     def note(event) -> None:
         kind = {Lock: "lock", Unlock: "unlock", Flush: "flush"}.get(type(event))
         line = f"{event.op} {event.gfn} at {event.level}" if isinstance(event, External) else kind
         if line:
-            story.append((line, guest.kvm.mmu_invalidate_in_progress, len(guest.gmem.holes)))
+            story.append((line, guest.kvm.mmu_invalidate_in_progress, *standing()))
 
     guest.watch.each = note
+    return story
+
+
+def test_a_hole_in_order_begin_split_zap_flush_truncate_end():
+    """S192: of one VM under one lock each, with one flush, however many slots bind the file."""
+    guest = a_guest(slots=((0, 8, 0), (16, 8, 8)))
+    story = story_of(guest, lambda: (len(guest.gmem.holes),))
     assert punch(guest, 6, 4, split="v3", whole_folios=False) == 0
     assert story == [
         ("lock", 0, 0),
@@ -372,16 +380,7 @@ def test_an_offset_that_is_no_number_is_refused(offset, kind):
 def test_a_conversion_by_file_in_order_begin_split_zap_flush_store_end():
     """S197, S198: the order of a hole (S192), with the attributes in the place of the truncation."""
     guest = a_guest(slots=((0, 8, 0), (16, 8, 8)))
-    story = []
-
-    def note(event) -> None:
-        kind = {Lock: "lock", Unlock: "unlock", Flush: "flush"}.get(type(event))
-        line = f"{event.op} {event.gfn} at {event.level}" if isinstance(event, External) else kind
-        if line:
-            stored = 6 not in guest.kvm.mem_attributes
-            story.append((line, guest.kvm.mmu_invalidate_in_progress, stored, mixed_blocks(guest)))
-
-    guest.watch.each = note
+    story = story_of(guest, lambda: (6 not in guest.kvm.mem_attributes, mixed_blocks(guest)))
     assert convert(guest, 6, 4) == 0
     nowhere: set[int] = set()
     assert story == [
