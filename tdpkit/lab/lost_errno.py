@@ -64,8 +64,8 @@ class Caller(NamedTuple):
     """What the thread made of this path, in a sentence."""
     page: GfnRange | None
     """The one page that it is of; None: it takes a range."""
-    prepare: Callable[[bool], Td]
-    """The TD before the call, with Dynamic PAMT or without."""
+    prepare: Callable[..., Td]
+    """The TD before the call; takes the options of Td."""
     splits: Mapping[str, Splitting]
     """Its ways to split, by name; TYPES names two of them."""
     call: Callable[[Td, Splitting, GfnRange, bool], Coroutine[int | None]]
@@ -103,21 +103,21 @@ def _fail(td: Td, split: Splitting, page: GfnRange, _: bool) -> Coroutine[int]:
     return kvm_gmem_error_folio(td.gmem, page.start, split=split)
 
 
-def _ready(dynamic_pamt: bool) -> Td:
-    return Td(frames=FRAMES, dynamic_pamt=dynamic_pamt)
+def _ready(**options: Any) -> Td:
+    return Td(frames=FRAMES, **options)
 
 
-def _touched(dynamic_pamt: bool) -> Td:
+def _touched(**options: Any) -> Td:
     """The first leaf is mapped and not accepted yet, the second is."""
-    td = Td(frames=FRAMES, accepted=False, dynamic_pamt=dynamic_pamt)
+    td = Td(frames=FRAMES, accepted=False, **options)
     td.accept(FRAMES // 2, PG_LEVEL_2M)
     td.touch(PAGE.start)
     return td
 
 
-def _folio_split(dynamic_pamt: bool) -> Td:
+def _folio_split(**options: Any) -> Td:
     """guest_memfd has split the first folio; its mapping is still 2M."""
-    td = _ready(dynamic_pamt)
+    td = _ready(**options)
     td.gmem.split_folio(PAGE.start)
     return td
 
@@ -322,7 +322,7 @@ def run_short(shortage: Shortage) -> tuple[CallerRow, ...]:
 @cache
 def _run_one(name: str, span: GfnRange, shortage: Shortage) -> CallerRow:
     caller = CALLERS[name]
-    td = caller.prepare(shortage.dynamic_pamt)
+    td = caller.prepare(dynamic_pamt=shortage.dynamic_pamt)
     td.tdx.pamt_caches.clear()
     before = td.accepted()
     first = _attempt(td, caller, span, shortage, shortage.refuse)

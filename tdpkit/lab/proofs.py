@@ -20,7 +20,7 @@ from tdpkit.engine.gfn import name_gfn
 
 from . import statements
 from .statements import LEVELS, STATEMENTS, Statement
-from .words import html_table
+from .words import html_table, text_table
 
 __all__ = ["STATEMENTS", "Proof", "ProofRow", "ProofTable", "Statement", "prove", "prove_all"]
 
@@ -146,12 +146,7 @@ class ProofTable(tuple[ProofRow, ...]):
         lines = [
             (row.statement.name, row.proof.answer, row.statement.twin_text, row.twin.answer) for row in self
         ]
-        width = [max(len(line[column]) for line in (_HEAD, *lines)) for column in range(4)]
-        text = [
-            "  ".join(f"{cell:<{size}}" for cell, size in zip(line, width, strict=True)).rstrip()
-            for line in (_HEAD, tuple("-" * size for size in width), *lines)
-        ]
-        return "\n".join(text)
+        return text_table(_HEAD, lines)
 
     def _repr_html_(self) -> str:
         """The same with each statement in full, for pages."""

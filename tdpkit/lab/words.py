@@ -43,11 +43,13 @@ def capital(text: str) -> str:
 def known_name(name: str, names: Iterable[str], what: str) -> str:
     """`name`, if it is one of `names`; `what` is its kind with an article, such as "a layout".
 
-    Raises InvalidValueError for any other value, of whatever type, and lists the names.
+    Raises InvalidValueError for any other value, of whatever type, and lists the names, in quotes if one of
+    them has a comma in it.
     """
     if name in (known := [*names]):
         return name
-    raise InvalidValueError(f"{what} is one of {', '.join(known)}; {name!r} is none")
+    shown = map(repr, known) if any("," in one for one in known) else known
+    raise InvalidValueError(f"{what} is one of {', '.join(shown)}; {name!r} is none")
 
 
 def check_flag(value: bool, name: str) -> bool:
@@ -88,6 +90,15 @@ class Names:
         """What a leaf of this level is called: ``8-frame leaf``, ``2M leaf``."""
         size = f"{self.geometry.pages(level)}-frame" if self.toy else self.geometry.level(level).label
         return f"{size} leaf"
+
+
+def text_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal: the column heads, a rule, the lines, each column as wide as it must be."""
+    width = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{size}}" for cell, size in zip(line, width, strict=True)).rstrip()
+        for line in (head, ["-" * size for size in width], *lines)
+    )
 
 
 Cell = str | Sequence[str]

@@ -17,6 +17,7 @@ Nothing recorded backs this side (S251). Sources: tdx.c of 6.16 and of the v3 se
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -95,11 +96,16 @@ class HostPages:
         self.refuse = refuse
         self.requests: list[str] = []
         """The purpose of each request, in order: "page table", "S-EPT page" or "PAMT pages"."""
+        self.granted = Counter[str]()
+        """Pages granted so far, by purpose."""
 
-    def grants(self, what: str) -> bool:
+    def grants(self, what: str, pages: int = 1) -> bool:
         """Request memory that the model counts but does not place; False if refused."""
         self.requests.append(what)
-        return not self.refuse(len(self.requests), what)
+        if self.refuse(len(self.requests), what):
+            return False
+        self.granted[what] += pages
+        return True
 
     def alloc(self, what: str) -> int | None:
         """Request a page: its host frame, or None if refused."""
@@ -312,8 +318,9 @@ class KvmTdx:
 
     def topup_pamt_cache(self, pages: int, cache: int | None = None) -> bool:
         """With Dynamic PAMT, fill a cache (a vCPU's, or None: the VM's) to `pages`; False if refused."""
-        if self.module.dynamic_pamt and self.pamt_caches.get(cache, 0) < pages:
-            if not self.pages.grants("PAMT pages"):
+        missing = pages - self.pamt_caches.get(cache, 0)
+        if self.module.dynamic_pamt and missing > 0:
+            if not self.pages.grants("PAMT pages", missing):
                 return False
             self.pamt_caches[cache] = pages
         return True
@@ -377,9 +384,13 @@ class KvmTdx:
         kvm_mmu_unload(kvm)
         yield from kvm_tdp_mmu_zap_invalidated_roots(kvm)
         yield Unlock(False, "done")
-        for rows in kvm.page_caches.values():
+        self.free_caches()
+
+    def free_caches(self) -> None:
+        """Give back the pages that were kept for later: tables, with their S-EPT pages, and PAMT pages."""
+        for rows in self.kvm.page_caches.values():
             for row in rows:
-                kvm.pool.free(row)
+                self.kvm.pool.free(row)
                 self.external_spt.pop(row, None)
             rows.clear()
         self.pamt_caches.clear()

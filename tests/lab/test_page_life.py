@@ -577,7 +577,7 @@ def test_on_the_toy_three_pages_that_go_the_same_way_have_a_step_each():
         ({"start": 5, "end": 12, "split": "v4"}, InvalidValueError, "'v4' is none"),
         ({"start": 5, "end": 12, "machine": "arm"}, InvalidValueError, "toy, x86"),
         ({"start": 5, "end": 12, "then": "sleep"}, InvalidValueError, "convert, punch hole"),
-        ({"start": 5, "end": 12, "folios": []}, InvalidValueError, "2M, 4K"),
+        ({"start": 5, "end": 12, "folios": []}, InvalidValueError, "'2M', '4K'"),
         ({"start": 5, "end": 12, "refuse": -1}, InvalidValueError, "at least 0"),
         ({"start": 5, "end": 12, "refuse": True}, InvalidTypeError, "whole numbers"),
         ({"start": 5, "end": 12, "machine": "x86", "folios": "4K"}, InvalidValueError, "0x800 (8M)"),
