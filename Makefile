@@ -40,7 +40,7 @@ help:
 	@echo 'make lab      open the course in JupyterLab (PORT=8888, BROWSER=no on a machine without a screen)'
 	@echo 'make check    lint, types and the tests that matter while one works: a minute'
 	@echo 'make test     lint, types, tests and notebooks: what CI runs'
-	@echo 'make soak     random operations for longer, drawn anew each time (SOAK=25 times as many as in the tests)'
+	@echo 'make soak     random operations, drawn anew (SOAK=25 times as many as in the tests), and schedules of three threads'
 	@echo 'make bench    measure the numbers that the design promises'
 	@echo 'make outputs  run the notebooks and store their outputs'
 	@echo 'make lock     resolve requirements.lock anew (remove the file first for the newest releases)'
@@ -75,7 +75,7 @@ test: .venv/ready
 	$(PYTEST)
 
 soak: .venv/ready
-	TDPKIT_SOAK=$(SOAK) .venv/bin/python -m pytest -n 2 tests/tdx/test_stateful.py
+	TDPKIT_SOAK=$(SOAK) .venv/bin/python -m pytest -n 2 tests/tdx/test_stateful.py tests/lab/schedules/test_scenarios.py
 
 bench: .venv/ready
 	.venv/bin/python -m tests.bench

@@ -31,7 +31,7 @@ DOOR = {
         "Leaf", "LeafRun", "TdpMmuRoot", "leaf_runs", "leaves", "map_leaf", "map_run", "tables_per_level",
         "translate", "way_down",
     ),
-    "events": ("External", "Flush", "Lock", "Unlock", "World", "record", "run"),
+    "events": ("AllocTable", "External", "Flush", "Lock", "Trace", "Unlock", "World", "record", "run"),
     "tdp_iter": ("TdpIter",),
     "tdp_mmu": ("KvmBug", "iter_cross_boundary", "tdp_mmu_split_huge_pages_root", "tdp_mmu_zap_leafs"),
     "kvm": (

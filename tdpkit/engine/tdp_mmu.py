@@ -186,6 +186,7 @@ def tdp_mmu_split_huge_pages_root(
     only_cross_boundary: bool = False,
     check_start: bool = True,
     retry_refused: bool = True,
+    in_hand: list[int] | None = None,
 ) -> Coroutine[int]:
     """Split the huge leaves of [start, end) down to `target_level`; with `only_cross_boundary` (the patch)
     only those not fully inside the range.
@@ -195,19 +196,20 @@ def tdp_mmu_split_huge_pages_root(
     compare-and-exchange; else it holds it for write. check_start: refuse a start beyond the root; if False
     the walk aliases to a low entry, as in the kernel (S235). retry_refused: when a split under the read lock
     is refused, by the TDX side or by a KVM_BUG_ON, try the same leaf again, for ever, as the kernel's loop
-    does (S105); if False return the refusal (-EIO for a dead VM), which is this model's own choice. Returns
-    0, -ENOMEM or that refusal; splits made before stay, and another call completes them. A mirror root's
-    split also needs memory of the TDX side: see `NeedTopup`. For start == end inside a huge leaf the walk
-    visits and splits that leaf (a quirk). Raises InvalidTypeError or InvalidValueError for a range that is
-    negative, reversed or starts beyond the root, or an unknown level. Source: tdp_mmu_split_huge_pages_root,
-    tdp_mmu.c; S80, S100-S105.
+    does (S105); if False return the refusal (-EIO for a dead VM), which is this model's own choice. in_hand:
+    rows allocated beforehand, as M7 proposes (S132); a split takes its page from this list, and drops the
+    lock only if the list is empty. Rows left in it stay the caller's. Returns 0, -ENOMEM or that refusal;
+    splits made before stay, and another call completes them. A mirror root's split also needs memory of the
+    TDX side: see `NeedTopup`. For start == end inside a huge leaf the walk visits and splits that leaf (a
+    quirk). Raises InvalidTypeError or InvalidValueError for a range that is negative, reversed or starts
+    beyond the root, or an unknown level. Source: tdp_mmu_split_huge_pages_root, tdp_mmu.c; S80, S100-S105.
     """
     span = _check_range(root, start, end, check_start)
     level = root.geometry.level(target_level).number
     if level == root.geometry.root_level:
         raise InvalidValueError(f"a target level lies below the root's {level}; {level} does not")
     return _split_huge_pages_root(
-        root, span.start, span.end, level, shared, only_cross_boundary, retry_refused
+        root, span.start, span.end, level, shared, only_cross_boundary, retry_refused, in_hand or []
     )
 
 
@@ -230,6 +232,7 @@ def _split_huge_pages_root(
     shared: bool,
     only_cross_boundary: bool,
     retry_refused: bool,
+    in_hand: list[int],
 ) -> Coroutine[int]:
     sp: int | None = None
     ret = 0
@@ -244,7 +247,7 @@ def _split_huge_pages_root(
                 only_cross_boundary and not iter_cross_boundary(it, start, end)
             ):
                 pass
-            elif sp is None:
+            elif sp is None and not in_hand:
                 it.rcu_read_unlock()
                 yield Unlock(shared, "alloc")
                 sp = yield AllocTable(root.pool, root.is_mirror)
@@ -269,6 +272,7 @@ def _split_huge_pages_root(
                 it.rcu_read_lock()
                 it.yielded = True
             else:
+                sp = in_hand.pop() if sp is None else sp
                 errno = yield from tdp_mmu_split_huge_page(root, it, sp, shared=shared)
                 if errno and (errno != -EBUSY or root.vm_bugged) and not retry_refused:
                     yield Trace(f"model: the split is refused ({errno}); the kernel would try again for ever")

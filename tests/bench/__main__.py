@@ -16,12 +16,14 @@ from .engine import engine_figures
 from .figures import Figure, table
 from .latency import latency_figures
 from .proofs import proof_figures
+from .schedules import schedule_figures
 from .strategies import strategy_figures
 
 PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "engine": engine_figures,
     "strategies": strategy_figures,
     "proofs": proof_figures,
+    "schedules": schedule_figures,
     "browser": latency_figures,
 }
 

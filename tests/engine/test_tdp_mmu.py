@@ -96,6 +96,29 @@ def test_a_boundary_split_costs_the_visits_of_the_final_table_and_one_descent_pe
     assert_settled(root)
 
 
+@settings(max_examples=60)
+@given(CASES, st.booleans(), st.integers(0, 6))
+def test_a_split_takes_its_pages_from_those_in_hand_and_drops_the_lock_only_without_one(case, shared, pages):
+    """The tree and the splits are those of pages on demand; what was not needed stays the caller's (M7)."""
+    layout, start, end = case
+    root = brute.plant(*layout)
+    in_hand = [root.pool.alloc() for _ in range(pages)]
+    call = tdp_mmu_split_huge_pages_root(
+        root, start, end, 1, shared=shared, only_cross_boundary=True, in_hand=in_hand
+    )
+    recording = record(call)
+    table, forced = brute.split_at_edges(*layout, start, end)
+    assert recording.result == 0
+    assert brute.read(root) == table
+    assert splits(recording) == forced
+    on_demand = max(0, len(forced) - pages)
+    assert {number(recording, kind) for kind in (AllocTable, Unlock, Lock)} == {on_demand}
+    assert len(in_hand) == max(0, pages - len(forced))
+    for row in in_hand:
+        root.pool.free(row)
+    assert_settled(root)
+
+
 @settings(max_examples=40)
 @given(CASES)
 def test_a_boundary_split_done_again_finds_nothing_to_do(case):
