@@ -6,9 +6,9 @@ the exhibits' own: a menu refers to a layout by its name here.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
-from tdpkit.engine.gfn import X86_4LEVEL, Geometry, parse_gfn
+from tdpkit.engine.gfn import X86_4LEVEL, Geometry, InvalidValueError, check_gfn, name_gfn, parse_gfn
 from tdpkit.engine.tree import LeafRun, TdpMmuRoot, map_run
 
 from .words import known_name
@@ -17,6 +17,8 @@ TOY = Geometry(index_bits=3, root_level=2, max_leaf_level=2)
 """64 frames under leaves of eight, 32 of them private in a TD: small enough to show every byte."""
 DEEP_TOY = Geometry(index_bits=2, root_level=3, max_leaf_level=3)
 """64 frames under leaves of 16, 4 and 1: a split has two levels to go down."""
+TALL_TOY = Geometry(index_bits=2, root_level=4, max_leaf_level=3)
+"""Leaves as in DEEP_TOY, with a level above them: a TD has 128 frames of its own."""
 LIFE_TOY = Geometry(index_bits=3, root_level=3, max_leaf_level=2)
 """Leaves of eight, as in TOY, with a level above them: the root holds tables, as a TD's does."""
 TD_4LEVEL = Geometry(index_bits=9, root_level=4, max_leaf_level=2)
@@ -51,6 +53,25 @@ def map_layout(root: TdpMmuRoot, layout: Layout) -> None:
 def layout_of(geometry: Geometry, frames: int, *runs: tuple[int, int, int]) -> Layout:
     """Leaves (gfn, level, count), each on the host frames of the same number."""
     return Layout(geometry, tuple(LeafRun(gfn, level, count, gfn) for gfn, level, count in runs), frames)
+
+
+def full_of(geometry: Geometry, frames: SupportsIndex, level: SupportsIndex) -> Layout:
+    """A guest of `frames` frames, all mapped by leaves of `level`, on host frames of the same numbers.
+
+    Raises InvalidValueError for a level that no leaf has, and for frames that are none, no whole number of
+    such leaves, or more than the root holds.
+    """
+    number, pages, label = geometry.level(level)
+    size = check_gfn(frames, "a number of frames")
+    if number > geometry.max_leaf_level:
+        largest = geometry.level(geometry.max_leaf_level).label
+        raise InvalidValueError(f"the largest leaf here is {largest}; no guest is full of leaves of {label}")
+    if not size or size % pages or size > geometry.root_pages:
+        raise InvalidValueError(
+            f"a guest of {label} leaves is a multiple of {label}, up to {name_gfn(geometry.root_pages)}; "
+            f"{name_gfn(size)} is none"
+        )
+    return layout_of(geometry, size, (0, number, size // pages))
 
 
 _1G, _4G, _16T = map(parse_gfn, ("1G", "4G", "16T"))

@@ -132,6 +132,7 @@ class Touch {
     this.follow = () => this.update();
     model.on("change:state", this.follow);
     this.update();
+    requestAnimationFrame(() => this.reveal()); // only then does it stand in the page
   }
 
   remove() {
@@ -150,6 +151,21 @@ class Touch {
     this.keep(this.sliders, this.state.sliders, (slider) => this.makeSlider(slider));
     this.keepSpots();
     this.draw();
+    this.reveal();
+  }
+
+  // On a narrow page the picture is scrolled sideways: a step that was gone to comes into sight.
+  reveal() {
+    const slider = this.state.sliders.find(({ of }) => of === "step");
+    const stage = this.svg.closest(".tdpkit-stage");
+    if (!slider || !stage?.clientWidth || this.drag || this.values.step === this.revealed) return;
+    this.revealed = this.values.step;
+    const [left, , width] = this.state.view;
+    const x = ((place(slider.knots, this.revealed) - left) / width) * stage.scrollWidth;
+    const margin = Math.min(80, stage.clientWidth / 4);
+    const room = stage.clientWidth - margin;
+    if (x < stage.scrollLeft + margin) stage.scrollLeft = x - margin;
+    else if (x > stage.scrollLeft + room) stage.scrollLeft = x - room;
   }
 
   // One node for each entry of `wanted`, by name: what has the focus or the pointer keeps it.

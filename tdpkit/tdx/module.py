@@ -561,7 +561,9 @@ class TdxModule:
         """Check that the host's page of `level` at `pfn` has no use yet and, at 4K, has its PAMT pair."""
         above = range(level, self.geometry.root_level + 1)
         held = any(self.owned.get(self.geometry.gfn_round_for_level(pfn, at), 0) >= at for at in above)
-        held = held or any(frame in self.owned for frame in range(pfn, pfn + self.geometry.pages(level)))
+        inside = range(pfn, pfn + self.geometry.pages(level))
+        fewer, more = sorted((inside, self.owned), key=len)  # a 1G page has many frames
+        held = held or any(frame in more for frame in fewer)
         bare = self.dynamic_pamt and level == PG_LEVEL_4K and self._region(pfn) not in self.pamt_pairs
         return TDX_PAGE_METADATA_INCORRECT if held or bare else TDX_SUCCESS
 

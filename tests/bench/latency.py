@@ -66,6 +66,12 @@ EXHIBITS = {
     "conversion, x86": ('page_life.PageLifeStepper(machine="x86")', "step=16"),
     "entry decoder": ('entry.EntryDecoder("2M")', ""),
     "lost -12": ("lost_errno.LostErrno()", ""),
+    "schedule player, a flag and two ranges": (
+        'schedule_player.SchedulePlayer("shared, dirty flag cleared last")',
+        "",
+    ),
+    "schedule player, two splits": ("schedule_player.SchedulePlayer()", ""),
+    "split budget, a TD of 1G": ('split_budget.SplitBudget("x86", size="large", kind="TD")', "unit_level=1"),
     "strategy race, 16 TiB of 1G": ('race.StrategyRace("16T-1G")', "unit_level=1"),
     "strategy race, 16 TiB of 2M": ('race.StrategyRace("16T-2M")', "unit_level=1"),
     "strategy race, mixed guest": ('race.StrategyRace("mixed")', "unit_level=1"),

@@ -395,6 +395,23 @@ def test_a_spot_that_goes_and_comes_is_another_one(spotted):
     assert wishes(spotted) == [{"n": 1, "press": "act:go"}]
 
 
+def test_on_a_narrow_page_the_step_that_was_gone_to_comes_into_sight(opened):
+    """The picture is 500 px wide and the page shows 200 of them; what is in sight is not moved."""
+    track = Track("step", ((0, 24), (32, 976)), 100, 124)
+    step = slider(track, 0, "cursor", "step", "0", 0, 32, snap=1, step=1, page=8, of="step")
+    page = opened(state(0, 32, sliders=[step], values={"step": "0"}))
+    page.add_style_tag(content=".tdpkit-stage { width: 200px; overflow: auto }")
+    scrolled = []
+    for at in (32, 31, 16, 0):
+        page.evaluate("step => tell({ values: { step } })", str(at))
+        scrolled.append(page.eval_on_selector(".tdpkit-stage", "stage => stage.scrollLeft"))
+    last, before, middle, first = scrolled
+    assert last == 300, "all the way to the right"
+    assert before == last
+    assert middle < 250 < middle + 200, "the middle of 500"
+    assert first == 0
+
+
 def test_taken_from_the_page_it_listens_no_more(opened):
     page = opened(state(5, 12))
     page.evaluate("stop()")

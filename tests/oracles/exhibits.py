@@ -9,12 +9,15 @@ from xml.etree import ElementTree
 
 import ipywidgets
 
+from tdpkit.lab.schedules import SCENARIOS, Setting, explored
 from tdpkit.show.boundary import BoundaryExplorer
 from tdpkit.show.entry import EntryDecoder
 from tdpkit.show.exhibit import Exhibit
 from tdpkit.show.lost_errno import LostErrno
 from tdpkit.show.page_life import PageLifeStepper
 from tdpkit.show.race import StrategyRace
+from tdpkit.show.schedule_player import SchedulePlayer
+from tdpkit.show.split_budget import SplitBudget
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.walk import WalkStepper
 
@@ -160,6 +163,23 @@ def _range(start: int, end: int, unit: int) -> list[Move]:
     ]
 
 
+def _scenario(name: str) -> Move:
+    """A scenario from the menu: what of its setting the player's opening does not have, and its schedule."""
+    setting, opening = SCENARIOS[name].setting, SCENARIOS["shared, in hand"].setting._asdict()
+    change = {field: value for field, value in setting._asdict().items() if value != opening[field]}
+    return Move("scenario_menu", name, {"scenario": name, **change, **_plays(setting)})
+
+
+def _plays(setting: Setting) -> dict[str, Any]:
+    """The schedule that a setting opens with, at its last step: the shortest witness, or a sample."""
+    _, found = explored(setting)
+    shortest = sorted(found.witness.values(), key=lambda schedule: len(schedule.moves))
+    schedule = [*shortest, *found.samples][0]
+    return {"schedule": str(schedule), "step": len(schedule.moves)}
+
+
+_IN_HAND = SCENARIOS["shared, in hand"].setting
+
 SAMPLES = {
     "boundary": Sample(
         lambda: BoundaryExplorer("toy"),
@@ -207,6 +227,16 @@ SAMPLES = {
             *_range(6, 16, 2),
             Move("order_buttons", "by visits", {"order": "by visits"}),
             Move("press.row", "plain_split", {"selected": "plain_split"}, returns=False),
+        ],
+    ),
+    "split_budget": Sample(
+        SplitBudget,
+        [
+            Move("guest_menu", "x86", {"guest": "x86", "start": 0x100100, "end": 0x4FFF00, "unit_level": 2}),
+            Move("size_menu", "large", {"size": "large"}),
+            *_range(7, 32, 2),
+            Move("kind_buttons", "TD", {"kind": "TD"}),
+            Move("split_buttons", "everything", {"split": "everything"}),
         ],
     ),
     "two_roots": Sample(
@@ -273,6 +303,73 @@ SAMPLES = {
         # Only an errno leaves an invalidation open, the 1 of a bool does not.
         lambda: LostErrno(declared="int"),
         [Move("open_box", True, {"leaves_open": True})],
+    ),
+    "schedule_player": Sample(
+        SchedulePlayer,
+        [
+            Move(
+                "shown_menu",
+                "no stale TLB",
+                {
+                    "shown": "no stale TLB",
+                    "schedule": str(explored(_IN_HAND)[1].witness["no stale TLB"]),
+                },
+            ),
+            Move(
+                "press.rule",
+                "no stale TLB",
+                {
+                    "shown": "no stale TLB",
+                    "schedule": str(explored(_IN_HAND)[1].witness["no stale TLB"]),
+                },
+                returns=False,
+            ),
+            Move(
+                "schedule_text",
+                "A:lock  A:read",
+                {"schedule": "A:lock A:read", "shown": "own", "step": 2},
+                returns=False,
+            ),
+            _scenario("dirty tracking, flush always"),
+            _scenario("conversion, no invalidation"),
+            _scenario("ACCEPT, neither"),
+            _scenario("cache: mutex"),
+            _scenario("plain store"),
+            _scenario("exclusive, in hand, resched"),
+            Move(
+                "lock_buttons",
+                "exclusive",
+                {
+                    "lock": "exclusive",
+                    "scenario": "exclusive, in hand",
+                    **_plays(_IN_HAND._replace(lock="exclusive")),
+                },
+            ),
+            Move(
+                "pages_buttons",
+                "on demand",
+                {
+                    "pages": "on demand",
+                    "scenario": "shared, on demand",
+                    **_plays(_IN_HAND._replace(pages="on demand")),
+                },
+            ),
+            *(
+                Move(
+                    control,
+                    value,
+                    {field: value, "scenario": "own", **_plays(_IN_HAND._replace(**{field: value}))},
+                )
+                for control, field, value in (
+                    ("flush_menu", "flush", "always"),
+                    ("other_menu", "other", "fault"),
+                    ("ranges_menu", "ranges", "two edges"),
+                )
+            ),
+            Move("step_slider", 3, {"step": 3}),
+            Move("play", 0, {"step": 0}),
+            Move("drag.step", 5, {"step": 5}),
+        ],
     ),
 }
 """Each exhibit, some twice where a control is of use only in another state."""

@@ -23,6 +23,8 @@ from tdpkit.show.entry import EntryDecoder
 from tdpkit.show.exhibit import Exhibit
 from tdpkit.show.lost_errno import LostErrno
 from tdpkit.show.page_life import PageLifeStepper
+from tdpkit.show.schedule_player import SchedulePlayer
+from tdpkit.show.split_budget import SplitBudget
 from tdpkit.show.theme import LIGHT, LIVE, LIVE_BOX, LIVE_STYLE
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.walk import WalkStepper
@@ -39,7 +41,7 @@ from tests.oracles.exhibits import (
     words,
 )
 
-SPEAKING = "last good (range|entry|question|call|story|case)"
+SPEAKING = "last good (range|entry|question|call|story|case|schedule)"
 
 each = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
 each_move = pytest.mark.parametrize(
@@ -272,16 +274,54 @@ LIFE = [
     ({"unit_level": 3}, InvalidValueError, "leaves of this guest"),
     ({"unit_level": 9}, InvalidValueError, "level"),
 ]
+BUDGET = [
+    ({"guest": "16T"}, InvalidValueError, "a guest is one of toy, x86; '16T' is none"),
+    ({"size": "huge"}, InvalidValueError, "a size is one of small, large, few; 'huge' is none"),
+    ({"kind": "td"}, InvalidValueError, "a kind is one of plain, TD, TD with Dynamic PAMT; 'td' is none"),
+    ({"split": ["edges"]}, InvalidValueError, "['edges'] is none"),
+    ({"start": 59}, InvalidValueError, "ends at or after its start"),
+    ({"start": -1}, InvalidValueError, "the start is at least 0; -1"),
+    ({"end": 65}, InvalidValueError, "this guest ends at 0x40 (256K)"),
+    ({"end": "64E"}, InvalidValueError, "64E"),
+    ({"end": "4P"}, InvalidValueError, "this guest ends at 0x40 (256K)"),
+    ({"start": "4095"}, InvalidValueError, "ends at or after its start"),
+    ({"start": "4K+1K"}, InvalidValueError, "no multiple of 4K"),
+    ({"guest": "x86", "end": "32G+4K"}, InvalidValueError, "this guest ends at 0x800000 (32G)"),
+    ({"unit_level": 4}, InvalidValueError, "leaves of this guest"),
+]
 SHORTAGE = [
     ({"refuse": 7}, InvalidValueError, "no such request"),
     ({"refuse": -1}, InvalidValueError, "no such request"),
     ({"declared": "<b>bool</b>"}, InvalidValueError, "is one of bool, int; '<b>bool</b>' is none"),
     ({"refuse": 2, "again": 2}, InvalidTypeError, "again is True or False"),
 ]
+PLAYER = [
+    ({"scenario": "nope"}, InvalidValueError, "a scenario is one of 'shared, on demand', "),
+    ({"scenario": ["own"]}, InvalidValueError, "['own'] is none"),
+    ({"lock": "none"}, InvalidValueError, "a lock is one of shared, exclusive; 'none' is none"),
+    ({"flush": ["always"]}, InvalidValueError, "['always'] is none"),
+    ({"pages": None}, InvalidValueError, "None is none"),
+    ({"lock": "exclusive", "bug": "plain store"}, InvalidValueError, "this one is exclusive"),
+    ({"shown": "banana"}, InvalidValueError, "a shown is one of witness, "),
+    ({"shown": "no leak"}, InvalidValueError, "'no leak' does not break here"),
+    ({"schedule": ""}, InvalidValueError, "a schedule has at least one step"),
+    ({"schedule": "A:lock C:lock"}, InvalidValueError, "step 2, 'C:lock', names none"),
+    ({"schedule": "A:lock A:flush"}, InvalidValueError, "step 2 does not fit this code"),
+    (
+        {"lock": "exclusive", "schedule": "A:lock B:lock"},
+        InvalidValueError,
+        "B waits for mmu_lock, which A holds",
+    ),
+    ({"schedule": 7}, InvalidValueError, "step 1 is '7'"),
+    ({"step": -1}, InvalidValueError, "this schedule has steps 0 to 8; -1 is none"),
+    ({"step": 9}, InvalidValueError, "9 is none"),
+]
 REFUSED = {
+    "schedule_player": PLAYER,
     "boundary": TOY_BOUNDARY,
     "entry": ENTRY,
     "race": RACE,
+    "split_budget": BUDGET,
     "two_roots": TREES,
     "walk": WALK,
     "page_life": LIFE,
@@ -332,9 +372,11 @@ def test_what_breaks_a_rule_is_refused_in_words_and_nothing_half_happens(name, c
     ("kind", "change"),
     [
         *((LostErrno, change) for change, _, _ in SHORTAGE),
+        *((SplitBudget, change) for change, _, _ in BUDGET),
         *((TwoTrees, change) for change, _, _ in TREES),
         *((WalkStepper, change) for change, _, _ in WALK),
         *((PageLifeStepper, {"start": 5, "end": 12} | change) for change, _, _ in LIFE),
+        *((SchedulePlayer, change) for change, _, _ in PLAYER),
         (EntryDecoder, {"entry": "banana"}),
         (EntryDecoder, {"entry": 1.5}),
         (EntryDecoder, {"entry": "2M", "level": 6}),
@@ -361,7 +403,7 @@ BAD_TEXTS = [
     ("<script>alert(1)</script>", "<script>"),
     ("</span><img src=x onerror=alert(1)>", "</span>"),
     ("&lt;b&gt;", "&lt;"),
-    ('" onclick="alert(1)', "onclick"),
+    ('"onclick="alert(1)', "onclick"),
     ("<!--", "<!--"),
     ("]]>", "]]>"),
 ]

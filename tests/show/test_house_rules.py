@@ -39,6 +39,10 @@ from tdpkit.show.page_life.picture import life_svg
 from tdpkit.show.race import StrategyRace
 from tdpkit.show.race.picture import race_svg
 from tdpkit.show.race.state import Track
+from tdpkit.show.schedule_player import SchedulePlayer
+from tdpkit.show.schedule_player.picture import player_svg
+from tdpkit.show.split_budget import SplitBudget
+from tdpkit.show.split_budget.picture import budget_svg
 from tdpkit.show.theme import DARK, LIGHT, LIVE, Palette, still
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.two_roots.picture import two_trees_svg
@@ -60,6 +64,8 @@ from tests.show.memory.test_picture import STRIPS
 from tests.show.page_life.test_picture import STORIES
 from tests.show.race.test_picture import GUESTS, SETS, state_of
 from tests.show.race.test_picture import SPANS as RACE_SPANS
+from tests.show.schedule_player.test_picture import STATES as SCHEDULES
+from tests.show.split_budget.test_picture import BUDGETS, DESIGNS
 from tests.show.test_theme import TEXT_ROLES
 from tests.show.two_roots.test_picture import QUESTIONS
 from tests.show.walk.test_picture import calls
@@ -131,6 +137,15 @@ def page_life() -> Iterator[Draw]:
             yield partial(life_svg, life, at)
 
 
+def schedule_player() -> Iterator[Draw]:
+    yield from (partial(player_svg, state) for state in SCHEDULES[::9])
+
+
+def split_budget() -> Iterator[Draw]:
+    for number, state in enumerate(BUDGETS):
+        yield partial(budget_svg, state._replace(designs=DESIGNS) if number % 9 == 4 else state)
+
+
 def memory() -> Iterator[Draw]:
     for shown in STRIPS:
         yield partial(memory_svg, memory_state(shown))
@@ -144,6 +159,8 @@ SAMPLES = {
     "memory": memory,
     "page_life": page_life,
     "race": race,
+    "schedule_player": schedule_player,
+    "split_budget": split_budget,
     "two_roots": two_roots,
     "walk": walk,
 }
@@ -153,6 +170,8 @@ EXHIBITS: dict[str, Callable[[], Exhibit]] = {
     "lost_errno": LostErrno,
     "page_life": PageLifeStepper,
     "race": partial(StrategyRace, "toy", rows=STRATEGIES, order="by visits"),
+    "schedule_player": SchedulePlayer,
+    "split_budget": partial(SplitBudget, "x86", size="large", kind="TD with Dynamic PAMT"),
     "two_roots": TwoTrees,
     "walk": WalkStepper,
 }
