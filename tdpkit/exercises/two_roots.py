@@ -12,7 +12,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -21,8 +21,6 @@ from tdpkit.engine.events import (
     ENOMEM,
     Coroutine,
     Event,
-    Lock,
-    Unlock,
     record,
     run,
 )
@@ -69,22 +67,17 @@ from tdpkit.tdx.guest import td_accept
 from tdpkit.tdx.kvm_tdx import KvmTdx, TdxWorld
 
 from .checking import (
-    RAISED,
-    Raised,
     Wrong,
     about,
-    answer_of,
     answered,
     check,
-    one_call,
     one_of,
     ordered,
     refused,
-    shown,
     truth,
-    whole,
 )
 from .guess import Guess, choice
+from .submitted import WRITE, submitted
 
 # ---- the table of root types ---------------------------------------------------------------------------
 
@@ -467,10 +460,6 @@ def _where_it_began(case: Hunt) -> str:
 
 # ---- the mend ------------------------------------------------------------------------------------------
 
-_MOST_EVENTS = 20_000
-"""Far more than any split of these TDs needs."""
-_WRITE = 'a coroutine: what a split function of the engine returns, or one of your own with "yield from"'
-
 
 class MendCase(NamedTuple):
     """A TD, and the page of 4K that its guest accepts."""
@@ -510,7 +499,7 @@ MEND_CASES = (
 """The easiest first."""
 
 
-@check(f"let split return {_WRITE}.")
+@check(f"let split return {WRITE}.")
 def check_mend(split: Any) -> str:
     """Attack ``split(kvm, gfn, level)``, KVM's split for an ACCEPT that finds a larger page.
 
@@ -596,10 +585,7 @@ class _Accept:
 
     def __call__(self, kvm: Kvm, gfn: int, level: int) -> Coroutine[int]:
         """The split that KVM calls."""
-        coroutine = answer_of(self.split, kvm, gfn, level)
-        if isinstance(coroutine, Raised):
-            raise Wrong(f"it {coroutine!r}.")
-        self.returned.append((yield from _watched(coroutine)))
+        self.returned.append((yield from submitted("split", self.split, kvm, gfn, level)))
         return self.returned[-1]
 
 
@@ -626,41 +612,3 @@ def _outcome(got: int | None, td: Td) -> str:
     if got < 0:
         return f"KVM gives up with {got}"
     return f"the guest gets {status_name(got)}"
-
-
-def _watched(coroutine: Any) -> Coroutine[int]:
-    """The submission's coroutine; raises Wrong where it does what no split under the write lock does."""
-    if not isinstance(coroutine, Generator):
-        raise Wrong(f"split returned {shown(coroutine)}; it has to return {_WRITE}.")
-    held, answer = True, None
-    for _ in range(_MOST_EVENTS):
-        try:
-            event = one_call(coroutine.send, answer)
-        except StopIteration as stop:
-            value = whole(stop.value)
-            if value is None:
-                returned = shown(stop.value)
-                raise Wrong(f"the coroutine returned {returned}; KVM wants 0 or a negative errno.") from None
-            if not held:
-                raise Wrong("it returned with mmu_lock dropped.") from None
-            return value
-        except RAISED as error:  # a submission may raise anything; the learner is told
-            raise Wrong(f"it {Raised(error)!r}.") from None
-        if not isinstance(event, Event):
-            raise Wrong(f"it handed out {shown(event)}, which is no event of the engine.")
-        if isinstance(event, Lock | Unlock):
-            held = _lock_after(event, held)
-        answer = yield event
-    raise Wrong(f"it goes on and on: {count_of(_MOST_EVENTS, 'event')} and no end.")
-
-
-def _lock_after(event: Lock | Unlock, held: bool) -> bool:
-    """Whether mmu_lock is held after `event`."""
-    if event.shared:
-        raise Wrong("it works under the read lock, and KVM holds mmu_lock for write here.")
-    takes = isinstance(event, Lock)
-    if takes and held:
-        raise Wrong("it takes mmu_lock, which KVM holds already.")
-    if not takes and not held:
-        raise Wrong("it drops mmu_lock, which it has dropped already.")
-    return takes

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from tdpkit.engine.events import Trace
+from tdpkit.engine.mmu import kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs
 from tdpkit.engine.splits import kvm_tdp_mmu_mirrors_split_huge_pages
 from tdpkit.exercises import (
     convert_zap_accept,
     frames_levels_leaves,
     head_and_tail,
+    lock_resched_flush,
+    memory_for_a_split,
     splitting_across_a_boundary,
     start_here,
     two_roots,
@@ -140,6 +144,51 @@ RIGHT_CALLERS = {
     "memory failure": "folio",
 }
 
+# ---- notebook 06 ---------------------------------------------------------------------------------------
+
+LIE = (
+    "A:lock A:read A:unlock "
+    "B:lock B:read B:unlock B:lock B:read B:store B:read B:unlock "
+    "A:lock A:read A:read A:unlock A:return"
+)
+"""By hand, after S80 and S211: A sees the leaf and drops the lock for a page. B does the same, and splits. A
+starts anew, finds a table and no leaf that crosses, and returns."""
+FLUSH_RULES = {"fault path of a TD": "never", "conversion": "if I changed", "dirty logging": "always"}
+"""M0's three."""
+
+
+def honest_wrapper(kvm: Any, gfn_range: Any, shared: bool) -> Any:
+    """S100."""
+    if not (kvm.mmu_invalidate_in_progress or kvm.slots_lock or kvm.srcu):
+        yield Trace("WARN: lockdep")
+    if not gfn_range.may_block:
+        return -95
+    if not kvm.tdp_mmu_enabled:
+        return 0
+    return (yield from kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs(kvm, gfn_range, shared=shared))
+
+
+# ---- notebook 07 ---------------------------------------------------------------------------------------
+
+RIGHT_PAGES = {
+    "plain VM, 2M leaves, [1G+4K, 2G)": (1, 0, 0),
+    "plain VM, 1G leaves, [1G+4K, 2G-4K)": (3, 0, 0),
+    "plain VM, 1G leaves, [1G-4K, 1G+2M)": (3, 0, 0),
+    "plain VM, 1G leaves, [0, 2G), all to 4K": (1026, 0, 0),
+    "TD, [4K, 2M-4K)": (1, 1, 0),
+    "Dynamic PAMT, [2M+4K, 6M+4K), a new region": (2, 2, 6),
+    "Dynamic PAMT, [2M+4K, 6M+4K), a region in use": (2, 2, 4),
+}
+"""By hand. 1G+4K lies inside a 1G and a 2M leaf, 2G-4K inside another 2M leaf; 1G+2M is a multiple of 2M.
+Each 1G takes 1 + 512. Two leaves demoted take two pairs, their S-EPT pages one if their region is new (S176).
+"""
+RACE = [("A", 9), ("B", 10), ("A", 1), ("B", 6), ("A", 5)]
+"""A asks and drops the lock, B asks and tops up, A finds the cache full, B splits, A splits."""
+
+
+def set_aside(start: int, end: int, sizes: list[int]) -> int:
+    return sum(len({x // pages for x in (start, end) if x % pages}) for pages in sizes)
+
 
 # ---- all of them ---------------------------------------------------------------------------------------
 
@@ -194,6 +243,17 @@ PROBLEMS = [
     ),
     Problem(convert_zap_accept.check_accept, (RIGHT_ACCEPTS,), says="all 8. "),
     Problem(convert_zap_accept.check_callers, (RIGHT_CALLERS,)),
+    # 4 pages under leaves of 16 (of 4 and of 16 around each edge), for write and for read; 2 in the TD, which
+    # has leaves of 4; below three callers two splits of two requests each, below an ACCEPT one.
+    Problem(lock_resched_flush.check_in_hand, ("in some schedule",)),
+    Problem(lock_resched_flush.check_lie, (LIE,), says="16 steps, the shortest 16"),
+    Problem(lock_resched_flush.check_flush_rules, (FLUSH_RULES,), says="no rule flushes less"),
+    Problem(lock_resched_flush.check_wrapper, (honest_wrapper,), says="(24 refusals, "),
+    # 38 ** 2 trees and 9 * 8 / 2 ranges that are not empty; 10 * 9 / 2 pairs of edges.
+    Problem(memory_for_a_split.check_pages, (RIGHT_PAGES,), says="all 7. "),
+    Problem(memory_for_a_split.check_tables, ("2",), says="2 page tables, one at each edge"),
+    Problem(memory_for_a_split.check_race, (RACE,), says="step 20: A topped the cache up; step 25: B took"),
+    Problem(memory_for_a_split.check_set_aside, (set_aside,), says="(51 984 cases), then 45 ranges on x86"),
 ]
 
 # ---- reading a verdict ---------------------------------------------------------------------------------
