@@ -15,9 +15,11 @@ import sys
 from collections.abc import Sequence
 from time import perf_counter
 
+from tdpkit.engine.gfn import InvalidValueError
+
 from ..words import group_digits
 from .scenarios import SCENARIOS, THREE, Scenario, build_of
-from .search import MOST_STATES, Explorer, Found, search
+from .search import MOST_STATES, Explorer, Found, check_bound, search
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,8 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--witness", action="store_true", help="print each witness whole, below its row")
     asked = parser.parse_args(arguments)
     every = SCENARIOS | THREE
-    if asked.bound < 1:
-        print(f"a bound is 1 state or more; {asked.bound} is not", file=sys.stderr)
+    try:
+        check_bound(asked.bound)
+    except InvalidValueError as error:
+        print(error, file=sys.stderr)
         return 2
     if unknown := [name for name in asked.names if name not in every]:
         # Names have commas in them: a line for each.

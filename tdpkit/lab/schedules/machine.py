@@ -49,7 +49,7 @@ from tdpkit.engine.spte import (
 )
 from tdpkit.engine.tree import way_down
 
-from .threads import Access, Give, GuestWrite, Report, Run, Take, Thread, Word
+from .threads import Access, Give, GuestWrite, Report, Run, Take, Thread, Word, returned
 
 _ALONE = (Lock, Unlock, Flush, External, NeedTopup, Topup, Word, Take, Give, GuestWrite)
 """Events that are a shared access by themselves: the coroutine goes on in the thread's next step."""
@@ -134,8 +134,6 @@ PROPERTIES = {
 }
 """The judged properties: name -> what holds."""
 
-_CALLS = ("split", "track", "zap", "convert")
-"""Roles whose call is judged at its return."""
 _SPLITTING = ("split", "track", "fault", "convert")
 """Roles that may need pages."""
 LeafAt = tuple[int, int, int]
@@ -523,10 +521,9 @@ class Machine(World):
         thread = self.threads[self.now]
         self.active -= {self.now}
         self.finished |= {self.now}
-        report = result if isinstance(result, Report) else Report(result)
-        if report.ret not in (0, None) and thread.role in _CALLS:
+        if thread.is_call and returned(result) not in (0, None):
             self._break("no failure")
-        elif thread.role in _CALLS:
+        elif thread.is_call:
             left = thread.role != "convert" and any(self.is_over(leaf, thread) for leaf in self.leaves)
             if left:
                 self._break("postcondition")

@@ -118,8 +118,8 @@ _FIELDS_OF = {
 def build_of(setting: Setting) -> Build:
     """How the machine of `setting` is made.
 
-    Raises InvalidValueError for an unknown name, and for combinations that cannot be: a zap or a plain store
-    beside the wrong lock, or a bug of a use that has none.
+    Raises InvalidValueError for an unknown name, for a field that the use has not, and for a bug or a cache
+    that cannot be.
     """
     known_name(setting.use, USES, "a use")
     known_name(setting.lock, LOCKS, "a lock")

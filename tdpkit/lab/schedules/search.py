@@ -212,6 +212,12 @@ MOST_STATES = 500_000
 """States at which a search stops, and says so; every scenario here has fewer."""
 
 
+def check_bound(bound: int) -> None:
+    """Raise InvalidValueError for a bound below 1."""
+    if bound < 1:
+        raise InvalidValueError(f"a bound is 1 state or more; {bound} is not")
+
+
 def search(
     explorer: Explorer, *, bound: int = MOST_STATES, told: Callable[[int], object] = lambda states: None
 ) -> Found:
@@ -219,8 +225,7 @@ def search(
 
     Raises InvalidValueError for a bound below 1.
     """
-    if bound < 1:
-        raise InvalidValueError(f"a bound is 1 state or more; {bound} is not")
+    check_bound(bound)
     edges: dict[State, list[Move]] = {}
     depth = {explorer.first: 0}
     layer, complete = [explorer.first], True

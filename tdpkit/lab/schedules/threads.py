@@ -88,6 +88,11 @@ class Access(NamedTuple):
     shared: bool = False
     result: Any = None
 
+    @property
+    def changed(self) -> bool:
+        """It changed an entry: a store that differs, or a compare-and-exchange that was won."""
+        return self.token in ("swap", "store") and self.before != self.after
+
 
 class Report(NamedTuple):
     """A thread's result: its call's return value, whether it split a leaf, whether it ended with a flush."""
@@ -102,6 +107,11 @@ class Report(NamedTuple):
         return self.ret == 0 and not self.split and not self.flushed
 
 
+def returned(result: Any) -> Any:
+    """The value that a call returned, whether it comes in a report or by itself."""
+    return result.ret if isinstance(result, Report) else result
+
+
 class Thread(NamedTuple):
     """A thread before it runs; span: the frames it is about.
 
@@ -112,6 +122,11 @@ class Thread(NamedTuple):
     role: str
     span: GfnRange
     body: Callable[[], Coroutine[Any]]
+
+    @property
+    def is_call(self) -> bool:
+        """It makes a call that is to be rid of leaves, and is judged at its return."""
+        return self.role in ("split", "track", "zap", "convert")
 
 
 class Run:

@@ -10,7 +10,7 @@ from tdpkit.engine.spte import is_last_spte
 from ..words import count_of, listed
 from .machine import PROPERTIES, LeafAt, Machine
 from .search import Explorer, Move, State
-from .threads import Access, Report, Thread
+from .threads import Access, Thread, returned
 from .words import leaf_words
 
 
@@ -64,8 +64,7 @@ class _Story:
 
     def changed(self, at: int) -> bool:
         """Whether the step changed an entry."""
-        access = self.access(at)
-        return access.token in ("swap", "store") and access.before != access.after
+        return self.access(at).changed
 
     def took(self, at: int, leaf: LeafAt) -> bool:
         """Whether the step took `leaf` out of the tree."""
@@ -175,8 +174,7 @@ def _sleep(story: _Story, at: int) -> tuple[int, str]:
 def _failure(story: _Story, at: int) -> tuple[int, str]:
     mine, access = story.name(at), story.access(at)
     if access.token != "external":
-        result = access.result
-        return 0, f"step {at}: {mine} returned {result.ret if isinstance(result, Report) else result}"
+        return 0, f"step {at}: {mine} returned {returned(access.result)}"
     topped = story.last(at, lambda n: story.name(n) == mine and story.access(n).token == "top-up")
     other = story.last(at, lambda n: story.name(n) != mine and story.access(n).token == "external")
     return other, (

@@ -7,7 +7,7 @@ from typing import Any
 
 from tdpkit.engine.spte import is_last_spte, is_shadow_present_pte
 
-from .threads import Access, Report
+from .threads import Access, Report, returned
 
 
 def did_words(access: Access) -> str:
@@ -25,7 +25,7 @@ def did_words(access: Access) -> str:
             return f"reads the entry of {_place(access)}: {entry_words(access.before, access.level)}"
         case "read":
             return "reads the tables"
-        case "swap" if access.before == access.after:
+        case "swap" if not access.changed:
             return f"compares and exchanges the entry of {_place(access)}: lost"
         case "swap":
             return f"compares and exchanges the entry of {_place(access)}: {_change(access)}"
@@ -62,7 +62,7 @@ def result_words(result: Any) -> str:
     if isinstance(result, Enum):
         return f" {result.name}"
     if not isinstance(result, Report) or result.ret:
-        return f" {result.ret if isinstance(result, Report) else result}"
+        return f" {returned(result)}"
     said = "split" if result.split else "nothing split"
     flush = "flushed" if result.flushed else "no flush needed" if result.says_none else "not flushed"
     return f" 0: {said}, {flush}"

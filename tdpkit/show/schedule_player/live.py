@@ -139,8 +139,9 @@ class SchedulePlayer(SteppedExhibit[PlayerChoice, PlayerState]):
 
     def show(self, **change: Any) -> None:
         """See the base. On a page, what one control could bring next is searched meanwhile."""
+        before = self.choice.setting
         super().show(**change)
-        if self._on_page:
+        if self._on_page and self.choice.setting != before:
             explore_ahead(self.one_change_away())
 
     def _ipython_display_(self) -> None:

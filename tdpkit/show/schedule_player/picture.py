@@ -32,7 +32,7 @@ from ..drawing import (
     tick,
 )
 from ..theme import Palette
-from .state import Change, PlayerState, is_change
+from .state import Change, PlayerState
 from .words import (
     answer,
     extent_words,
@@ -189,10 +189,10 @@ class _Stage:
             access = self.state.looks[step].access
             assert access
             token, came = step_words(access)
-            lost = access.token == "swap" and not is_change(access)
-            role, weight = "bad" if lost else "ink", 700 if lost or is_change(access) else 400
+            lost = access.token == "swap" and not access.changed
+            role, weight = "bad" if lost else "ink", 700 if lost or access.changed else 400
             if at.is_boxed:
-                self._box(step, top, token, came, role, is_change(access))
+                self._box(step, top, token, came, role, access.changed)
             else:
                 y, said = (
                     top + (18 if step % 2 else 36),
@@ -225,7 +225,7 @@ class _Stage:
             if look.access is None or look.access.token not in ("swap", "store"):
                 continue
             top, bottom = self.lanes[look.thread] + _LANE, self.tree - 2
-            if is_change(look.access):
+            if look.access.changed:
                 self.drawing.path(
                     f"M{x} {top} V{bottom} M{x - 4} {bottom - 6} L{x} {bottom} L{x + 4} {bottom - 6}",
                     "ink",

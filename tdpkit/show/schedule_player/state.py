@@ -11,11 +11,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from tdpkit.engine.gfn import Geometry, GfnRange, InvalidValueError
-from tdpkit.lab.schedules import SCENARIOS, THREE, Explorer, Found, Replay, Setting, explored
+from tdpkit.lab.schedules import SCENARIOS, THREE, Explorer, Replay, Setting, explored
 from tdpkit.lab.schedules.machine import LeafAt
 from tdpkit.lab.schedules.replay import Choice, Look
-from tdpkit.lab.schedules.scenarios import Scenario, build_of
-from tdpkit.lab.schedules.threads import Access, Thread
+from tdpkit.lab.schedules.scenarios import Scenario
+from tdpkit.lab.schedules.threads import Access, Thread, returned
 from tdpkit.lab.schedules.why import Why
 from tdpkit.lab.schedules.words import entry_words
 
@@ -125,18 +125,12 @@ def scenario_of(setting: Setting) -> str:
     return next((name for name, one in EVERY.items() if one.setting == setting), OWN)
 
 
-def search_of(setting: Setting) -> tuple[Explorer, Found]:
-    """What the lab found; raises InvalidValueError for a setting that cannot be."""
-    build_of(setting)  # before the cache: a value that cannot be hashed is refused in words too
-    return explored(setting)
-
-
 def schedules_of(setting: Setting) -> dict[str, str]:
     """The schedules to look at, by name: FIRST, a witness for each property that breaks, and the samples.
 
     Raises InvalidValueError if there is none: the search was cut short, and nothing had broken by then.
     """
-    _, found = search_of(setting)
+    _, found = explored(setting)
     named = {**found.witness, **dict(zip(SAMPLES, found.samples, strict=False))}
     if not named:
         raise InvalidValueError(f"this setting is {found.extent}, and nothing had broken by then")
@@ -153,12 +147,12 @@ def replay_of(setting: Setting, text: str) -> Replay:
     for number, word in enumerate(words, 1):
         if len(word) > _LONGEST:
             raise InvalidValueError(f"no step is as long as step {number}, {word[:_LONGEST]!r}…")
-    return Replay(search_of(setting)[0], text)
+    return Replay(explored(setting)[0], text)
 
 
 def player_state(setting: Setting, shown: str, text: str, at: int) -> PlayerState:
     """The schedule `text` after step `at`."""
-    explorer, found = search_of(setting)
+    explorer, found = explored(setting)
     replay = replay_of(setting, text)
     breaks = tuple((name, len(schedule.moves)) for name, schedule in found.witness.items())
     shortest = min(breaks, key=lambda one: one[1])[0] if breaks else FIRST
@@ -178,11 +172,6 @@ def player_state(setting: Setting, shown: str, text: str, at: int) -> PlayerStat
     )
 
 
-def is_change(access: Access) -> bool:
-    """Whether an access changed an entry of the tree."""
-    return access.token in ("swap", "store") and access.before != access.after
-
-
 def _changes(explorer: Explorer, looks: Sequence[Look]) -> tuple[Change, ...]:
     pages = explorer.machine.root.geometry.pages
 
@@ -193,14 +182,13 @@ def _changes(explorer: Explorer, looks: Sequence[Look]) -> tuple[Change, ...]:
     return tuple(
         Change(look.number, look.thread, a.gfn, a.gfn + pages(a.level), entry(a))
         for look in looks
-        if (a := look.access) and is_change(a)
+        if (a := look.access) and a.changed
     )
 
 
 def _promises(thread: Thread, access: Access) -> bool:
     """Whether a thread that returns has promised that its leaves are gone: a call that did not fail has."""
-    result = access.result
-    return thread.role not in ("fault", "guest") and getattr(result, "ret", result) in (0, None)
+    return thread.is_call and returned(access.result) in (0, None)
 
 
 def _tlb(explorer: Explorer, looks: Sequence[Look]) -> tuple[Tlb, ...]:

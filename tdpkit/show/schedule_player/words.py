@@ -9,7 +9,7 @@ from tdpkit.lab.schedules.threads import Access, Report
 from tdpkit.lab.schedules.words import entry_words
 from tdpkit.lab.words import capital, count_of, listed
 
-from .state import FIRST, OWN, SAMPLES, Lane, PlayerState, is_change
+from .state import FIRST, OWN, SAMPLES, Lane, PlayerState
 
 API_ONLY = "the API allows it, no caller in the series does it"
 _ROLES = {
@@ -92,7 +92,7 @@ def _came_of(access: Access) -> str:
         case "lock":
             return "read" if access.shared else "write"
         case "swap":
-            return "won" if is_change(access) else "lost"
+            return "won" if access.changed else "lost"
         case "store":
             return entry_words(access.after, access.level)
         case "read":

@@ -270,6 +270,7 @@ def test_only_on_a_page_and_after_each_change_there_it_searches_ahead(monkeypatc
     assert asked == []
     player._ipython_display_()
     player.show(flush="always")
+    player.show(step=1)  # the same setting: nothing new to search
     assert asked == [player.one_change_away() for player in (SchedulePlayer(lock="exclusive"), player)]
 
 

@@ -14,7 +14,6 @@ from tdpkit.show.schedule_player.state import (
     replay_of,
     scenario_of,
     schedules_of,
-    search_of,
 )
 
 IN_HAND = Setting(pages="in hand")
@@ -191,4 +190,4 @@ def test_a_thread_that_waits_is_refused():
 @pytest.mark.parametrize("value", ["banana", ["shared"], None, 3])
 def test_a_setting_that_cannot_be_is_refused_whatever_its_type(field, value):
     with pytest.raises(InvalidValueError, match="none"):
-        search_of(IN_HAND._replace(**{field: value}))
+        explored(IN_HAND._replace(**{field: value}))
