@@ -125,7 +125,7 @@ def _standing(replay: Replay) -> Iterator[str]:
 
 
 def _splits(access: Access | None) -> bool:
-    return access is not None and access.token == "store"
+    return access is not None and access.changed
 
 
 # ---- the flush rules -----------------------------------------------------------------------------------
