@@ -35,7 +35,7 @@ def displayed(shell, shown) -> dict[str, str]:
         lambda: Guest("eight", "TD").zap(3, 4),
         lambda: Guest("eight", "TD").touch(5),
         lambda: Guest("eight", "TD").accept(5),
-        lambda: Guest("16T", "TD"),
+        pytest.param(lambda: Guest("16T", "TD"), marks=pytest.mark.slow),
         lambda: BoundaryPicture(Guest("toy", "TD"), 5, 12, "zap"),
     ],
 )
@@ -54,6 +54,7 @@ def test_a_td_says_its_bytes_too(shell):
     assert "image/svg+xml" in bundle
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_drawn_the_text_stays(shell):
     changed = Guest("16T", "TD")
     for shown in (changed.zap(1, 2), changed, Td(TD_4LEVEL, frames=512), Guest("mixed", "TD").touch(0)):

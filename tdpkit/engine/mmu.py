@@ -17,13 +17,14 @@ import inspect
 from collections.abc import Callable
 from contextlib import closing
 from functools import wraps
-from typing import ParamSpec, SupportsIndex, TypeVar
+from typing import Any, ParamSpec, SupportsIndex, TypeVar
 
 from .events import EOPNOTSUPP, Coroutine, Lock, Trace, Unlock
 from .gfn import PG_LEVEL_2M, PG_LEVEL_4K, GfnRange, InvalidValueError, check_gfn, name_gfn
 from .kvm import KVM_INVALID_ROOTS, KVM_VALID_ROOTS, Kvm, KvmGfnRange, KvmMemorySlot
 from .roots import each_tdp_mmu_root, kvm_gfn_range_filter_to_root_types, warn_unless_root_types
 from .tdp_mmu import tdp_mmu_split_huge_pages_root, tdp_mmu_zap_leafs
+from .tree import TdpMmuRoot
 
 KVM_LPAGE_GUEST_INHIBIT_FLAG = 1 << 30
 KVM_LPAGE_MIXED_FLAG = 1 << 31
@@ -41,11 +42,11 @@ def checked_range(function: Callable[P, Coroutine[T]]) -> Callable[P, Coroutine[
     InvalidTypeError or InvalidValueError for a start that is negative, beyond the root, or has the shared
     bit, and for a negative end. An end beyond the root is accepted, as by the kernel's walks.
     """
-    signature = inspect.signature(function)
+    names = [*inspect.signature(function).parameters]
 
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> Coroutine[T]:
-        given = signature.bind(*args, **kwargs).arguments
+        given: dict[str, Any] = dict(zip(names, args, strict=False), **kwargs)
         span, slot = given.get("gfn_range"), given.get("slot")
         if span is not None:
             _check_range(given["kvm"], span.start, span.end)
@@ -71,6 +72,23 @@ def _check_range(kvm: Kvm, start: SupportsIndex, end: SupportsIndex) -> None:
 # ---- the loop over roots -------------------------------------------------------------------------------
 
 
+def in_each_root(
+    kvm: Kvm, as_id: int, types: int, split: Callable[[TdpMmuRoot], Coroutine[int]]
+) -> Coroutine[int]:
+    """Make the call `split` on each root that matches `types`; return its first errno, or 0.
+
+    After an errno later roots are not touched. Source: the loop of kvm_tdp_mmu_try_split_huge_pages,
+    tdp_mmu.c.
+    """
+    yield from warn_unless_root_types(types)
+    with closing(each_tdp_mmu_root(kvm, as_id, types)) as roots:
+        for root in roots:
+            ret = yield from split(root)
+            if ret:
+                return ret
+    return 0
+
+
 def split_in_roots(
     kvm: Kvm,
     as_id: int,
@@ -90,21 +108,19 @@ def split_in_roots(
     says so and returns the refusal, unless `retry_refused` (see
     :func:`~.tdp_mmu.tdp_mmu_split_huge_pages_root`). Source: kvm_tdp_mmu_try_split_huge_pages, tdp_mmu.c.
     """
-    yield from warn_unless_root_types(types)
-    with closing(each_tdp_mmu_root(kvm, as_id, types)) as roots:
-        for root in roots:
-            ret = yield from tdp_mmu_split_huge_pages_root(
-                root,
-                start,
-                end,
-                target_level,
-                shared=shared,
-                only_cross_boundary=only_cross_boundary,
-                retry_refused=retry_refused,
-            )
-            if ret:
-                return ret
-    return 0
+
+    def split(root: TdpMmuRoot) -> Coroutine[int]:
+        return tdp_mmu_split_huge_pages_root(
+            root,
+            start,
+            end,
+            target_level,
+            shared=shared,
+            only_cross_boundary=only_cross_boundary,
+            retry_refused=retry_refused,
+        )
+
+    return in_each_root(kvm, as_id, types, split)
 
 
 @checked_range

@@ -8,23 +8,26 @@ may raise whatever it is asked, may print, and may never end.
 
 from __future__ import annotations
 
-import math
-import signal
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial, wraps
 from html import escape
-from inspect import currentframe, signature
-from io import StringIO
+from inspect import signature
 from itertools import islice
-from threading import current_thread, main_thread
-from time import monotonic
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError, as_integer
-from tdpkit.lab.words import group_digits, listed
+from tdpkit.engine.gfn import (
+    GfnRange,
+    InvalidTypeError,
+    InvalidValueError,
+    as_integer,
+    check_gfn,
+    parse_gfn,
+)
+from tdpkit.lab.untrusted import RAISED, Printed, Raised, one_call, shown, told, within
+from tdpkit.lab.words import listed
 from tdpkit.show.theme import LIGHT, still
 
 P = ParamSpec("P")
@@ -131,7 +134,7 @@ def check(waiting: str = "") -> Callable[[Callable[P, str]], Callable[P, Verdict
             except TypeError as error:
                 return Verdict(None, f"{problem.__name__}: {error}.")
             bound.apply_defaults()
-            printed = _Printed()
+            printed = Printed()
             with redirect_stdout(printed), redirect_stderr(printed):
                 try:
                     if waiting and any(map(unanswered, bound.arguments.values())):
@@ -164,134 +167,20 @@ def about(question: str) -> Iterator[None]:
         raise Wrong(f"{question}: {_in_words(error)}.") from None
 
 
-# ---- a submission's time, and its room on the page -----------------------------------------------------
-
-CALL_SECONDS, CHECK_SECONDS = 5.0, 60.0
-"""For one call of a submission, which needs milliseconds; and for all of a check, on the slowest machine."""
-_ENDLESS = "did not end within {:g} seconds, and was stopped"
+CHECK_SECONDS = 60.0
+"""For all of a check, on the slowest machine."""
 _TOO_SLOW = "took more than {:g} seconds in all, and was stopped"
-_AGAIN = 1e-4
-"""Seconds from one alarm to the next: a submission may catch some of them (see :func:`within`)."""
-_MOST_PRINTED = 1000
-"""Characters: some ten lines."""
-
-
-class TimeUp(BaseException):
-    """A call did not end in time. No Exception, so a submission that catches those does not catch it."""
-
-
-RAISED = (Exception, SystemExit, TimeUp)
-"""What a submission may raise and the learner is told; an interrupt is the learner's own."""
-
-
-def one_call(function: Callable[..., T], *arguments: Any) -> T:
-    """The value of one call of a submission; raises what it raises, and TimeUp if it does not end."""
-    return within(CALL_SECONDS, _ENDLESS, function, *arguments)
-
-
-def within(seconds: float, words: str, function: Callable[..., T], *arguments: Any) -> T:
-    """The value of a call, in which TimeUp is raised if it takes longer than `seconds`, however busy it is.
-
-    It is raised again until the call has ended, for a submission may catch anything; from the second time on
-    at the first line that handles it too, since what is raised there leaves the handler. Calls may nest; the
-    time of an inner one is the outer one's too. words: say it, with {} for the seconds. Only a main thread
-    has alarms, and not on every system: elsewhere there is no limit.
-    """
-    if current_thread() is not main_thread() or not hasattr(signal, "setitimer"):
-        return function(*arguments)
-    ended, rung, began, here, tracing = False, False, monotonic(), currentframe(), sys.gettrace()
-
-    def trace(_frame: Any, event: str, _value: Any) -> Any:
-        if event == "line":
-            raise TimeUp(words.format(seconds))
-        return trace
-
-    def ring(number: int, frame: Any) -> None:
-        nonlocal rung
-        if ended or frame is here:  # here it would keep others' alarm from being put back
-            return
-        if rung:
-            sys.settrace(trace)
-            inner = frame
-            while inner and inner is not here:
-                inner.f_trace, inner = trace, inner.f_back
-        rung = True
-        raise TimeUp(words.format(seconds))
-
-    left, again = signal.setitimer(signal.ITIMER_REAL, 0)
-    others = signal.signal(signal.SIGALRM, ring)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-        return function(*arguments)
-    finally:
-        ended, here = True, None
-        sys.settrace(tracing)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, others or signal.SIG_DFL)
-        if left:
-            signal.setitimer(signal.ITIMER_REAL, max(left - (monotonic() - began), 1e-6), again)
-
-
-class _Printed(StringIO):
-    """Takes the place of the page, and keeps the beginning of what is printed in one case."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.restart()
-
-    def restart(self) -> None:
-        """Another case begins."""
-        self.seek(0)
-        self.truncate()
-        self.cut = False
-
-    def write(self, text: str) -> int:
-        """Keep `text` as far as there is room."""
-        room = _MOST_PRINTED - self.tell()
-        self.cut |= len(text) > room
-        super().write(text[:room])
-        return len(text)
-
-    @property
-    def text(self) -> str:
-        """What was printed."""
-        return self.getvalue().rstrip() + ("\n..." if self.cut else "")
 
 
 # ---- words ---------------------------------------------------------------------------------------------
 
 
-def shown(value: Any) -> str:
-    """`value` as Python writes it, shortened; its type if it cannot be written."""
-    try:
-        text = repr(value)
-    except Exception:  # its __repr__ may raise anything
-        text = f"a {type(value).__name__}"
-        if isinstance(value, int):  # Python does not write numbers of more than some thousand digits
-            digits = int(value.bit_length() * math.log10(2)) + 1
-            text = f"a number of about {group_digits(digits)} digits"
-    return cut(text, 60)
-
-
-def cut(text: str, most: int = 200) -> str:
-    """`text`, shortened to `most` characters."""
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def _told(error: BaseException) -> str:
-    """An error's own words, if it has any."""
-    try:
-        return cut(str(error))
-    except Exception:  # its __str__ may raise anything
-        return ""
-
-
 def _in_words(error: BaseException) -> str:
     """The kit's own errors name a rule, so their words will do; any other is named."""
-    if type(error) is ValueError and _told(error).startswith("Exceeds the limit"):
+    if type(error) is ValueError and told(error).startswith("Exceeds the limit"):
         return "this answer has a number too large to be written"
     kits_own = isinstance(error, InvalidValueError | InvalidTypeError)
-    return (kits_own and _told(error)) or f"this answer {Raised(error)!r}"
+    return (kits_own and told(error)) or f"this answer {Raised(error)!r}"
 
 
 def refused(rule: str, value: Any) -> Wrong:
@@ -338,6 +227,11 @@ def whole(value: Any) -> int | None:
         return None
 
 
+def frame(value: Any, what: str) -> int:
+    """`value` as a frame: a number, or an address as it is typed. Raises as :func:`check_gfn` does."""
+    return parse_gfn(value) if isinstance(value, str) else check_gfn(value, what)
+
+
 def truth(value: Any) -> bool | None:
     """`value` as a boolean, which may be written 1 or 0; None for anything else."""
     try:
@@ -373,25 +267,12 @@ def ordered(value: Any, count: int) -> list[Any] | None:
 # ---- asking a function ---------------------------------------------------------------------------------
 
 
-class Raised:
-    """Stands for the answer of a submitted function that raised or did not end; equal to no answer."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __repr__(self) -> str:
-        if isinstance(self.error, TimeUp):
-            return str(self.error)
-        name, words = type(self.error).__name__, _told(self.error)
-        return f"raised {name}: {words}" if words else f"raised {name}"
-
-
 def answer_of(function: Callable[..., Any], *arguments: Any) -> Any:
     """The answer of a submitted function, or what it raised; Unanswered while it is not written.
 
     What it prints is kept until the next call: a counterexample is shown with what was printed there.
     """
-    if isinstance(sys.stdout, _Printed):
+    if isinstance(sys.stdout, Printed):
         sys.stdout.restart()
     try:
         said = one_call(function, *arguments)

@@ -13,11 +13,10 @@ S127, S128, S130-S131.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
-from tdpkit.engine.events import Coroutine, External, record, run
+from tdpkit.engine.events import External, record
 from tdpkit.engine.gfn import (
     PG_LEVEL_1G,
     PG_LEVEL_2M,
@@ -26,16 +25,24 @@ from tdpkit.engine.gfn import (
     InvalidTypeError,
     InvalidValueError,
 )
-from tdpkit.engine.kvm import Kvm
 from tdpkit.engine.splits import AcceptSplit, accept_split_mirrors
+from tdpkit.lab.caller_runs import (
+    CALLERS,
+    FRAMES,
+    CallerRun,
+    larger_runs,
+    no_accept_split,
+    usual_runs,
+)
 from tdpkit.lab.layouts import TD_4LEVEL, TOY
 from tdpkit.lab.td import Td
+from tdpkit.lab.untrusted import shown
 from tdpkit.lab.words import count_of, listed
-from tdpkit.tdx.abi import STATUS_NAMES, TDX_SUCCESS, Seamcall, status_name
+from tdpkit.tdx.abi import STATUS_NAMES, TDX_SUCCESS, status_name
 from tdpkit.tdx.guest import td_accept
 from tdpkit.tdx.module import TdxModule
 
-from .checking import Wrong, about, answered, check, items, one_of, ordered, refused, shown, whole
+from .checking import Wrong, about, answered, check, items, one_of, ordered, refused, whole
 from .guess import Guess, number
 
 # ---- the calls of a demote -----------------------------------------------------------------------------
@@ -128,6 +135,11 @@ def _missing(calls: Sequence[str], at: int) -> list[str] | None:
     return None
 
 
+def _again(missing: Sequence[str], made: Sequence[str]) -> list[str]:
+    """The missing calls by name; one that was made before, too early, is another."""
+    return [f"another {name}" if name in made else name for name in missing]
+
+
 @check(f"a list, in order, of the calls that it takes; there are {', '.join(CALLS)}.")
 def check_demote_order(calls: Any) -> str:
     """Make the calls on a fresh module; right if DEMOTE succeeds, no call fails and none is needless.
@@ -140,7 +152,7 @@ def check_demote_order(calls: Any) -> str:
         if _fails(status):
             missing = _missing(order, at)
             why = (
-                f"{listed(missing)} would still have to come before it"
+                f"{listed(_again(missing, order[:at]))} would still have to come before it"
                 if missing
                 else "nothing that comes before it would help"
             )
@@ -237,11 +249,6 @@ class _Accepted(NamedTuple):
     """Exits to KVM."""
 
 
-def _no_split(kvm: Kvm, gfn: int, level: int) -> Coroutine[int]:
-    yield from ()
-    return 0
-
-
 def _accepted(case: _Situation, split: AcceptSplit = accept_split_mirrors) -> _Accepted:
     block = TD_4LEVEL.pages(PG_LEVEL_2M)
     td = Td(TD_4LEVEL, 2 * block, accepted=False, folio_level=case.mapped or PG_LEVEL_2M)
@@ -316,7 +323,7 @@ def _why(case: _Situation, came: _Accepted) -> str:
     """Tell the outcome, and, where a split was made, the outcome without it."""
     if came.split == "nothing":
         return f"no leaf is, {_after(came)}"
-    without = _accepted(case, _no_split).status
+    without = _accepted(case, no_accept_split).status
     gets = "the guest accepts for ever" if without is None else f"it gets {status_name(without)}"
     return f"KVM splits a leaf of {came.split}, and without that {gets}"
 
@@ -330,134 +337,7 @@ REASONS = {
     "never": "no call does, even where a mapping is larger than its folio",
 }
 """The answers to "does this caller need a split?"; one of them holds for each caller."""
-CALLERS = ("conversion", "punch hole", "mismatched accept", "memory failure")
-
-_FRAMES = 2 * TOY.pages(PG_LEVEL_2M)
-"""A TD of two leaves."""
-
-
-class CallerRun(NamedTuple):
-    """One call, made on two equal TDs: without a split, and with it."""
-
-    words: str
-    refused: bool
-    """It was answered by an errno, and nothing happened."""
-    lost: tuple[int, ...]
-    """Frames that the guest cannot use any more without the split, and that nobody asked for."""
-    stuck: bool
-    """Without the split the guest does not get the page that it accepts."""
-    mended: bool
-    """With the split no frame is lost, and the guest gets its page."""
-    splits: int
-    """Leaves that the split makes smaller."""
-
-    @property
-    def needs_split(self) -> bool:
-        """Something is amiss without it."""
-        return bool(self.lost) or self.stuck
-
-
-def _split_count(td: Td) -> int:
-    return sum(call.name == str(Seamcall.MEM_PAGE_DEMOTE) for call in td.calls)
-
-
-def _zaps(words: str, span: GfnRange, make: Callable[[], Td], call: Callable[[Td, str], int]) -> CallerRun:
-    """A caller that zaps `span`."""
-    bare, made = make(), make()
-    before = bare.accepted()
-    errno = call(bare, "none")
-    call(made, "v3")
-    asked = range(span.start, span.end)
-    lost, mended = bare.lost(before, asked), not made.lost(before, asked)
-    return CallerRun(words, errno < 0, tuple(lost), False, mended, _split_count(made))
-
-
-def conversion(start: int, end: int) -> CallerRun:
-    """Frames [start, end) become shared, by the file's ioctl: the conversion of M7's list."""
-    return _zaps(
-        f"frames [{start}, {end}) become shared",
-        GfnRange(start, end),
-        _folio_sized,
-        lambda td, split: td.convert_by_file(start, end, "shared", split),
-    )
-
-
-def punch_hole(start: int, end: int, *, spans_folios: bool = False) -> CallerRun:
-    """A hole [start, end), of whole folios as upstream agreed (S127); `spans_folios`: a folio is a page, a
-    mapping eight of them.
-    """
-    return _zaps(
-        f"a hole [{start}, {end}) is punched",
-        GfnRange(start, end),
-        _beyond_folio if spans_folios else _folio_sized,
-        lambda td, split: td.punch_hole(start, end - start, split=split),
-    )
-
-
-def memory_failure(page: int, *, folio_split: bool = False) -> CallerRun:
-    """Page `page` fails; `folio_split`: its folio was split to pages before, the mapping was not."""
-
-    def make() -> Td:
-        td = _folio_sized()
-        if folio_split:
-            td.gmem.split_folio(page)
-        return td
-
-    span = make().gmem.folio(page)
-    return _zaps(
-        f"page {page} fails, of the folio [{span.start}, {span.end})",
-        span,
-        make,
-        lambda td, split: td.memory_failure(page, split=split),
-    )
-
-
-def mismatched_accept(gfn: int) -> CallerRun:
-    """KVM mapped a huge page, PENDING, and the guest accepts frame `gfn` as a page of 4K."""
-    bare, made = _pending(gfn), _pending(gfn)
-    status = run(td_accept(bare.tdx, bare.vcpu, gfn, PG_LEVEL_4K, split=_no_split), bare.world)
-    mended = made.accept(gfn, PG_LEVEL_4K) == TDX_SUCCESS
-    words = f"the guest accepts frame {gfn} alone, and a leaf of {TOY.pages(PG_LEVEL_2M)} is PENDING there"
-    return CallerRun(words, False, (), status is None, mended, _split_count(made))
-
-
-def _folio_sized() -> Td:
-    return Td(TOY, _FRAMES)
-
-
-def _beyond_folio() -> Td:
-    return Td(TOY, _FRAMES, folio_level=PG_LEVEL_4K, spans_folios=True)
-
-
-def _pending(gfn: int) -> Td:
-    td = Td(TOY, _FRAMES, accepted=False)
-    td.touch(gfn)
-    td.forget()
-    return td
-
-
 # ---- which of them need a split ------------------------------------------------------------------------
-
-_RANGES = [(start, end) for end in range(1, _FRAMES + 1) for start in range(end)]
-
-
-@cache
-def usual_runs(caller: str) -> tuple[CallerRun, ...]:
-    """Every call that `caller` can make on the small TD, where no mapping is larger than its folio."""
-    if caller == "conversion":
-        return tuple(conversion(start, end) for start, end in _RANGES)
-    if caller == "punch hole":
-        return tuple(punch_hole(start, end) for start, end in _RANGES)
-    of_page = mismatched_accept if caller == "mismatched accept" else memory_failure
-    return tuple(of_page(page) for page in range(_FRAMES))
-
-
-@cache
-def larger_runs(caller: str) -> tuple[CallerRun, ...]:
-    """The same where a mapping is larger than its folio, of a caller that needs no split otherwise."""
-    if caller == "punch hole":
-        return tuple(punch_hole(start, end, spans_folios=True) for start, end in _RANGES)
-    return tuple(memory_failure(page, folio_split=True) for page in range(_FRAMES))
 
 
 def _ask_caller(caller: str) -> str:
@@ -522,13 +402,13 @@ def _needless(call: CallerRun) -> str:
 
 def _all_alike(made: Sequence[CallerRun], refused: int) -> str:
     """All calls need a split, or none of them does."""
-    every = f"all {count_of(len(made), 'call')} on a TD of {_FRAMES} frames"
+    every = f"all {count_of(len(made), 'call')} on a TD of {FRAMES} frames"
     if made[0].needs_split:
         alike = "need a split, at the edge of the leaf and inside it alike"
         return f"{every} {alike}. One of them: {_amiss(made[0])}"
     if refused:
         return (
-            f"on a TD of {_FRAMES} frames {refused} calls, those with an edge inside a folio, are refused; "
+            f"on a TD of {FRAMES} frames {refused} calls, those with an edge inside a folio, are refused; "
             f"the other {len(made)} lose nothing else without a split"
         )
     return f"{every} lose nothing else without a split. One of them: {_needless(made[0])}"

@@ -11,21 +11,10 @@ from tdpkit.engine.kvm import KVM_X86_DEFAULT_VM, KVM_X86_TDX_VM, Kvm
 from tdpkit.engine.spte import is_shadow_present_pte
 from tdpkit.engine.tree import map_leaf, map_run, tables_per_level
 from tdpkit.lab.entries import address_path, bit_numbers, child_of, join_indices, read_entry
+from tdpkit.lab.untrusted import shown
 from tdpkit.lab.words import count_of
 
-from .checking import (
-    Unanswered,
-    Wrong,
-    answer_of,
-    answered,
-    check,
-    did,
-    items,
-    ordered,
-    refused,
-    shown,
-    whole,
-)
+from .checking import Unanswered, Wrong, answer_of, answered, check, did, items, ordered, refused, whole
 
 # ---- a TD's shared frame -------------------------------------------------------------------------------
 
@@ -48,7 +37,12 @@ def check_shared(mirror: Any, direct: Any) -> str:
             raise refused(f"an index is a number from 0 to {_LAST}", said)
         spte = kvm.pool.table(root.row)[index]
         if not is_shadow_present_pte(spte):
-            raise Wrong(f"{name} root, index {index}: the entry is {spte:#018x}, nothing is there.")
+            first = join_indices([index, 0, 0, 0])
+            bit = "set" if first & kvm.gfn_direct_bits else "clear"
+            raise Wrong(
+                f"{name} root, index {index}: the entry is {spte:#018x}, nothing is there. It is the way to "
+                f"the addresses from {format_gfn(first)} on, in which bit 47 is {bit}."
+            )
     return "one frame number, two places: only the direct root is indexed with the shared bit."
 
 

@@ -22,7 +22,6 @@ from tdpkit.engine.gfn import (
     Geometry,
     GfnRange,
     align_down,
-    check_gfn,
     format_gfn,
     parse_gfn,
 )
@@ -40,6 +39,7 @@ from tdpkit.lab.strategies import (
     one_2m_pass,
     walk_v3,
 )
+from tdpkit.lab.untrusted import Raised, shown
 from tdpkit.lab.words import count_of, group_digits
 from tdpkit.show.boundary.picture import boundary_svg
 from tdpkit.show.boundary.state import boundary_state
@@ -49,16 +49,15 @@ from tdpkit.show.case.words import case_words, span_text
 
 from .checking import (
     Counterexample,
-    Raised,
     Wrong,
     about,
     answer_of,
     answered,
     check,
+    frame,
     items,
     ordered,
     refused,
-    shown,
     whole,
 )
 from .guess import Guess
@@ -69,11 +68,6 @@ _MOST_CALLS = 16
 _LARGEST = X86_4LEVEL.max_leaf_level
 
 
-def _frame(value: Any, what: str) -> int:
-    """A frame number, or an address as it is typed."""
-    return parse_gfn(value) if isinstance(value, str) else check_gfn(value, what)
-
-
 def _read_call(item: Any, geometry: Geometry) -> PlannedCall:
     """(start, end, target level), or a call that splits all of its range."""
     parts = (
@@ -81,7 +75,7 @@ def _read_call(item: Any, geometry: Geometry) -> PlannedCall:
     )
     if parts is None:
         raise refused("a call is (start, end, target level)", item)
-    span = GfnRange(_frame(parts[0], "the start"), _frame(parts[1], "the end"))
+    span = GfnRange(frame(parts[0], "the start"), frame(parts[1], "the end"))
     target, lowest = whole(parts[2]), geometry.max_leaf_level - 1
     if target is None or not 1 <= target <= lowest:
         raise refused(f"a target level is that of a smaller leaf, 1 to {lowest}", parts[2])
@@ -368,7 +362,7 @@ def check_aligned_2m(start: Any, end: Any) -> str:
     addresses such as ``"1G+2M"``.
     """
     guest = Guest("one-1G", "plain")
-    span = guest.check_span(_frame(start, "the start"), _frame(end, "the end"))
+    span = guest.check_span(frame(start, "the start"), frame(end, "the end"))
     case, pages = _looked_at(guest, span), X86_4LEVEL.pages(PG_LEVEL_2M)
     for name, x in (("start", span.start), ("end", span.end)):
         if x % pages:

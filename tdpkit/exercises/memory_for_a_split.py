@@ -20,6 +20,7 @@ from tdpkit.lab.search import UNIVERSES, ToyCase, ToyTree
 from tdpkit.lab.shapes import Shape, leaves_of
 from tdpkit.lab.spec import edges_of, forced_splits, split_as_forced
 from tdpkit.lab.strategies import walk_v3
+from tdpkit.lab.untrusted import Raised, shown
 from tdpkit.lab.words import count_of, group_digits, listed
 from tdpkit.show.boundary.picture import boundary_svg
 from tdpkit.show.boundary.state import boundary_state
@@ -28,7 +29,6 @@ from tdpkit.show.case.state import case_state
 
 from .checking import (
     Counterexample,
-    Raised,
     Wrong,
     about,
     answer_of,
@@ -39,7 +39,6 @@ from .checking import (
     ordered,
     ranges,
     refused,
-    shown,
     whole,
 )
 from .guess import Guess, choice
@@ -250,19 +249,28 @@ def check_race(schedule: Any) -> str:
     if len(text.split()) > _MOST_STEPS:
         raise Wrong(f"these are more than {_MOST_STEPS} steps; each thread returns long before that.")
     replay = Replay(_racy(), text)
+    other = _first_other(_steps_of(replay, _VICTIM))
     if not replay.why:
-        raise Wrong(f"after {count_of(len(replay), 'step')} no split has failed; {_standing(replay)}.")
-    why, steps, wanted = replay.why[0], _steps_of(replay, _VICTIM), symptom().lines
+        done = f"after {count_of(len(replay), 'step')} no split has failed"
+        raise Wrong("; ".join([done, *other, _standing(replay)]) + ".")
+    why = replay.why[0]
     victim = replay.looks[why.step].thread
     if victim != _VICTIM:
         raise Wrong(f"{victim} fails, not {_VICTIM}: {why.text}.")
-    for number, (line, want) in enumerate(zip(steps, wanted, strict=False), 1):
-        if line != want:
-            raise Wrong(f"a split fails, after other steps: line {number} of {_VICTIM} is here “{line}”.")
+    if other:
+        raise Wrong(f"a split fails, after other steps: {other[0]}.")
     return (
         f"{why.text}. A found the cache full and added nothing: the four pages were B's, and A never asked "
         "again."
     )
+
+
+def _first_other(steps: list[str]) -> list[str]:
+    """The first of the victim's steps that :func:`symptom` does not show; empty if it shows all of them."""
+    pairs = enumerate(zip(steps, symptom().lines, strict=False), 1)
+    return [f"line {number} of {_VICTIM} is here “{line}”" for number, (line, want) in pairs if line != want][
+        :1
+    ]
 
 
 def _standing(replay: Replay) -> str:

@@ -11,6 +11,7 @@ from tdpkit.engine.tree import LeafRun
 from tdpkit.lab.guest import Guest
 from tdpkit.lab.layouts import Layout
 from tdpkit.lab.split_call import SplitCall
+from tdpkit.lab.untrusted import Raised, shown
 from tdpkit.lab.words import count_of
 from tdpkit.show.boundary.picture import boundary_svg
 from tdpkit.show.boundary.state import boundary_state
@@ -21,7 +22,6 @@ from tdpkit.show.walk.words import name_entry
 
 from .checking import (
     Counterexample,
-    Raised,
     Unanswered,
     Wrong,
     about,
@@ -34,7 +34,6 @@ from .checking import (
     ordered,
     ranges,
     refused,
-    shown,
     truth,
     unanswered,
     whole,

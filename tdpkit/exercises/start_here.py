@@ -13,23 +13,11 @@ from tdpkit.engine.spte import SHADOW_NONPRESENT_VALUE, is_last_spte, is_shadow_
 from tdpkit.engine.tree import LeafRun, TdpMmuRoot, table_rows, translate, way_down
 from tdpkit.lab.guest import VM_KINDS, Guest
 from tdpkit.lab.layouts import Layout
+from tdpkit.lab.untrusted import Raised, cut, shown
 from tdpkit.show.boundary.picture import boundary_svg
 from tdpkit.show.boundary.state import boundary_state, left_state
 
-from .checking import (
-    Counterexample,
-    Raised,
-    Wrong,
-    answer_of,
-    answered,
-    check,
-    cut,
-    ordered,
-    ranges,
-    refused,
-    shown,
-    whole,
-)
+from .checking import Counterexample, Wrong, answer_of, answered, check, ordered, ranges, refused, whole
 
 
 def _seen(guest: Guest, start: int, end: int, action: str) -> Counterexample:
@@ -158,10 +146,14 @@ _BLOCKS = 3
 
 
 def layouts() -> Iterator[Layout]:
-    """Every layout of three blocks of four frames, each a hole, a leaf or four 4K leaves; simplest first."""
+    """Every layout of three blocks of four frames, each a hole, a leaf or four 4K leaves; simplest first.
+
+    The empty one comes last: there is nothing in it to lose.
+    """
     block = _SMALL.pages(2)
     for kinds in sorted(
-        product(range(3), repeat=_BLOCKS), key=lambda kinds: (sum(map(bool, kinds)), kinds[::-1])
+        product(range(3), repeat=_BLOCKS),
+        key=lambda kinds: (not any(kinds), sum(map(bool, kinds)), kinds[::-1]),
     ):
         runs = tuple(
             LeafRun(at * block, 2, 1, at * block) if kind == 1 else LeafRun(at * block, 1, block, at * block)

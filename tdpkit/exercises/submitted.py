@@ -6,9 +6,10 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from tdpkit.engine.events import Coroutine, Event, Lock, Unlock
+from tdpkit.lab.untrusted import RAISED, Raised, one_call, shown
 from tdpkit.lab.words import count_of
 
-from .checking import RAISED, Raised, Wrong, answer_of, one_call, shown, whole
+from .checking import Wrong, answer_of, whole
 
 _MOST_EVENTS = 20_000
 """Far more than any split of an exercise needs."""

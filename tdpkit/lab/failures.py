@@ -50,14 +50,13 @@ def run_failing(case: str, plan: FaultPlan = NO_FAULT, *, split: str = "v3", pam
     while calls[-1].refused and calls[-1].returned != 0:
         calls.append(faulted.call())
     ends = {**faulted.state(), "splits": [leaf for one in calls for leaf in one.splits]}
-    unfailed = _unfailed(case, split, pamt)
-    return FailureRun(
-        faulted.plan, tuple(calls), tuple(name for name in ends if ends[name] != unfailed[name])
-    )
+    without = unfailed(case, split, pamt)
+    return FailureRun(faulted.plan, tuple(calls), tuple(name for name in ends if ends[name] != without[name]))
 
 
 @cache
-def _unfailed(case: str, split: str, pamt: str) -> dict[str, object]:
+def unfailed(case: str, split: str, pamt: str) -> dict[str, object]:
+    """What a case leaves if no fault strikes, by name."""
     faulted = FaultedCall(case, split=split, pamt=pamt)
     splits = [*faulted.call().splits]
     return {**faulted.state(), "splits": splits}

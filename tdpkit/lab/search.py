@@ -314,7 +314,7 @@ class Tally(NamedTuple):
         )
 
 
-class _Counter:
+class CaseCounter:
     """Counts the cases of one strategy, and keeps the smallest that is not exact."""
 
     def __init__(self, geometry: Geometry) -> None:
@@ -346,6 +346,7 @@ class _Counter:
             )
 
     def tally(self) -> Tally:
+        """What was counted."""
         exact = self.cases - self.needless - self.wrong
         return Tally(self.cases, exact, self.needless, self.wrong, self.most_needless, self.smallest)
 
@@ -362,7 +363,7 @@ def search(universe: Universe, strategies: Mapping[str, Planner]) -> dict[str, T
     forest = _Forest(engine)
     found = [forest.number_of(shape) for shape in universe.shapes()]
     Random(0).shuffle(found)
-    counters = {name: _Counter(geometry) for name in strategies}
+    counters = {name: CaseCounter(geometry) for name in strategies}
     for span in universe.ranges:
         edges = edges_of(span)
         trees = [forest.shapes[number] for number in found]
@@ -388,7 +389,7 @@ def sample(
     A sample proves nothing; it may find something. Raises as :func:`search`.
     """
     random, frames, engine = Random(seed), geometry.root_pages, _Engine(geometry, 1 << 4)
-    counters = {name: _Counter(geometry) for name in strategies}
+    counters = {name: CaseCounter(geometry) for name in strategies}
     plans = cache(
         lambda span: [(name, tuple(plan_of(one, geometry, span, frames))) for name, one in strategies.items()]
     )

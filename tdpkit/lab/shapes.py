@@ -125,6 +125,13 @@ def plant(geometry: Geometry, shape: Shape, *, capacity: int = 1, shuffle: int |
     capacity: rows that the pool starts with. shuffle: a seed; rows are then handed out in random order.
     """
     root = TdpMmuRoot(PageTablePool(geometry, capacity=capacity, shuffle=shuffle))
+    plant_in(root, shape)
+    return root
+
+
+def plant_in(root: TdpMmuRoot, shape: Shape) -> None:
+    """Write `shape` into the tables of an empty `root`."""
+    geometry = root.geometry
 
     def fill(row: int, table: Shape, level: int, base: int) -> None:
         for index, entry in enumerate(table):
@@ -140,7 +147,6 @@ def plant(geometry: Geometry, shape: Shape, *, capacity: int = 1, shuffle: int |
             root.pool.table(row)[index] = value
 
     fill(root.row, shape, geometry.root_level, 0)
-    return root
 
 
 def read(root: TdpMmuRoot) -> Shape:

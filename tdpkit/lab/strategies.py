@@ -268,7 +268,7 @@ def empty_range(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     "blocks, repeated",
     "as head and tail",
     "all the blocks of both edges; where they coincide the second call finds nothing to do",
-    source="Kai Huang, M13, without his last remark",
+    source="Kai Huang, M13, without its last remark",
 )
 def head_and_tail(geometry: Geometry, s: int, e: int) -> list[PlannedCall]:
     """All the blocks of both edges, also those that coincide."""

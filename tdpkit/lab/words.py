@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -57,6 +58,30 @@ def check_flag(value: bool, name: str) -> bool:
     if isinstance(value, bool):
         return value
     raise InvalidTypeError(f"{name} is True or False; {value!r} is neither")
+
+
+_WORDS = re.compile(r"\S*\[[\w+]+, [\w+]+\)\S*|(?<!\S)\S?\d{1,3}(?: \d{3})+(?!\d)\S*|\S+")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of `text`; a range such as ``[4K, 8K)`` is one, and so is a number such as ``6 303 771``."""
+    return _WORDS.findall(text)
+
+
+def kept_together(text: str) -> str:
+    """`text` with no-break spaces inside its words, for a page that breaks lines itself."""
+    return " ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words_of(text))
+
+
+def lines_of(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` characters; a longer word has a line of its own."""
+    lines: list[str] = []
+    for word in words_of(text):
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 class Names:
@@ -117,7 +142,7 @@ def html_table(
     caption, head, cells: plain text, escaped here. current: the number of the row that is marked as the
     present step. A screen reader is told which head a cell belongs to (scope).
     """
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    heads = "".join(f'<th scope="col" style="text-align:left">{escape(name)}</th>' for name in head)
     body = "".join(_row(row, number == current) for number, row in enumerate(rows))
     return (
         f"<table><caption>{escape(caption)}</caption>"

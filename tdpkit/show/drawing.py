@@ -7,12 +7,13 @@ begin alike: a title, and below it the answer in as many lines as it needs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import NamedTuple
 from zlib import crc32
+
+from tdpkit.lab.words import words_of
 
 from .theme import TURNS, Palette
 
@@ -60,20 +61,16 @@ def text_width(content: str, size: int = 12, *, weight: int = 400, mono: bool = 
     return -(-sum(ems.get(letter, _OTHER) for letter in content) * size // 100)
 
 
-_WORDS = re.compile(r"\S*\[[\w+]+, [\w+]+\)\S*|\S+")
-
-
 def wrap(
     content: str, width: int = RIGHT - LEFT, size: int = 13, *, weight: int = 600, mono: bool = False
 ) -> list[str]:
-    """`content` in lines of at most `width` units, broken at spaces; a longer word has a line of its own.
-
-    A range such as [4K, 8K) is one word.
+    """`content` in lines of at most `width` units, broken between words (see
+    :func:`~tdpkit.lab.words.words_of`); a longer word has a line of its own.
     """
 
     def lines() -> Iterator[str]:
         line = ""
-        for word in _WORDS.findall(content):
+        for word in words_of(content):
             longer = f"{line} {word}" if line else word
             if line and text_width(longer, size, weight=weight, mono=mono) > width:
                 yield line

@@ -29,10 +29,10 @@ def test_only_0_and_256_lead_to_the_frame() -> None:
 
 
 def test_a_wrong_index_meets_an_empty_entry() -> None:
-    assert (
-        check_shared(0, 0).text == "direct root, index 0: the entry is 0x8000000000000000, nothing is there."
-    )
-    assert check_shared(256, 256).text.startswith("mirror root, index 256: the entry is 0x8000000000000000")
+    empty = "the entry is 0x8000000000000000, nothing is there. It is the way to the addresses from"
+    assert check_shared(0, 0).text == f"direct root, index 0: {empty} 0 on, in which bit 47 is clear."
+    assert check_shared(0, 255).text.endswith("from 127T+512G on, in which bit 47 is clear.")
+    assert check_shared(256, 256).text == f"mirror root, index 256: {empty} 128T on, in which bit 47 is set."
 
 
 # ---- by hand -------------------------------------------------------------------------------------------

@@ -188,6 +188,8 @@ def test_the_race_of_the_text_is_another() -> None:
     ("schedule", "words"),
     [
         ("", "after 0 steps no split has failed; the cache has 0 pages, A goes on with 'lock' and B goes on"),
+        ([("A", 9), ("B", 16), ("A", 6)],
+         "after 31 steps no split has failed; line 10 of A is here “A tops the cache up: 0 → 4”; the cache"),
         ([("A", 16)], "the cache has 0 pages, A goes on with 'return' and B goes on with 'lock'."),
         ("A:lock B:lock", "step 2, 'B:lock', cannot be: B waits for mmu_lock, which A holds."),
         ([("A", 1), ("B", 1)], "step 2: B cannot move: it waits for mmu_lock, which A holds."),

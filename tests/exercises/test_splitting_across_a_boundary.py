@@ -137,6 +137,7 @@ def test_the_patchs_test_fails_on_the_smallest_case_there_is() -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_single_mistake_is_found() -> None:
     """Wrong on one leaf, by size and place, for one range: no case is left out, each is its own example."""
     places = [(gfn, pages) for pages in (1, 2, 4, 8) for gfn in range(0, 16, pages)]

@@ -284,11 +284,8 @@ def test_the_picture_shows_what_a_function_lost_beyond_its_leaf_and_what_it_kept
     "convert", [raising, zap_too_little, lambda *_: None, lambda guest, start, end: guest.look(start, end)]
 )
 def test_the_picture_of_a_function_that_takes_nothing_has_nothing_taken(convert: object) -> None:
-    verdict = check_convert(convert)
     kinds, memory = seen(convert)
-    if "raised" in verdict.text:
-        assert set(kinds) == {"hole"}, "the first layout is empty"
-    elif convert is zap_too_little:  # it has split before it took nothing
+    if convert is zap_too_little:  # it has split before it took nothing
         assert (kinds, memory) == (["leaf1"] * 4 + HOLES, ("10", "11", "12", "13", *UNREAD))
     else:
         assert (kinds, memory) == (["leaf2"] * 4 + HOLES, ("10", "11", "12", "13", *UNREAD))
@@ -303,6 +300,7 @@ def test_in_a_plain_guest_the_frames_come_back_with_their_bytes() -> None:
     assert memory == ("··", "11", "12", "13", *UNREAD)
 
 
+@pytest.mark.slow
 def test_a_conversion_may_go_about_it_in_any_way_that_loses_nothing() -> None:
     """It may write to its own guest's bytes and say what it likes: nothing was removed."""
 

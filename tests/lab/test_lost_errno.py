@@ -11,6 +11,7 @@ from tdpkit.engine.gfn import GfnRange, InvalidTypeError, InvalidValueError
 from tdpkit.lab.lost_errno import CALLERS, MOST_REQUESTS, VERDICTS, Shortage, run_short
 from tdpkit.lab.td import Td
 from tdpkit.tdx.module import SeptState
+from tests.oracles.loops import over
 from tests.oracles.tds import status
 
 ENOMEM, MF_DELAYED, FOR_EVER = -12, 2, None
@@ -101,7 +102,7 @@ def expected(name: str, shortage: Shortage) -> tuple:
 # ---- the value on its way ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
+@over(SHORTAGES)
 def test_each_caller_makes_of_the_value_what_the_facts_say(shortage):
     for name, row in named(shortage).items():
         first = row.first
@@ -121,7 +122,7 @@ def test_as_posted_the_first_page_refused_ends_differently_for_each():
     }
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
+@over(SHORTAGES)
 def test_the_errno_is_lost_in_the_wrapper_or_by_the_caller_that_cannot_fail(shortage):
     for name, row in named(shortage).items():
         at = "wrapper" if shortage.declared == "bool" else "caller" if name == "memory failure" else ""
@@ -130,7 +131,7 @@ def test_the_errno_is_lost_in_the_wrapper_or_by_the_caller_that_cannot_fail(shor
         assert row.first.is_silent == (not ends_well)
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
+@over(SHORTAGES)
 def test_what_is_asked_for_and_which_request_is_refused(shortage):
     for name, row in named(shortage).items():
         whole, refuse = asked(name, shortage), shortage.refuse
@@ -186,7 +187,7 @@ def byte_of(name: str, gfn: int) -> int:
     return 0 if name == "ACCEPT" else 0x10 + gfn
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
+@over(SHORTAGES)
 def test_every_frame_is_as_the_facts_say(shortage):
     for name, row in named(shortage).items():
         by_frame = [(run.half, run.state, run.level) for run in row.runs for _ in range(run.pages)]
@@ -203,14 +204,14 @@ def test_every_frame_is_as_the_facts_say(shortage):
         assert row.shared_byte == (0xA0 + row.span.start if shared else None)
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
+@over(SHORTAGES)
 def test_stale_frames_are_those_the_call_was_to_unmap_and_says_nothing_of(shortage):
     for name, row in named(shortage).items():
         silent = row.verdict == "failed, said nothing" and name != "ACCEPT"
         assert row.stale == (tuple(range(shortage.start, shortage.end)) if silent else ())
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
+@over(SHORTAGES)
 def test_the_record_is_of_the_right_frames(shortage):
     spans = {"ACCEPT": (0, 8), "memory failure": (3, 4)}
     for name, row in named(shortage).items():
@@ -226,7 +227,7 @@ def test_after_a_silent_conversion_the_guest_has_two_memories_under_one_frame():
 # ---- the invalidation ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
+@over(SHORTAGES)
 def test_an_invalidation_is_open_only_after_an_honest_errno_per_vm_as_posted(shortage):
     """S196. The 1 is no error there, and all other callers end theirs whatever comes back."""
     for name, row in named(shortage).items():
@@ -235,7 +236,7 @@ def test_an_invalidation_is_open_only_after_an_honest_errno_per_vm_as_posted(sho
         assert not row.retries, "the attributes say private still, or all is well"
 
 
-@pytest.mark.parametrize("shortage", OPEN)
+@over(OPEN)
 def test_it_stays_open_after_a_second_call_that_succeeds_and_shared_faults_retry_for_ever(shortage):
     for name, row in named(shortage._replace(again=True)).items():
         is_open = name == PER_VM and shortage.declared == "int" and strikes(name, shortage)
@@ -268,7 +269,7 @@ def test_the_range_is_of_three_callers_alone():
 # ---- memory is back ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
+@over(SHORTAGES)
 def test_called_again_all_are_done_but_a_conversion_as_posted_and_what_is_lost(shortage):
     for name, row in named(shortage._replace(again=True)).items():
         struck, verdict = strikes(name, shortage), "all done"
@@ -336,7 +337,7 @@ def by_hand(name: str, shortage: Shortage) -> tuple:
     return returned, tuple(td.page_runs()), td.bytes_in_sight()
 
 
-@pytest.mark.parametrize("shortage", [shortage for shortage in SHORTAGES if not shortage.lasting])
+@over(shortage for shortage in SHORTAGES if not shortage.lasting)
 def test_a_td_run_by_hand_comes_to_the_same(shortage):
     for name, row in named(shortage).items():
         seen = " ".join("--" if byte is None else f"{byte:02x}" for byte in row.private_bytes)

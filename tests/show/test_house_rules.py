@@ -64,7 +64,7 @@ from tests.show.memory.test_picture import STRIPS
 from tests.show.page_life.test_picture import STORIES
 from tests.show.race.test_picture import GUESTS, SETS, state_of
 from tests.show.race.test_picture import SPANS as RACE_SPANS
-from tests.show.schedule_player.test_picture import STATES as SCHEDULES
+from tests.show.schedule_player.test_picture import states as schedules
 from tests.show.split_budget.test_picture import BUDGETS, DESIGNS
 from tests.show.test_theme import TEXT_ROLES
 from tests.show.two_roots.test_picture import QUESTIONS
@@ -138,7 +138,7 @@ def page_life() -> Iterator[Draw]:
 
 
 def schedule_player() -> Iterator[Draw]:
-    yield from (partial(player_svg, state) for state in SCHEDULES[::9])
+    yield from (partial(player_svg, state) for state in schedules()[::9])
 
 
 def split_budget() -> Iterator[Draw]:

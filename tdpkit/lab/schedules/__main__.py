@@ -10,13 +10,14 @@ is no positive number; 130 after Ctrl-C; 141 if nobody reads on (as in ``| head`
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 
 from tdpkit.engine.gfn import InvalidValueError
 
+from ..terminal import exit_status, progress
 from ..words import group_digits
 from .scenarios import SCENARIOS, THREE, Scenario, build_of
 from .search import MOST_STATES, Explorer, Found, check_bound, search
@@ -40,31 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--witness", action="store_true", help="print each witness whole, below its row")
     asked = parser.parse_args(arguments)
+    return exit_status(partial(_run, asked), "the rows above are complete, the others were not searched")
+
+
+def _run(asked: argparse.Namespace) -> int:
     every = SCENARIOS | THREE
-    try:
-        check_bound(asked.bound)
-    except InvalidValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+    check_bound(asked.bound)
     if unknown := [name for name in asked.names if name not in every]:
         # Names have commas in them: a line for each.
-        print("\n  ".join([f"no scenario is called {unknown[0]!r}; there are", *every]), file=sys.stderr)
-        return 2
+        raise InvalidValueError("\n  ".join([f"no scenario is called {unknown[0]!r}; there are", *every]))
     names = dict.fromkeys([*(asked.names or SCENARIOS), *(THREE if asked.three else ())])
     width = max(map(len, names))
-    try:
-        print(
-            f"{'scenario':{width}}  {'states':>7}  {'interleavings':>20}  {'seconds':>7}  what breaks (steps)"
-        )
-        for name in names:
-            row(name, every[name], width, asked.bound, asked.witness)
-    except KeyboardInterrupt:
-        _progress("")
-        print("interrupted: the rows above are complete, the others were not searched", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
-        return 141
+    print(f"{'scenario':{width}}  {'states':>7}  {'interleavings':>20}  {'seconds':>7}  what breaks (steps)")
+    for name in names:
+        row(name, every[name], width, asked.bound, asked.witness)
     return 0
 
 
@@ -74,9 +64,9 @@ def row(name: str, scenario: Scenario, width: int, bound: int, whole: bool) -> N
     found = search(
         Explorer(build_of(scenario.setting)),
         bound=bound,
-        told=lambda states: _progress(f"{name}: {group_digits(states)} states"),
+        told=lambda states: progress(f"{name}: {group_digits(states)} states"),
     )
-    _progress("")
+    progress("")
     seconds = perf_counter() - begun
     count = group_digits(found.interleavings) if found.interleavings is not None else "not counted"
     print(
@@ -86,12 +76,6 @@ def row(name: str, scenario: Scenario, width: int, bound: int, whole: bool) -> N
     for broken, schedule in found.witness.items() if whole else ():
         print(f"{'':{width}}  {broken}: {schedule}")
     sys.stdout.flush()  # the next row may take seconds
-
-
-def _progress(text: str) -> None:
-    """Put `text` in the place of what stands in the terminal's line; nothing where stderr is no terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def verdict(found: Found) -> str:

@@ -36,6 +36,12 @@ def explored(setting: Setting, bound: int = MOST_STATES) -> tuple[Explorer, Foun
     return _explored(setting, bound, ahead=False)
 
 
+def forget_searches() -> None:
+    """Search each setting anew when it is next asked for: the engine's code may have been changed."""
+    with _lock:
+        _made.clear()
+
+
 def explore_ahead(settings: Iterable[Setting]) -> Thread:
     """Explore these settings, in their order, in place of what was wanted before; the thread that does it.
 

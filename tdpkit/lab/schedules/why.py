@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from tdpkit.engine.events import ENOMEM
 from tdpkit.engine.spte import is_last_spte
 
 from ..words import count_of, listed
@@ -174,9 +175,16 @@ def _sleep(story: _Story, at: int) -> tuple[int, str]:
 def _failure(story: _Story, at: int) -> tuple[int, str]:
     mine, access = story.name(at), story.access(at)
     if access.token != "external":
-        return 0, f"step {at}: {mine} returned {returned(access.result)}"
+        ret, pages = returned(access.result), count_of(story.machine(at).pages, "page")
+        why = f": it asked for more than the {pages} that it may have" if ret == -ENOMEM else ""
+        return 0, f"step {at}: {mine} returned {ret}{why}"
     topped = story.last(at, lambda n: story.name(n) == mine and story.access(n).token == "top-up")
     other = story.last(at, lambda n: story.name(n) != mine and story.access(n).token == "external")
+    if not topped:
+        return other, (
+            f"step {at}: {mine} needs pages of the cache under mmu_lock, where it cannot allocate, and never "
+            "asked for them"
+        )
     return other, (
         f"step {topped}: {mine} topped the cache up; step {other}: {story.name(other)} took those pages "
         f"while {mine} had dropped mmu_lock; step {at}: {mine} needs them under mmu_lock, where it cannot "

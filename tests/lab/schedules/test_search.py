@@ -138,6 +138,7 @@ def test_a_bound_is_at_least_one_state(bound):
         search(Explorer(build_of(Setting())), bound=bound)
 
 
+@pytest.mark.slow
 def test_progress_is_told_every_hundred_states():
     told: list[int] = []
     search(Explorer(build_of(SCENARIOS["shared, generation counters"].setting)), told=told.append)

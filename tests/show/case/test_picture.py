@@ -148,6 +148,7 @@ def test_every_word_of_the_state_is_in_the_picture_and_in_the_text(states: list[
             assert "calls: none" in said
 
 
+@pytest.mark.slow
 def test_every_leaf_is_a_box_of_its_frames_at_its_level(
     cases: list[ToyCase], states: list[CaseState]
 ) -> None:

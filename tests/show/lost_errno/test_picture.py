@@ -13,6 +13,7 @@ from tdpkit.show.lost_errno.picture import kind_of, lost_errno_svg, lost_errno_t
 from tdpkit.show.lost_errno.words import TITLE, answer, came_out, values
 from tdpkit.show.theme import LIGHT
 from tdpkit.tdx.module import SeptState
+from tests.oracles.loops import over
 from tests.oracles.svgs import (
     SVG,
     check_form,
@@ -51,7 +52,7 @@ def drawn(shortage: Shortage, palette=LIGHT, ids: str = "") -> Picture:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shortage", ALL + RANGED)
+@over(ALL + RANGED)
 def test_every_word_has_its_place_in_every_case(shortage):
     svg = tree(drawn(shortage))
     check_form(svg, TITLE, answer(shortage, run_short(shortage)))
@@ -61,6 +62,7 @@ def test_every_word_has_its_place_in_every_case(shortage):
     check_lines_apart(svg, shortage)
 
 
+@pytest.mark.slow
 def test_the_height_is_the_same_in_every_case():
     pictures = [drawn(shortage) for shortage in ALL + RANGED]
     assert {tree(picture).get("viewBox") for picture in pictures} == {"0 0 1000 688"}
@@ -68,6 +70,7 @@ def test_the_height_is_the_same_in_every_case():
     assert {picture.smallest for picture in pictures} == {12}
 
 
+@pytest.mark.slow
 def test_texts_over_boxes_stay_inside_them():
     """The caller's words have two lines at most: the box is from 216 to 590, 30 high."""
     for shortage in ALL:
@@ -95,7 +98,8 @@ def rows_of(svg: ElementTree.Element) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("shortage", ALL)
+@pytest.mark.slow
+@over(ALL)
 def test_picture_text_and_table_say_the_same(shortage):
     rows = run_short(shortage)
     lines = lost_errno_text(shortage, rows).splitlines()
@@ -122,7 +126,7 @@ def test_picture_text_and_table_say_the_same(shortage):
     assert ("called again" in table) == shortage.again
 
 
-@pytest.mark.parametrize("shortage", SOME)
+@over(SOME)
 def test_the_answer_names_every_caller_once(shortage):
     said = answer(shortage, run_short(shortage))
     assert [said.count(name) for name in CALLERS] == [1] * ROWS
@@ -240,7 +244,7 @@ def test_a_handler_s_own_refused_request_is_no_lost_errno():
 # ---- the lanes -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shortage", ALL)
+@over(ALL)
 def test_each_frame_is_drawn_as_what_it_is(shortage):
     for row in run_short(shortage):
         for run in row.runs:
@@ -388,8 +392,9 @@ def test_both_edges_are_drawn_where_they_are_dragged():
         assert min(int(text.get("y")) for text in row) - 9 > track.bottom + 9, "grips hang above them"
 
 
-@pytest.mark.parametrize(("start", "end"), SPANS)
-def test_each_leaf_says_what_the_range_makes_of_it_clear_of_its_edges(start, end):
+@over(SPANS)
+def test_each_leaf_says_what_the_range_makes_of_it_clear_of_its_edges(span):
+    start, end = span
     svg = tree(drawn(Shortage(start=start, end=end)))
     words = [t for t in svg.iter(f"{SVG}text") if 116 < int(t.get("y")) < 140 and t.text != "page 3"]
     said = []

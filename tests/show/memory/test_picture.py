@@ -145,6 +145,7 @@ def test_digits_that_stand_on_a_leaf_are_read(theme, role, leaf):
     assert contrast(theme[role], theme[leaf]) >= 4.5
 
 
+@pytest.mark.slow
 def test_it_is_low_and_its_letters_are_not_small():
     """Eleven units are eleven pixels where a cell is 1000 wide."""
     for svg in map(picture, STRIPS):

@@ -170,6 +170,7 @@ def test_the_stretches_of_a_guest_without_bytes_are_what_counting_says(action):
     assert state.cells[0][:3] == (0, gib, "hole")
 
 
+@pytest.mark.slow
 def test_a_guest_of_millions_of_leaves_that_was_changed_has_no_picture():
     guest = Guest("16T", "TD")
     assert memory_state(guest) is not None

@@ -452,6 +452,7 @@ def test_the_legend_names_what_is_drawn_and_nothing_else(lives, trees):
         assert ("FREE, not mapped" in named) == any(LIGHT["hole"] in fill for fill in fills.values()), case
 
 
+@pytest.mark.slow
 def test_no_text_is_smaller_than_twelve_units(lives, cases):
     assert {life_svg(lives[name], at, LIGHT).smallest for name, at in cases} == {12}
 

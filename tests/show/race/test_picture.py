@@ -147,6 +147,7 @@ def test_bars_and_brackets_stand_out_from_their_ground(theme, role):
 # ---- what it shows -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_said_of_every_row_is_written_out(states, trees):
     for case, state in states.items():
         words, said = texts(trees[case]), race_words(state)

@@ -246,6 +246,7 @@ def test_two_players_of_one_setting_do_not_move_each_other(player):
 # ---- searched before it is asked for ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["shared, in hand", "plain store", "no restart", "cache: mutex"])
 def test_whatever_setting_a_control_brings_was_one_change_away(scenario):
     player = SchedulePlayer(scenario)

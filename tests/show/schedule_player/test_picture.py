@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from html import unescape
 from itertools import pairwise
 
@@ -31,6 +32,7 @@ A, B, TREE, TLB = 146, 204, 266, 324
 NAMES = [*SCENARIOS, "two split, one zaps"]
 
 
+@cache
 def states() -> list[PlayerState]:
     """Each scenario, each of its schedules, at its ends and in between."""
     found = []
@@ -43,9 +45,6 @@ def states() -> list[PlayerState]:
                 for step in sorted({0, 1, steps // 2, steps - 1, steps})
             ]
     return found
-
-
-STATES = states()
 
 
 def picture(state: PlayerState) -> Picture:
@@ -80,6 +79,7 @@ def test_every_word_has_its_place(name):
             check_all(picture(player_state(setting, shown, text, step)), (name, shown, step))
 
 
+@pytest.mark.slow
 def test_the_picture_does_not_jump_from_step_to_step():
     for name in NAMES:
         setting = EVERY[name].setting
@@ -339,11 +339,11 @@ def test_the_table_has_a_row_for_each_step_and_marks_the_present_one():
     assert ">dirty 0<" in player_table(flagged)
 
 
-@pytest.mark.parametrize("state", STATES[::7])
-def test_picture_text_and_table_give_the_same_answer(state):
-    said = picture(state).answer
-    assert player_text(state).splitlines()[0].endswith(said)
-    assert f"<caption>{said}</caption>" in unescape(player_table(state))
+def test_picture_text_and_table_give_the_same_answer():
+    for state in states()[::7]:
+        said = picture(state).answer
+        assert player_text(state).splitlines()[0].endswith(said)
+        assert f"<caption>{said}</caption>" in unescape(player_table(state))
 
 
 def test_an_own_schedule_is_drawn_as_any_other():

@@ -102,6 +102,7 @@ def test_nothing_is_drawn_outside_the_picture(trees):
             assert r <= y <= height - r, case
 
 
+@pytest.mark.slow
 def test_the_picture_keeps_its_height_from_step_to_step(trees):
     """A picture that grows and shrinks makes the page jump under the learner's hand."""
     for name in {name for name, _, _ in trees}:
@@ -434,6 +435,7 @@ def test_entries_too_narrow_to_press_are_no_spots():
     assert all((0 in numbers) is not whole for (whole, _), numbers in pressed.items())
 
 
+@pytest.mark.slow
 def test_no_text_is_small(states):
     """At 12 units it may shrink to 11 pixels."""
     assert {walk_svg(state, LIGHT).smallest for state in states.values()} == {12}
