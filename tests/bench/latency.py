@@ -25,6 +25,8 @@ from .figures import Figure, percentile
 
 SHARE = 1 / 5
 """Of interact's p95: the most that the p95 of a control may take."""
+RUNS = "run "
+"""Begins the name of a control that runs an experiment, which takes its own time."""
 PRESSES = 8
 """Uses of each control; a slider's key is pressed so often in both directions."""
 LEAST_TIMES, MOST_RUNS = 4, 3
@@ -62,6 +64,7 @@ def strips(start):
 EXHIBITS = {
     "boundary explorer, 16 TiB": ('boundary.BoundaryExplorer("16T")', "unit_level=1"),
     "boundary explorer, mixed guest": ('boundary.BoundaryExplorer("mixed")', "unit_level=1"),
+    "claim ledger": ("claim_ledger.ClaimLedger()", ""),
     "conversion, toy": ("page_life.PageLifeStepper()", "step=16"),
     "conversion, x86": ('page_life.PageLifeStepper(machine="x86")', "step=16"),
     "entry decoder": ('entry.EntryDecoder("2M")', ""),
@@ -319,7 +322,8 @@ def _figures(bench: Bench) -> Iterator[Figure]:
         if len(times) > 1:
             p50, p95 = percentile(times, 50), percentile(times, 95)
             note = f"{p95 / base:.2f} of interact's; p50 {p50:.0f} ms; {len(times)} pictures"
-            yield Figure(f"{exhibit}: {name}, p95", p95, "ms", limit=base * SHARE, note=note)
+            limit = None if name.startswith(RUNS) else base * SHARE
+            yield Figure(f"{exhibit}: {name}, p95", p95, "ms", limit=limit, note=note)
     still = [f"{exhibit}: {name}" for exhibit, name, times in controls if len(times) < 2]
     yield Figure(
         "controls without another picture where their exhibit opens", len(still), "", note="; ".join(still)

@@ -9,7 +9,9 @@ import json
 import re
 from pathlib import Path
 
-import pytest
+from tests.oracles.loops import over
+
+from tdpkit.lab.claims.ledger import CLAIMS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = (ROOT / "notebooks" / "sources.md").read_text(encoding="utf-8")
@@ -91,7 +93,7 @@ def test_what_the_page_refers_to_is_there() -> None:
 # ---- what cites it -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(TEXTS))
+@over(sorted(TEXTS))
 def test_every_citation_resolves(name: str) -> None:
     """A number that is not on the page, and a message-id that belongs to none of its entries."""
     assert cited(TEXTS[name]) <= set(NAMES)
@@ -108,7 +110,7 @@ MONTHS = {"November": 11, "January": 1}
 DATE = re.compile(rf"\b(\d{{1,2}}) ({'|'.join(MONTHS)})\b")
 
 
-@pytest.mark.parametrize("name", sorted(name for name in TEXTS if name.endswith(".ipynb")))
+@over(sorted(name for name in TEXTS if name.endswith(".ipynb")))
 def test_a_mail_has_the_author_and_the_date_of_its_entry(name: str) -> None:
     """Where prose gives a message-id, the last person and the last date before it in its line are the mail's."""
     for line in TEXTS[name].splitlines():
@@ -129,16 +131,19 @@ def test_kais_example_is_from_november() -> None:
     assert [line for line in told if "K2" not in line] == []
 
 
-OUTSIDE = re.compile(
-    r"[Kk]ernel-facts|\b[Ff]indings \d|\bDESIGN\b|\bstyle\.md|\.\./shared/|§"
-    r"|(?<![\w#%.])C\d{1,2}\b(?![\w.(=])"
-)
-"""Pages that are not in the repository, and claims by the number they have there."""
+OUTSIDE = re.compile(r"[Kk]ernel-facts|\b[Ff]indings \d|\bDESIGN\b|\bstyle\.md|\.\./shared/|§")
+"""Pages that are not in the repository."""
+CLAIM = re.compile(r"(?<![\w#%.])C\d{1,2}\b(?![\w.(=])")
 
 
-@pytest.mark.parametrize("name", sorted(TEXTS))
+@over(sorted(TEXTS))
 def test_no_citation_points_outside_the_repository(name: str) -> None:
     assert OUTSIDE.findall(TEXTS[name]) == []
+
+
+@over(sorted(TEXTS))
+def test_every_claim_that_is_named_is_in_the_ledger(name: str) -> None:
+    assert {*CLAIM.findall(TEXTS[name])} <= {*CLAIMS}
 
 
 def test_every_fact_is_cited_and_only_the_record_and_the_mails_need_not_be() -> None:

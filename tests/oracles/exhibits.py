@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 
 import ipywidgets
 
+from tdpkit.lab.claims.claim import HOLDS
 from tdpkit.lab.schedules import SCENARIOS, Setting, explored
 from tdpkit.show.boundary import BoundaryExplorer
+from tdpkit.show.claim_ledger import ClaimLedger
 from tdpkit.show.entry import EntryDecoder
 from tdpkit.show.exhibit import Exhibit
 from tdpkit.show.lost_errno import LostErrno
@@ -20,6 +22,7 @@ from tdpkit.show.schedule_player import SchedulePlayer
 from tdpkit.show.split_budget import SplitBudget
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.walk import WalkStepper
+from tests.oracles.ledgers import SMALL
 
 # ---- reading an exhibit ------------------------------------------------------------------------------------
 
@@ -133,13 +136,18 @@ class Move(NamedTuple):
     """A control, a value for it, and the fields of the choice that must change, to what: its own first.
 
     control: a name for `part`; or ``drag.`` and a field, or ``press.`` and a group of spots of the picture.
+    wanted: the fields; or what computes them, if that takes long: not before a test asks.
     """
 
     control: str
     value: Any
-    fields: dict[str, Any]
+    wanted: dict[str, Any] | Callable[[], dict[str, Any]]
     returns: bool = True
     """Its former value brings everything back."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return self.wanted() if callable(self.wanted) else self.wanted
 
 
 class Sample(NamedTuple):
@@ -167,7 +175,7 @@ def _scenario(name: str) -> Move:
     """A scenario from the menu: what of its setting the player's opening does not have, and its schedule."""
     setting, opening = SCENARIOS[name].setting, SCENARIOS["shared, in hand"].setting._asdict()
     change = {field: value for field, value in setting._asdict().items() if value != opening[field]}
-    return Move("scenario_menu", name, {"scenario": name, **change, **_plays(setting)})
+    return Move("scenario_menu", name, lambda: {"scenario": name, **change, **_plays(setting)})
 
 
 def _plays(setting: Setting) -> dict[str, Any]:
@@ -179,6 +187,22 @@ def _plays(setting: Setting) -> dict[str, Any]:
 
 
 _IN_HAND = SCENARIOS["shared, in hand"].setting
+
+
+def _own(control: str, field: str, value: str) -> Move:
+    """What makes of the opening a setting that has no name."""
+    return Move(
+        control,
+        value,
+        lambda: {field: value, "scenario": "own", **_plays(_IN_HAND._replace(**{field: value}))},
+    )
+
+
+def _stale() -> dict[str, Any]:
+    """The schedule that leaves a stale TLB."""
+    _, found = explored(_IN_HAND)
+    return {"shown": "no stale TLB", "schedule": str(found.witness["no stale TLB"])}
+
 
 SAMPLES = {
     "boundary": Sample(
@@ -219,6 +243,20 @@ SAMPLES = {
         lambda: _decoder_on("one-1G"),
         # A leaf of 1G was found; at its level nothing is mapped here.
         [Move("at_text", "2G", {"at": 2 << 18, "entry": 1 << 63, "level": 3}, False)],
+    ),
+    "claim_ledger": Sample(
+        lambda: ClaimLedger(SMALL),
+        [
+            Move("order_buttons", "by verdict", {"order": "by verdict"}),
+            Move("verdict_menu", HOLDS, {"verdict": HOLDS}),
+            Move("press.verdict", HOLDS, {"verdict": HOLDS}, returns=False),
+            Move("by_menu", "M7", {"by": "M7"}),
+            Move("notebook_menu", "03", {"notebook": "03"}),
+            Move("kind_menu", "experiment", {"kind": "experiment"}),
+            Move("find_text", "4096", {"find": "4096"}),
+            Move("claim_menu", "C18", {"claim": "C18"}),
+            Move("press.row", "C7", {"claim": "C7"}, returns=False),
+        ],
     ),
     "race": Sample(
         lambda: StrategyRace("toy"),
@@ -307,23 +345,8 @@ SAMPLES = {
     "schedule_player": Sample(
         SchedulePlayer,
         [
-            Move(
-                "shown_menu",
-                "no stale TLB",
-                {
-                    "shown": "no stale TLB",
-                    "schedule": str(explored(_IN_HAND)[1].witness["no stale TLB"]),
-                },
-            ),
-            Move(
-                "press.rule",
-                "no stale TLB",
-                {
-                    "shown": "no stale TLB",
-                    "schedule": str(explored(_IN_HAND)[1].witness["no stale TLB"]),
-                },
-                returns=False,
-            ),
+            Move("shown_menu", "no stale TLB", _stale),
+            Move("press.rule", "no stale TLB", _stale, returns=False),
             Move(
                 "schedule_text",
                 "A:lock  A:read",
@@ -339,7 +362,7 @@ SAMPLES = {
             Move(
                 "lock_buttons",
                 "exclusive",
-                {
+                lambda: {
                     "lock": "exclusive",
                     "scenario": "exclusive, in hand",
                     **_plays(_IN_HAND._replace(lock="exclusive")),
@@ -348,24 +371,15 @@ SAMPLES = {
             Move(
                 "pages_buttons",
                 "on demand",
-                {
+                lambda: {
                     "pages": "on demand",
                     "scenario": "shared, on demand",
                     **_plays(_IN_HAND._replace(pages="on demand")),
                 },
             ),
-            *(
-                Move(
-                    control,
-                    value,
-                    {field: value, "scenario": "own", **_plays(_IN_HAND._replace(**{field: value}))},
-                )
-                for control, field, value in (
-                    ("flush_menu", "flush", "always"),
-                    ("other_menu", "other", "fault"),
-                    ("ranges_menu", "ranges", "two edges"),
-                )
-            ),
+            _own("flush_menu", "flush", "always"),
+            _own("other_menu", "other", "fault"),
+            _own("ranges_menu", "ranges", "two edges"),
             Move("step_slider", 3, {"step": 3}),
             Move("play", 0, {"step": 0}),
             Move("drag.step", 5, {"step": 5}),

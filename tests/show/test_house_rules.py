@@ -28,6 +28,8 @@ from tdpkit.show.boundary.state import boundary_state, left_state
 from tdpkit.show.case import CasePicture
 from tdpkit.show.case.picture import case_svg
 from tdpkit.show.case.state import case_state
+from tdpkit.show.claim_ledger import ClaimLedger
+from tdpkit.show.claim_ledger.picture import ledger_svg
 from tdpkit.show.entry import EntryDecoder
 from tdpkit.show.entry.picture import entry_svg
 from tdpkit.show.exhibit import Exhibit
@@ -49,6 +51,7 @@ from tdpkit.show.two_roots.picture import two_trees_svg
 from tdpkit.show.walk import WalkStepper
 from tdpkit.show.walk.picture import walk_svg
 from tdpkit.show.walk.state import walk_state
+from tests.oracles.ledgers import SMALL
 from tests.oracles.svgs import (
     check_all,
     check_ids,
@@ -58,6 +61,7 @@ from tests.oracles.svgs import (
     printed_whatever_the_hash_seed,
 )
 from tests.show.boundary.test_picture import SPANS as BOUNDARY_SPANS
+from tests.show.claim_ledger.test_picture import STATES as LEDGERS
 from tests.show.entry.test_picture import PATHS, STATES
 from tests.show.lost_errno.test_picture import ALL as SHORTAGES
 from tests.show.memory.test_picture import STRIPS
@@ -95,6 +99,10 @@ def case() -> Iterator[Draw]:
         for tally in sample(geometry, STRATEGIES, 30).values():
             if tally.smallest:
                 yield partial(case_svg, case_state(tally.smallest))
+
+
+def claim_ledger() -> Iterator[Draw]:
+    yield from (partial(ledger_svg, state) for state in LEDGERS)
 
 
 def race() -> Iterator[Draw]:
@@ -154,6 +162,7 @@ def memory() -> Iterator[Draw]:
 SAMPLES = {
     "boundary": boundary,
     "case": case,
+    "claim_ledger": claim_ledger,
     "entry": entry,
     "lost_errno": lost_errno,
     "memory": memory,
@@ -166,6 +175,7 @@ SAMPLES = {
 }
 EXHIBITS: dict[str, Callable[[], Exhibit]] = {
     "boundary": BoundaryExplorer,
+    "claim_ledger": partial(ClaimLedger, SMALL, claim="C7"),
     "entry": partial(EntryDecoder, "nx"),
     "lost_errno": LostErrno,
     "page_life": PageLifeStepper,
