@@ -16,6 +16,8 @@ export MPLCONFIGDIR := $(CURDIR)/.jupyter/matplotlib
 # Modules from elsewhere would come before the locked ones.
 unexport PYTHONPATH
 unexport PYTHONHOME
+# Or each of the hundred processes that the tests start compiles the kit anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # JupyterLab: no news popup, no look-up of newer versions, and no slider positions saved into notebooks.
 define OVERRIDES
@@ -40,7 +42,7 @@ help:
 	@echo 'make lab      open the course in JupyterLab (PORT=8888, BROWSER=no on a machine without a screen)'
 	@echo 'make check    lint, types and the tests that matter while one works: a minute'
 	@echo 'make test     lint, types, tests and notebooks: what CI runs'
-	@echo 'make soak     random operations, drawn anew (SOAK=25 times as many as in the tests), and schedules of three threads'
+	@echo 'make soak     random operations, drawn anew (SOAK=25 times as many as in the tests), schedules of three threads, and exercises'
 	@echo 'make bench    measure the numbers that the design promises'
 	@echo 'make outputs  run the notebooks and store their outputs'
 	@echo 'make lock     resolve requirements.lock anew (remove the file first for the newest releases)'
@@ -63,19 +65,21 @@ lab: .venv/ready
 
 LINT = .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
 # Files in the order in which they are found, the slow ones of the browser first; a file's tests stay together.
-PYTEST = .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder
 
 # No browser, no notebooks, no long searches.
 check: .venv/ready
 	$(LINT)
-	$(PYTEST) -q -m "not slow" tests --ignore=tests/browser --ignore=tests/setup
+	$(PYTEST) -n 2 -q -m "not slow" tests --ignore=tests/browser --ignore=tests/setup
 
+# Three files at a time on two cores: those of the browser, which come first, wait for their page half the time.
 test: .venv/ready
 	$(LINT)
-	$(PYTEST)
+	$(PYTEST) -n 3
 
 soak: .venv/ready
-	TDPKIT_SOAK=$(SOAK) .venv/bin/python -m pytest -n 2 tests/tdx/test_stateful.py tests/lab/schedules/test_scenarios.py
+	TDPKIT_SOAK=$(SOAK) .venv/bin/python -m pytest -n 2 tests/tdx/test_stateful.py \
+	    tests/lab/schedules/test_scenarios.py tests/exercises/test_problems.py
 
 bench: .venv/ready
 	.venv/bin/python -m tests.bench

@@ -12,18 +12,24 @@ from collections.abc import Callable, Iterator
 
 from tests.browser.lab import Unfit
 
+from .claims import claim_figures
 from .engine import engine_figures
 from .figures import Figure, table
 from .latency import latency_figures
+from .problems import problem_figures
 from .proofs import proof_figures
 from .schedules import schedule_figures
 from .strategies import strategy_figures
+from .trial import trial_figures
 
 PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "engine": engine_figures,
     "strategies": strategy_figures,
     "proofs": proof_figures,
     "schedules": schedule_figures,
+    "claims": claim_figures,
+    "trial": trial_figures,
+    "problems": problem_figures,
     "browser": latency_figures,
 }
 
