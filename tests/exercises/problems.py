@@ -7,7 +7,11 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from tdpkit.engine.events import Trace
-from tdpkit.engine.mmu import kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs
+from tdpkit.engine.kvm import KvmGfnRange
+from tdpkit.engine.mmu import (
+    kvm_split_cross_boundary_leafs,
+    kvm_tdp_mmu_gfn_range_split_cross_boundary_leafs,
+)
 from tdpkit.engine.splits import kvm_tdp_mmu_mirrors_split_huge_pages
 from tdpkit.exercises import (
     convert_zap_accept,
@@ -17,10 +21,12 @@ from tdpkit.exercises import (
     memory_for_a_split,
     splitting_across_a_boundary,
     start_here,
+    the_review_run,
     two_roots,
 )
 from tdpkit.exercises.checking import Verdict
 from tdpkit.lab.split_call import SplitCall
+from tdpkit.lab.strategies import PlannedCall
 
 # ---- notebook 00 ---------------------------------------------------------------------------------------
 
@@ -190,6 +196,30 @@ def set_aside(start: int, end: int, sizes: list[int]) -> int:
     return sum(len({x // pages for x in (start, end) if x % pages}) for pages in sizes)
 
 
+# ---- notebook 08 ---------------------------------------------------------------------------------------
+
+CASES = {
+    "C29": (2, 3),
+    "C40": (("2G+4K", "2G+12K"), ("1G+4K", "2G-4K")),
+    "C4": (("exclusive", "on demand"), ("exclusive", "in hand")),
+}
+"""S106: the drop makes it false, and under the exclusive lock nothing else does. S133. S139: 8 KiB in one 2M
+block, 8 visits against 10; [1G+4K, 2G-4K), 522 against 16."""
+CHANGED = {"C2": "holds", "C18": "holds", "C19": "fails"}
+"""S233: one block per edge is exact, and costs at most 16 visits, whatever is mapped and however long."""
+
+
+def my_plan(geometry: Any, s: int, e: int) -> list[PlannedCall]:
+    """From the beginning of an edge's smallest block up to the edge."""
+    return [PlannedCall(x // geometry.pages(2) * geometry.pages(2), x, 1) for x in (s, e)]
+
+
+def planted(kvm: Any, gfn_range: Any) -> Any:
+    """The filter is forgotten: both halves (S44)."""
+    both = KvmGfnRange(gfn_range.slot, gfn_range.start, gfn_range.end)
+    return kvm_split_cross_boundary_leafs(kvm, both, shared=False)
+
+
 # ---- all of them ---------------------------------------------------------------------------------------
 
 
@@ -254,6 +284,17 @@ PROBLEMS = [
     Problem(memory_for_a_split.check_tables, ("2",), says="2 page tables, one at each edge"),
     Problem(memory_for_a_split.check_race, (RACE,), says="step 20: A topped the cache up; step 25: B took"),
     Problem(memory_for_a_split.check_set_aside, (set_aside,), says="(51 984 cases), then 45 ranges on x86"),
+    # 37 ** 2 trees without a leaf of the largest size, 38 ** 2 in all, and 36 ranges. Of 15 questions two are
+    # not for a split before a zap, one is left out, and one is to be failed.
+    Problem(the_review_run.check_undecided, ("9",), says="decides 9 of 45: "),
+    Problem(the_review_run.check_cases, (CASES,), says="all 3. "),
+    Problem(the_review_run.check_changed, (CHANGED,), says="C2 holds, C18 holds and C19 does not hold"),
+    Problem(
+        the_review_run.check_plan, (my_plan,), says="exact in 49 284 cases and 2 700 cases with 1G leaves. "
+    ),
+    Problem(
+        the_review_run.check_planted, (planted,), says="11 questions passed, and “roots” failed: TD, private"
+    ),
 ]
 
 # ---- reading a verdict ---------------------------------------------------------------------------------
