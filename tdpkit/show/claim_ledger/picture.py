@@ -68,10 +68,15 @@ def ledger_text(state: LedgerState) -> str:
     """`state` in plain text: the answer, then all there is to tell of each claim shown."""
 
     def line(one: Settled) -> str:
-        told = " ".join(f"{capital(name)}: {text}" for name, text in whole(one))
-        return f"{row_words(one)}. {_by(one)}. {told} Taught in {lesson_words(one)}."
+        told = " ".join(f"{capital(name)}: {_ended(text)}" for name, text in whole(one))
+        return f"{_ended(row_words(one))} {_by(one)}. {told} Taught in {lesson_words(one)}."
 
     return "\n".join([f"{TITLE}. {answer(state)}", *map(line, state.rows)])
+
+
+def _ended(text: str) -> str:
+    """`text` with a full stop, unless it ends as a sentence does."""
+    return text if text.endswith((".", ".”", "?", "…")) else f"{text}."
 
 
 _COLUMNS = (

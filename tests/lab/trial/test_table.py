@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tdpkit.engine.gfn import InvalidValueError
@@ -64,6 +66,7 @@ def test_as_html_it_is_a_table_whose_signs_are_not_only_colours() -> None:
     assert "✓\N{NO-BREAK SPACE}holds" in shown["text/html"]
     assert "off_by_one, a plan: 2 questions; 1 holds, 1 fails: exact, 2M leaves" in shown["text/html"]
     assert "<script" not in shown["text/html"]
+    assert re.search(r"frames \[\d,\xa0\d\) of a toy", shown["text/html"])  # a range stays on one line
 
 
 @pytest.mark.usefixtures("few_trees")

@@ -197,7 +197,7 @@ def test_only_what_has_an_experiment_can_be_run():
 
 def test_a_withdrawn_claim_keeps_what_its_experiment_found():
     state = ledger_state(SMALL, LedgerChoice("C13"))
-    assert "Withdrawn: in M4 Sean Christopherson, 20 Jan 2026" in ledger_text(state)
+    assert "Withdrawn: in M4 Sean Christopherson, 20 Jan 2026. What the experiment" in ledger_text(state)
     assert "what the experiment shows: does not hold in the model" in texts(tree(picture(state)))
 
 
