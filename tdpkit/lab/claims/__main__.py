@@ -42,7 +42,7 @@ def _run(asked: argparse.Namespace) -> None:
     if unknown := [given for given, name in zip(asked.names, names, strict=True) if name not in CLAIMS]:
         first, *_, last = CLAIMS
         raise InvalidValueError(f"no claim is called {unknown[0]!r}; they are {first} to {last}")
-    for name in names:
+    for name in dict.fromkeys(names):
         _told(CLAIMS[name])
         one = settled(name)
         progress("")

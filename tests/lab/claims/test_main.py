@@ -95,3 +95,9 @@ def test_a_reader_who_stops_early_ends_it_without_complaint():
     finally:
         os.close(writer)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_a_claim_that_is_named_twice_is_told_once(capsys):
+    assert main(["C11", "c12", "C11"]) == 0
+    out = capsys.readouterr().out
+    assert [line[:4] for line in out.splitlines() if line.startswith("C1")] == ["C11:", "C12:"]
