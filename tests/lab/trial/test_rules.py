@@ -178,7 +178,7 @@ def test_what_no_kernel_function_does_is_the_first_row_and_the_last(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if split is silent_and_endless:
-        monkeypatch.setattr(trial_table, "SECONDS", 0.3)
+        monkeypatch.setattr(trial_table, "RULES_SECONDS", 0.3)
     tried = trial(split)
     answer = tried["rules"]
     assert answer.verdict == "fails"
