@@ -42,11 +42,15 @@ def checked_range(function: Callable[P, Coroutine[T]]) -> Callable[P, Coroutine[
     InvalidTypeError or InvalidValueError for a start that is negative, beyond the root, or has the shared
     bit, and for a negative end. An end beyond the root is accepted, as by the kernel's walks.
     """
-    names = [*inspect.signature(function).parameters]
+    parameters = inspect.signature(function).parameters
+    names = [*parameters]
+    needed = {name for name in names if parameters[name].default is inspect.Parameter.empty}
 
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> Coroutine[T]:
         given: dict[str, Any] = dict(zip(names, args, strict=False), **kwargs)
+        if not needed <= given.keys():
+            return function(*args, **kwargs)  # which raises: Python says what is missing
         span, slot = given.get("gfn_range"), given.get("slot")
         if span is not None:
             _check_range(given["kvm"], span.start, span.end)

@@ -898,3 +898,17 @@ def test_flags_are_set_and_cleared_one_by_one(gfn):
     set_disallow_lpage(vm, gfn, 2, MIXED, False)
     assert not vm.disallow_lpage
     assert not hugepage_test_guest_inhibit(vm, gfn, 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "missing"),
+    [
+        (kvm_split_cross_boundary_leafs, {"gfn_range": KvmGfnRange(KvmMemorySlot(0, 8), 0, 8)}, "'kvm'"),
+        (kvm_split_cross_boundary_leafs, {"kvm": None, "shared": False}, "'gfn_range'"),
+        (kvm_mmu_try_split_huge_pages, {"kvm": None, "slot": None, "start": 0}, "'end'"),
+    ],
+    ids=["kvm", "gfn_range", "end"],
+)
+def test_a_missing_argument_is_named(function, arguments, missing):
+    with pytest.raises(TypeError, match=missing):
+        function(**arguments)
