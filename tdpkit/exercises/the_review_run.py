@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from tdpkit.engine.gfn import X86_4LEVEL, GfnRange, format_gfn, parse_gfn
+from tdpkit.engine.gfn import X86_4LEVEL, GfnRange, parse_gfn
 from tdpkit.engine.kvm import KVM_FILTER_PRIVATE, KVM_X86_TDX_VM, Kvm, KvmGfnRange
 from tdpkit.lab.budget import measure
 from tdpkit.lab.claims.claim import FAILS, HOLDS, HOLDS_IF, Finding
@@ -159,7 +159,7 @@ def _is_cheaper(case: Any) -> tuple[bool, str]:
     one, two = (
         counted(LAYOUTS["16T-1G"], STRATEGIES[name], span).visits for name in ("walk_v3", "kai_two_step")
     )
-    where = f"over [{format_gfn(span.start)}, {format_gfn(span.end)})"
+    where = f"over {span}"
     return one < two, f"{where} one call visits {count_of(one, 'SPTE')}, the two steps {group_digits(two)}"
 
 
@@ -230,7 +230,7 @@ def _planned(plan: Callable[..., Any], span: GfnRange) -> list[PlannedCall]:
     """The calls that a submitted plan makes of a range on x86."""
     said = answer_of(plan, X86_4LEVEL, span.start, span.end)
     if isinstance(said, Raised):
-        raise Wrong(f"for [{format_gfn(span.start)}, {format_gfn(span.end)}) it {said!r}.")
+        raise Wrong(f"for {span} it {said!r}.")
     if not isinstance(said, list | tuple) or not all(isinstance(one, PlannedCall) for one in said):
         raise refused("a plan is a list of PlannedCall", said)
     return made(said)

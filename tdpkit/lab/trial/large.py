@@ -45,7 +45,7 @@ def levels(bench: Bench) -> Answer:
             kvm, root = _td_around(geometry, middle)
             world = TrialWorld(kvm.pool)
             for span in _spans_around(geometry, middle):
-                place = f"{name}, {_written(span)}"
+                place = f"{name}, {span}"
                 forced, before = len(forced_in(root, span)), sum(tables_per_level(root))
                 world.again()
                 try:
@@ -89,10 +89,6 @@ def _made(bench: Bench, kvm: Kvm, span: GfnRange, world: TrialWorld, most: int =
     with kvm.slots_lock:
         gfn_range = KvmGfnRange(kvm.slot, span.start, span.end, KVM_FILTER_PRIVATE)
         return drive(bench.variant.call(kvm, gfn_range), world, most)
-
-
-def _written(span: GfnRange) -> str:
-    return f"[{format_gfn(span.start)}, {format_gfn(span.end)})"
 
 
 # ---- cost ----------------------------------------------------------------------------------------------

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from tdpkit.engine.events import ENOMEM
 from tdpkit.engine.gfn import PAGE_SHIFT, PG_LEVEL_4K, GfnRange, InvalidValueError
 from tdpkit.engine.kvm import (
-    KVM_FILTER_PRIVATE,
-    KVM_FILTER_SHARED,
     KVM_VALID_ROOTS,
     KVM_X86_DEFAULT_VM,
     KVM_X86_TDX_VM,
@@ -35,18 +33,15 @@ from ..search import Tally
 from ..shapes import NotTheTree
 from ..spec import split_as_forced
 from ..strategies import made
+from ..two_roots import FILTERS
 from ..untrusted import RAISED
 from ..words import count_of, group_digits, listed
 from .answers import FAILS, HOLDS, NOTE, Answer, Bench, Failed, said
 from .rules import TrialWorld, WatchingWorld, drive
-from .toys import FEW, MACHINE, TD, Place, ToyTd
+from .toys import FEW, MACHINE, TD, UNIVERSE, Place, ToyTd
 from .variant import PRIVATE
 
-SPANS = [
-    GfnRange(start, start + length)
-    for length in range(1, MACHINE.root_pages + 1)
-    for start in range(MACHINE.root_pages - length + 1)
-]
+SPANS = [span for span in UNIVERSE.ranges if span.pages]
 """Every range of the toy that is not empty, the shortest first."""
 
 
@@ -177,7 +172,7 @@ def end_beyond(bench: Bench) -> Answer:
         GfnRange(start, TD.root_pages + past) for start in range(MACHINE.root_pages) for past in (1, 2, 3)
     ]
     for name in ("1G leaves", "2M leaves"):
-        shape, toy = FEW[name], ToyTd(FEW[name])
+        toy = ToyTd(FEW[name])
         for span in spans:
             beyond = f"[{span.start}, {span.end}) in a root of {TD.root_pages} frames"
             for call in made(variant.planned(TD, span)):
@@ -188,11 +183,7 @@ def end_beyond(bench: Bench) -> Answer:
                 toy.call(variant, span)
             except InvalidValueError as error:
                 return _starts_beyond(f"{beyond}: {error}", tried)
-            expected = split_as_forced(MACHINE, shape, frozenset({span.start}))
-            if (
-                toy.tree() != expected
-                and split_as_forced(MACHINE, toy.tree(), frozenset({span.start})) != toy.tree()
-            ):
+            if split_as_forced(MACHINE, after := toy.tree(), frozenset({span.start})) != after:
                 raise Failed("a leaf still crosses the start", beyond)
             toy.undo()
             tried += 1
@@ -293,12 +284,6 @@ def reschedules(bench: Bench) -> Answer:
 
 # ---- roots ---------------------------------------------------------------------------------------------
 
-_FILTERS = {
-    "private": KVM_FILTER_PRIVATE,
-    "shared": KVM_FILTER_SHARED,
-    "both": KVM_FILTER_PRIVATE | KVM_FILTER_SHARED,
-    "neither": 0,
-}
 _HALVES = {"private": {"mirror"}, "shared": {"direct"}, "both": {"mirror", "direct"}, "neither": set()}
 """The valid roots of a TD that a filter selects (S43, S44); a plain VM's direct root is selected by any."""
 
@@ -307,10 +292,10 @@ def roots(bench: Bench) -> Answer:
     """Which roots it reaches, by kind of VM and filter; invalid ones stay as they are, references balance."""
     variant, tried, wrong = bench.variant, 0, []
     for kind in ("TD",) if variant.form == PRIVATE else ("TD", "plain VM"):
-        for name in ("private",) if variant.form == PRIVATE else _FILTERS:
+        for name in ("private",) if variant.form == PRIVATE else _HALVES:
             expected = _HALVES[name] if kind == "TD" else {"direct"}
             for refuse in (0, 1):
-                reached, kept = _reached(bench, kind, _FILTERS[name], refuse)
+                reached, kept = _reached(bench, kind, FILTERS[name], refuse)
                 if not refuse and reached != expected:
                     wrong.append(f"{kind}, {name}: it splits in {_named(reached)}, not in {_named(expected)}")
                 if kept:

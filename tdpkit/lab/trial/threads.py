@@ -157,7 +157,7 @@ def read_lock(bench: Bench) -> Answer:
     """Two splits, and a split beside a zap, with mmu_lock held for read; the API allows it (S105)."""
     variant = bench.variant
     if not variant.takes_lock:
-        return _no_read_lock()
+        return Answer(UNASKED, "", "it is not told how mmu_lock is held: its callers hold it for write")
     return _judged(
         [
             Meeting(
@@ -171,10 +171,6 @@ def read_lock(bench: Bench) -> Answer:
             Meeting("a split beside a zap", partial(_plain_zap, variant, True)),
         ]
     )
-
-
-def _no_read_lock() -> Answer:
-    return Answer(UNASKED, "", "it is not told how mmu_lock is held: its callers hold it for write")
 
 
 def _judged(meetings: list[Meeting]) -> Answer:

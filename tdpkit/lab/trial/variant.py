@@ -71,10 +71,6 @@ class Variant(NamedTuple):
             kvm, gfn_range.slot.as_id, types, lambda root: split(root, gfn_range.start, gfn_range.end, shared)
         )
 
-    def in_root(self, root: TdpMmuRoot, span: GfnRange, shared: bool) -> Coroutine[int]:
-        """Make the coroutine of a plan, or of a split of one root, for one root."""
-        return (self._planned if self.form == PLAN else self._split)(root, span.start, span.end, shared)
-
     def planned(self, geometry: Geometry, span: GfnRange) -> list[PlannedCall]:
         """The calls of a plan, those too that are not made; none of another form. Raises Broke."""
         if self.form != PLAN:
