@@ -14,6 +14,7 @@ from tests.browser.lab import Unfit
 
 from .claims import claim_figures
 from .engine import engine_figures
+from .entries import entry_figures
 from .figures import Figure, table
 from .latency import latency_figures
 from .problems import problem_figures
@@ -24,6 +25,7 @@ from .trial import trial_figures
 
 PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "engine": engine_figures,
+    "entries": entry_figures,
     "strategies": strategy_figures,
     "proofs": proof_figures,
     "schedules": schedule_figures,

@@ -27,6 +27,7 @@ class Decoder(ShownExhibit):
         self.entry = box.get_by_label("entry", exact=True)
         self.level = box.get_by_label("at level", exact=True)
         self.example = box.get_by_label("example", exact=True)
+        self.layout = box.get_by_label("layout", exact=True)
         self.machine = box.get_by_label("pick from", exact=True)
         self.at = box.get_by_role("textbox").nth(1)
         self.child = self.slider("child")
@@ -175,6 +176,16 @@ def test_an_entry_is_picked_from_a_machine(decoder):
     expect(decoder.title).to_have_text("0x80a0000040000fb7 at level 3 (1G per entry)")
 
 
+def test_the_layout_reads_the_same_bits_as_another_kernel(decoder):
+    """Of 5.13 (S260): bit 63 is set, and so are others that it has no use for."""
+    decoder.layout.select_option("EPT, Linux 5.13 to the TDX era")
+    expect(decoder.title).to_have_text(f"{TITLE}, EPT, Linux 5.13 to the TDX era")
+    decoder.layout.select_option("guess it from the value")
+    expect(decoder.title).to_have_text(TITLE)
+    expect(decoder.picture).to_contain_text("Layout guessed")
+    decoder.layout.select_option("EPT, Linux 7.2")
+
+
 def test_the_nx_rule_gives_execution_back_at_4k(decoder):
     decoder.example.select_option("2M leaf, not executable (NX)")
     expect(decoder.picture).to_contain_text("NX huge pages off")
@@ -198,9 +209,9 @@ def test_tab_reaches_every_control_in_reading_order(decoder):
     if decoder.machine.is_visible():
         decoder.picks.click()
     decoder.machine.wait_for(state="hidden")
-    reached = decoder.notebook.tab_from(decoder.entry, 10)
+    reached = decoder.notebook.tab_from(decoder.entry, 11)
     assert reached == [
-        *("INPUT", "SELECT", "SELECT", "INPUT", "INPUT", "INPUT", "pick from a machine"),
+        *("INPUT", "SELECT", "SELECT", "SELECT", "pick from a machine", "INPUT", "INPUT", "INPUT"),
         *("button", "slider", "INPUT"),
     ]
 

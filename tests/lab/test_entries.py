@@ -26,6 +26,8 @@ from tdpkit.lab.entries import (
     why_childless,
 )
 from tdpkit.lab.guest import Guest
+from tdpkit.lab.spte_layouts import EPT_7_2, LAYOUTS, guard_bits
+from tests.oracles import entries as oracle
 from tests.oracles.vectors import cases_of
 
 RAW = st.integers(0, 2**64 - 1)
@@ -265,6 +267,157 @@ def test_no_recorded_ept_leaf_has_a_flaw_nor_has_its_child():
         assert read_entry(int(case["huge_spte"], 16), case["huge_level"]).flaws == (), case["id"]
         for _, child in case["children"]:
             assert read_entry(int(child, 16), case["huge_level"] - 1).flaws == (), case["id"]
+
+
+# ---- entries of other kernels --------------------------------------------------------------------------
+
+LAYOUT_NAMES = st.sampled_from([*LAYOUTS])
+FIELDS = {  # S260, S261: the labels of a leaf, from bit 63 down, with their bits
+    "ept-5.12": "sX 56, sR 54, AD 53:52, PFN 51:12, MW 11, HW 10, D 9, A 8, PS 7, IPAT 6, MT 5:3, X 2, "
+    "W 1, R 0",
+    "ept-5.13": "MW 58, HW 57, sX 56, sR 54, AD 53:52, PFN 51:12, P 11, D 9, A 8, PS 7, IPAT 6, MT 5:3, X 2, "
+    "W 1, R 0",
+    "ept-tdx": "SVE 63, MW 58, HW 57, sX 56, sR 54, AD 53:52, PFN 51:12, P 11, D 9, A 8, PS 7, IPAT 6, "
+    "MT 5:3, X 2, W 1, R 0",
+    "npt-5.12": "NX 63, AD 53:52, PFN 51:12, MW 11, HW 10, PS 7, D 6, A 5, CD 4:3, U 2, W 1, P 0",
+    "npt-5.13": "NX 63, AD 53:52, PFN 51:12, MP 11, MW 10, HW 9, PS 7, D 6, A 5, CD 4:3, U 2, W 1, P 0",
+    "npt-7.2": "NX 63, AD 61:60, PFN 51:12, MP 11, MW 10, HW 9, PS 7, D 6, A 5, CD 4:3, U 2, W 1, P 0",
+}
+
+
+def read(spte, level, name, guard=0):
+    return read_entry(spte, level, X86_5LEVEL, LAYOUTS[name], guard)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_leaf_of_each_layout_has_its_bits_where_they_are_written(name):
+    leaf = next(row for row in oracle.VALUES if name in (row.layout, *row.others) and row.kind == "leaf")
+    fields = read(leaf.spte, 1, name).fields
+    assert ", ".join(f"{field.label} {field.bits}" for field in fields if field.label) == FIELDS[name]
+
+
+@pytest.mark.parametrize("row", oracle.VALUES, ids=lambda row: f"{row.spte:x}-{row.level}")
+def test_a_healthy_entry_of_any_kernel_is_read_as_by_hand(row):
+    guard = {0x3E00_0000_A056: guard_bits(46), 0x38_001F_FE01_34D7: guard_bits(36)}.get(row.spte, 0)
+    for name in (row.layout, *row.others):
+        entry = read(row.spte, row.level, name, guard)
+        assert entry.flaws == (), name
+    entry = read(row.spte, row.level, row.layout, guard)
+    assert (entry.kind, entry.rights) == (row.kind, row.rights)
+    if row.kind == "mmio":
+        assert entry.mmio_gfn == row.frame
+    else:
+        assert entry.mmio_gfn is None
+        assert row.frame in (None, entry.pfn)
+
+
+@given(oracle.near_values(), LEVELS, LAYOUT_NAMES, st.sampled_from([0, guard_bits(46), guard_bits(36)]))
+def test_any_64_bits_in_any_layout_are_read_as_their_digits(raw, level, name, guard):
+    entry = read(raw, level, name, guard)
+    assert entry.kind == oracle.kind_of(raw, level, name)
+    assert entry.rights == oracle.rights_of(raw, level, name)
+    assert bool(entry.flaws) is oracle.has_flaw(raw, level, name)
+    assert sum(field.value << field.low for field in entry.fields) == raw
+    owned = [bit for field in entry.fields for bit in range(field.high, field.low - 1, -1)]
+    assert owned == list(range(63, -1, -1))
+    assert all(field.name and field.meaning for field in entry.fields)
+
+
+@pytest.mark.parametrize(
+    ("raw", "level", "name", "says"),
+    [
+        (0x0600_0003_10AA_1B77, 1, "ept-7.2", "bit 63 is clear: KVM of this age sets it"),
+        (0x0600_0003_10AA_1B77, 1, "ept-7.2", "X and XU are set and cleared together"),
+        (
+            0x0600_0003_10AA_1B77,
+            1,
+            "ept-7.2",
+            "bits 58 and 57 are set; KVM of this age leaves them clear in a leaf",
+        ),
+        (0x4_AB10_6907, 4, "ept-5.12", "bit 11 is set; KVM of this age leaves it clear in a table"),
+        (0x1_2345_6827, 3, "ept-5.13", "bits 6:3 of a table entry are reserved"),
+        (0x5A0, 1, "ept-7.2", "bit 63 is clear: where a guest may get a #VE"),
+        (1 << 63, 1, "ept-5.13", "KVM's empty entry is 0; other bits are set"),
+        (
+            0x1_2345_6027,
+            2,
+            "npt-5.13",
+            "KVM takes it for missing and the CPU does not: P is set without bit 11",
+        ),
+        (0x1_2345_6826, 2, "npt-7.2", "KVM takes it for present and the CPU does not: P is clear"),
+        (0, 2, "npt-7.2", "bit 63 is clear, and KVM's empty entry has it"),
+        (0xB_80A0, 5, "ept-5.12", "the CPU finds no entry, and KVM's empty entry is 0"),
+        (0x1_2345_6EE7, 2, "npt-7.2", "a 2M leaf starts at a multiple of 0x200 frames"),
+        (
+            0x0F00_0001_2340_0EE7,
+            2,
+            "npt-7.2",
+            "bits 59:56 are set; KVM of this age leaves them clear in a leaf",
+        ),
+    ],
+)
+def test_a_flaw_is_one_of_its_layout(raw, level, name, says):
+    assert [flaw for flaw in read(raw, level, name).flaws if flaw.startswith(says)]
+
+
+def test_npt_has_no_memory_type_and_no_misconfiguration():
+    for row in oracle.VALUES:
+        for turned in (0, 1 << 7, 1 << 12, 1 << 4, 1):
+            entry = read(row.spte ^ turned, 2, "npt-7.2")
+            said = " ".join([*entry.flaws, *(field.meaning for field in entry.fields)])
+            assert "misconfiguration" not in said
+            assert "write-back" not in said
+
+
+def test_an_mmio_entry_shows_its_frame_its_guard_bits_and_what_they_displaced():
+    entry = read(0x2_3E00_0000_A056, 1, "ept-5.13", guard_bits(46))
+    assert entry.mmio_gfn == 0x1_0000_000A, "bit 49 is bit 44 of the address, 32 of the frame"
+    assert [(field.label, field.bits, field.value) for field in entry.fields][1:6] == [
+        ("gen", "62:52", 0),
+        ("", "51", 0),
+        ("kept", "50:46", 0b01000),
+        ("guard", "45:41", 0b11111),
+        ("GFN", "40:12", 0xA),
+    ]
+    assert "guest frame 0x10000000a" in field(entry, "GFN").meaning
+
+
+def test_children_in_the_layout_of_5_13_keep_all_but_the_frame_and_bit_7():
+    """A 2M leaf without X, split under the NX-huge-page rule: X comes back, alone (S26)."""
+    leaf = read(0x0600_0003_2260_0BF3, 2, "ept-5.13")
+    assert child_of(leaf, 0x16C, nx_huge_pages=True).spte == 0x0600_0003_2276_CB77
+    assert child_of(leaf, 0x16C).spte == 0x0600_0003_2276_CB73
+    assert child_of(leaf, 0, nx_huge_pages=True, exec_allowed=False).spte == 0x0600_0003_2260_0B73
+    large = read(0x0600_0004_0000_0BF3, 3, "ept-5.13")
+    assert child_of(large, 3, nx_huge_pages=True).spte == 0x0600_0004_0060_0BF3
+    tracked = read(0x0650_0003_2260_08F0, 2, "ept-5.13")  # R alone is kept, in bit 54
+    assert child_of(tracked, 1, nx_huge_pages=True).spte == 0x0750_0003_2260_1870
+
+
+def npt_recorded():
+    return [case for case in cases_of("spte_bits") if not case["masks"].startswith("EPT")]
+
+
+def test_children_of_npt_leaves_are_the_recorded_ones():
+    assert npt_recorded()
+    for case in npt_recorded():
+        entry = read(int(case["huge_spte"], 16), case["huge_level"], "npt-7.2")
+        assert entry.flaws == (), case["id"]
+        for index, spte in case["children"]:
+            allowed, nx = "x" in case["role_access"], case["nx_huge_pages"]
+            child = child_of(entry, index, exec_allowed=allowed, nx_huge_pages=nx)
+            assert child.spte == int(spte, 16), case["id"]
+
+
+def test_up_to_5_12_a_leaf_has_no_children():
+    leaf = read(0x1_2340_0FF7, 2, "ept-5.12")
+    assert "Linux up to 5.12 splits none" in why_childless(leaf)
+    with pytest.raises(InvalidValueError, match="faults map anew"):
+        child_of(leaf, 0)
+
+
+def test_the_layout_of_7_2_is_the_one_meant():
+    assert read_entry(LEAF_2M, 2).layout == EPT_7_2 == LAYOUTS["ept-7.2"]
 
 
 # ---- children ------------------------------------------------------------------------------------------

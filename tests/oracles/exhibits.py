@@ -224,6 +224,7 @@ SAMPLES = {
             Move("entry_text", "80a1_9da4 c000_0fb7", {"entry": 0x80A19DA4C0000FB7, "example": ""}, False),
             Move("level_menu", 3, {"level": 3, "example": ""}, False),
             Move("example_menu", "1G", {"example": "1G", "entry": 0x80A19DA4C0000FB7, "level": 3}),
+            Move("layout_menu", "ept-5.13", {"layout": "ept-5.13", "example": ""}, False),
             Move(
                 "machine_menu",
                 "one-1G",

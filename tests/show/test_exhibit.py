@@ -211,6 +211,7 @@ ENTRY = [
     ({"level": 0}, InvalidValueError, "0"),
     ({"level": 6}, InvalidValueError, "6"),
     ({"example": "nope"}, InvalidValueError, "nope"),
+    ({"layout": "ept-6"}, InvalidValueError, "ept-6"),
     ({"machine": "toy"}, InvalidValueError, "toy"),
     ({"machine": "mixed", "at": "256T"}, InvalidValueError, "256T"),
     ({"machine": "mixed", "at": -1}, InvalidValueError, "-1"),

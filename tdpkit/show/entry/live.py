@@ -1,7 +1,7 @@
 """The entry decoder, live: an entry typed, chosen or picked from real tables, bit by bit, and its children.
 
-Its choice is an entry, its level, a child's index and the NX-huge-page rule. A 64-bit value is text in the
-browser and an integer here; no control holds it as a number, which a browser would round.
+Its choice is an entry, its level and layout, a child's index and the NX-huge-page rule. A 64-bit value is
+text in the browser and an integer here; no control holds it as a number, which a browser would round.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import ipywidgets
 from tdpkit.engine.gfn import X86_5LEVEL, InvalidValueError, check_gfn, format_gfn, parse_gfn
 from tdpkit.lab.entries import Found, entry_on_the_way, parse_entry, read_entry
 from tdpkit.lab.guest import Guest
+from tdpkit.lab.spte_guess import guess_guard, guess_layout
+from tdpkit.lab.spte_layouts import EPT_7_2, LAYOUTS
+from tdpkit.lab.words import capital
 
 from ..drawing import Picture, Track
 from ..exhibit import Exhibit, address_field, fold, line
@@ -28,12 +31,17 @@ _GEOMETRY = X86_5LEVEL
 """It has every level there is; a machine with fewer differs in its root alone."""
 
 
+GUESS = "guess"
+"""Among the layouts: take the one that the value fits."""
+
+
 class EntryExample(NamedTuple):
-    """An entry worth a look: its name in the menu, its value, its level."""
+    """An entry worth a look: its name in the menu, its value, its level and its layout."""
 
     title: str
     spte: int
     level: int
+    layout: str = EPT_7_2.name
 
 
 EXAMPLES = {
@@ -49,8 +57,12 @@ EXAMPLES = {
     "access-tracked": EntryExample("2M leaf, access-tracked", 0xD0F1_8DA7_E660_0AB0, 2),
     "nx": EntryExample("2M leaf, not executable (NX)", 0x80A2_1F9B_3120_0BB3, 2),
     "unaligned": EntryExample("no leaf: its frame is askew", 0x80A0_0001_C8A0_3FB7, 2),
+    "5.13": EntryExample("2M leaf of 5.13, NX", 0x0600_0003_2260_0BF3, 2, "ept-5.13"),
+    "5.12": EntryExample("4K leaf of 5.12", 0x0000_0003_10AA_1F77, 1, "ept-5.12"),
+    "npt": EntryExample("2M leaf of NPT, NX", 0x8000_0003_2260_0EE7, 2, "npt-7.2"),
+    "guarded": EntryExample("MMIO of 5.13, guard bits", 0x0000_3E00_FEE0_0056, 1, "ept-5.13"),
 }
-"""Entries by name; sources: S20-S25, and huge leaves recorded from the kernel (spte_bits)."""
+"""Entries by name; sources: S20-S25, S260-S262, and huge leaves recorded from the kernel (spte_bits)."""
 
 
 class PickedGuest(NamedTuple):
@@ -83,6 +95,8 @@ class EntryChoice(NamedTuple):
     index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody misses
     exec_allowed: bool = True
     nx_huge_pages: bool = False
+    layout: str = EPT_7_2.name
+    """A name in LAYOUTS, or GUESS. An example brings its own; what is picked from a machine has 7.2's."""
 
 
 class EntryDecoder(Exhibit[EntryChoice, EntryState]):
@@ -96,7 +110,11 @@ class EntryDecoder(Exhibit[EntryChoice, EntryState]):
     prefix = "ed"
     good = "entry"
     reads: ClassVar = {"entry": parse_entry, "at": parse_gfn}
-    names: ClassVar = {"example": ("", *EXAMPLES), "machine": ("", *MACHINES)}
+    names: ClassVar = {
+        "example": ("", *EXAMPLES),
+        "machine": ("", *MACHINES),
+        "layout": (*LAYOUTS, GUESS),
+    }
 
     def __init__(self, entry: str | int = "2M", level: int | None = None) -> None:
         self._guest = cache(lambda layout: Guest(layout, "plain"))
@@ -113,7 +131,8 @@ class EntryDecoder(Exhibit[EntryChoice, EntryState]):
     def _opening(self, change: dict[str, Any]) -> EntryChoice:
         """A typed entry, an example and a pick replace each other.
 
-        Another entry, level or address begins with what was found; a child is one of what was asked for.
+        Another entry, level, layout or address begins with what was found; a child is one of what was asked
+        for. Another layout leaves example and machine, whose entries have their own.
         """
         if len({"entry", "example", "machine"} & {*change}) > 1:
             raise InvalidValueError(
@@ -125,11 +144,13 @@ class EntryDecoder(Exhibit[EntryChoice, EntryState]):
         if "at" in change and not change.get("machine", choice.machine):
             raise InvalidValueError("an address says which entry of a machine; choose a machine first")
         if change.get("example"):
-            _, spte, level = EXAMPLES[change["example"]]
-            return choice._replace(entry=spte, level=level, machine="")
+            _, spte, level, layout = EXAMPLES[change["example"]]
+            return choice._replace(entry=spte, level=level, layout=layout, machine="")
         if change.get("machine"):
-            return choice._replace(example="", at=parse_gfn(MACHINES[change["machine"]].at))
-        if "entry" in change:
+            at = parse_gfn(MACHINES[change["machine"]].at)
+            return choice._replace(example="", at=at, layout=EPT_7_2.name)
+        relaid = change.get("layout", choice.layout) != choice.layout
+        if "entry" in change or relaid:
             return choice._replace(example="", machine="")
         moved = change.get("level", choice.level) != choice.level
         return choice._replace(example="" if moved else choice.example)
@@ -148,8 +169,16 @@ class EntryDecoder(Exhibit[EntryChoice, EntryState]):
         if choice.machine:
             found = self._pick(choice)
             level, note = found.level, way_note(found, level, choice.at, self._guest(choice.machine).geometry)
+        layout = LAYOUTS.get(choice.layout)
+        if layout is None:
+            layout, reason, doubt = guess_layout([(choice.entry, level)])
+            note = "\n".join([f"Layout guessed: {reason}.", *[f"{capital(doubt)}."] * bool(doubt)])
+        guard = 0
+        if layout.kind_of(choice.entry, level) == "mmio":
+            guard, said = guess_guard(choice.entry, layout)
+            note = "\n".join([note] * bool(note) + [f"{capital(said)}."] * bool(said))
         return entry_state(
-            read_entry(choice.entry, level, _GEOMETRY),
+            read_entry(choice.entry, level, _GEOMETRY, layout, guard),
             choice.index,
             exec_allowed=choice.exec_allowed,
             nx_huge_pages=choice.nx_huge_pages,
@@ -185,6 +214,16 @@ class EntryDecoder(Exhibit[EntryChoice, EntryState]):
             layout={"width": "320px"},
             style=label,
         )
+        self.layout_menu = ipywidgets.Dropdown(
+            options=[
+                *((layout.title, name) for name, layout in LAYOUTS.items()),
+                ("guess it from the value", GUESS),
+            ],
+            description="layout",
+            tooltip="which kernels lay an entry out so",
+            layout={"width": "330px"},
+            style=label,
+        )
         self.at_text = address_field("at", "2G+512M")
         self.index_number = ipywidgets.BoundedIntText(
             description="child",
@@ -205,6 +244,7 @@ class EntryDecoder(Exhibit[EntryChoice, EntryState]):
         self.bind(lambda at: format_gfn(at) if self.choice.machine else "", at=self.at_text)
         self.bind(
             example=self.example_menu,
+            layout=self.layout_menu,
             machine=self.machine_menu,
             index=self.index_number,
             nx_huge_pages=self.nx_box,
@@ -219,10 +259,8 @@ class EntryDecoder(Exhibit[EntryChoice, EntryState]):
         )
         return (
             line(self.entry_text, self.level_menu, self.example_menu),
-            line(
-                *(self.index_number, self.nx_box, self.exec_box, self.pick_button),
-                ipywidgets.Label("a click on a bit flips it"),
-            ),
+            line(self.layout_menu, self.pick_button, ipywidgets.Label("a click on a bit flips it")),
+            line(self.index_number, self.nx_box, self.exec_box),
             picks,
         )
 

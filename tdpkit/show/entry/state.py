@@ -16,7 +16,7 @@ class EntryState(NamedTuple):
     exec_allowed: bool
     nx_huge_pages: bool
     note: str
-    """Where the entry came from, in the words of whoever picked it; or nothing."""
+    """Where the entry came from, or how its layout was guessed: a sentence a line; or nothing."""
 
 
 def entry_state(

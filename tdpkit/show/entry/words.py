@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from tdpkit.engine.gfn import PG_LEVEL_4K, Geometry, format_gfn, name_gfn
 from tdpkit.engine.spte import PT_PAGE_SIZE_MASK
-from tdpkit.lab.entries import Child, Entry, Found, bit_numbers, name_frames, why_childless
+from tdpkit.lab.entries import Child, Entry, Found, bit_numbers, say_entry, why_childless
+from tdpkit.lab.spte_layouts import EPT_7_2
 from tdpkit.lab.words import listed
 
 from .state import EntryState
@@ -35,43 +36,17 @@ def entry_words(state: EntryState) -> EntryWords:
     entry, child = state.entry, state.child
     flaws = [(f"✗ {flaw}", "bad") for flaw in entry.flaws]
     return EntryWords(
-        title=f"{entry.spte:#018x} at level {entry.level} ({entry.label} per entry)",
-        answer=_answer(entry),
+        title=f"{entry.spte:#018x} at level {entry.level} ({entry.label} per entry){_layout(entry)}",
+        answer=say_entry(entry),
         role="bad" if entry.flaws else "ink",
-        below=(*flaws, *([(state.note, "muted")] if state.note else [])),
+        below=(*flaws, *((line, "muted") for line in state.note.splitlines())),
         caption=_child_caption(entry, child) if child else f"No children: {why_childless(entry)}.",
         rule=_nx_note(state, child) if child else "",
     )
 
 
-def _answer(entry: Entry) -> str:
-    """Say in one sentence what the entry is."""
-    if entry.kind == "frozen":
-        return "Frozen: not present, and in the middle of another thread's change; hands off."
-    if entry.kind == "mmio":
-        return (
-            "MMIO: not present; an access is an EPT misconfiguration by design, and KVM emulates the device."
-        )
-    if entry.kind == "non-present":
-        if entry.flaws:
-            return "Not present, as KVM sees it, and no entry of KVM's making."
-        return "Not present: the empty entry is bit 63 alone, and an access here is an EPT violation."
-    if entry.flaws:
-        what = "table entry" if entry.kind == "table" else f"leaf of {entry.label}"
-        return f"It reads as a {what} on host frame {entry.pfn:#x}, and no kernel would hold it here."
-    if entry.kind == "table":
-        below = entry.geometry.level(entry.level - 1).label
-        where = f"the table of {below} entries in frame {entry.pfn:#x}"
-        return f"A table entry: it maps nothing itself; it leads to {where}."
-    frames = name_frames(entry.pfn, entry.pages)
-    return f"A leaf of {entry.label}: {frames}; {_rights(entry)}."
-
-
-def _rights(entry: Entry) -> str:
-    if entry.is_access_tracked:
-        return "access-tracked, R, W and X are taken away"
-    allowed = [verb for bit, verb in enumerate(("read", "write", "execute")) if entry.spte >> bit & 1]
-    return f"the guest may {listed(allowed)}" if allowed else "the guest may do nothing with it"
+def _layout(entry: Entry) -> str:
+    return "" if entry.layout == EPT_7_2 else f", {entry.layout.title}"
 
 
 def _child_caption(entry: Entry, child: Child) -> str:
@@ -100,6 +75,8 @@ def _nx_note(state: EntryState, child: Child) -> str:
         return f"NX huge pages on: a child that is still huge stays as it is; the rule waits for {smallest}."
     if state.exec_allowed:
         return f"NX huge pages on: role.access has x, so a {smallest} child may execute."
+    if not state.entry.layout.is_of_7_2:
+        return "NX huge pages on: role.access lacks x; before 7.2 the child then executes as its parent does."
     return f"NX huge pages on: role.access lacks x, so a {smallest} child may not execute."
 
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tdpkit.lab import layouts
 from tdpkit.lab.entries import read_entry
-from tdpkit.lab.layouts import LAYOUTS
+from tdpkit.lab.spte_layouts import LAYOUTS, guard_bits
 from tdpkit.show.entry import EntryDecoder
-from tdpkit.show.entry.live import EXAMPLES, MACHINES
+from tdpkit.show.entry.live import EXAMPLES, GUESS, MACHINES
 from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text
 from tdpkit.show.entry.state import entry_state
 from tdpkit.show.theme import LIVE
@@ -29,6 +30,11 @@ BAD_ENTRIES = [
     ("f" * 400, "has 400"),
     ("g" * 400, "g..."),
 ]
+
+
+def read_example(name):
+    _, spte, level, layout = EXAMPLES[name]
+    return read_entry(spte, level, layout=LAYOUTS[layout], guard=guard_bits(46) if name == "guarded" else 0)
 
 
 @pytest.fixture
@@ -48,7 +54,9 @@ def picker():
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_opens_on_any_example(name):
     decoder = EntryDecoder(name)
-    assert decoder.state == entry_state(read_entry(EXAMPLES[name].spte, EXAMPLES[name].level))
+    assert decoder.state.entry == read_example(name)
+    assert decoder.state.child == entry_state(read_example(name)).child
+    assert decoder.layout_menu.value == EXAMPLES[name].layout
     assert decoder.entry_text.value == f"{EXAMPLES[name].spte:#018x}"
     assert (decoder.level_menu.value, decoder.example_menu.value) == (EXAMPLES[name].level, name)
     assert (decoder.machine_menu.value, decoder.at_text.value, words(decoder)) == ("", "", "")
@@ -64,16 +72,24 @@ def test_it_opens_on_a_typed_entry_at_a_level():
 
 def test_examples_are_what_their_names_say():
     """Kinds by hand; the recorded ones are in tests/vectors/spte_bits.jsonl."""
-    kinds = {name: read_entry(spte, level).kind for name, (_, spte, level) in EXAMPLES.items()}
+    kinds = {name: read_example(name).kind for name in EXAMPLES}
     assert {name: kind for name, kind in kinds.items() if kind != "leaf"} == {
         "table": "table",
         "empty": "non-present",
         "frozen": "frozen",
         "mmio": "mmio",
+        "guarded": "mmio",
     }
-    flawed = [name for name, (_, spte, level) in EXAMPLES.items() if read_entry(spte, level).flaws]
-    assert flawed == ["unaligned"]
-    assert {level for _, _, level in EXAMPLES.values()} == {1, 2, 3}
+    assert [name for name in EXAMPLES if read_example(name).flaws] == ["unaligned"]
+    assert {example.level for example in EXAMPLES.values()} == {1, 2, 3}
+    assert {name: one.layout for name, one in EXAMPLES.items() if one.layout != "ept-7.2"} == {
+        "5.13": "ept-5.13",
+        "5.12": "ept-5.12",
+        "npt": "npt-7.2",
+        "guarded": "ept-5.13",
+    }
+    assert read_example("guarded").mmio_gfn == 0xFEE00, "without bits 45:41"
+    assert [read_example(name).rights for name in ("5.13", "5.12", "npt")] == ["rw", "rwx", "rw"]
 
 
 # ---- each control --------------------------------------------------------------------------------------
@@ -113,9 +129,10 @@ def test_the_level_menu_reads_the_same_bits_at_another_level(decoder, level):
 
 
 def test_the_example_menu_brings_value_and_level(decoder):
-    for name, (_, spte, level) in EXAMPLES.items():
+    for name, (_, spte, level, layout) in EXAMPLES.items():
         decoder.example_menu.value = name
-        assert decoder.state == entry_state(read_entry(spte, level))
+        assert decoder.state.entry == read_example(name)
+        assert decoder.layout_menu.value == layout
         assert (decoder.entry_text.value, decoder.level_menu.value) == (f"{spte:#018x}", level)
 
 
@@ -148,6 +165,56 @@ def test_the_nx_rule_is_switched_and_asks_role_access(decoder):
     decoder.nx_box.value = False
     decoder.exec_box.value = True
     assert decoder.state == entry_state(read_entry(NX_2M, 2))
+
+
+# ---- layouts ---------------------------------------------------------------------------------------------
+
+
+def test_the_layout_menu_reads_the_same_bits_as_another_kernel_does(decoder):
+    decoder.layout_menu.value = "ept-5.13"
+    assert decoder.state == entry_state(read_entry(LEAF_2M, 2, layout=LAYOUTS["ept-5.13"]))
+    assert "EPT, Linux 5.13 to the TDX era" in decoder.words.title
+    assert (decoder.example_menu.value, decoder.entry_text.value) == ("", f"{LEAF_2M:#x}")
+    decoder.layout_menu.value = "ept-7.2"
+    assert decoder.state == entry_state(read_entry(LEAF_2M, 2))
+
+
+def test_a_typed_entry_keeps_the_layout_and_an_example_brings_its_own(decoder):
+    decoder.show(layout="npt-7.2", entry=0x1_2345_6E67, level=1)
+    assert decoder.state.entry.rights == "rwx"
+    decoder.entry_text.value = "0x123456827"
+    assert decoder.state.entry.layout.name == "npt-7.2"
+    decoder.example_menu.value = "2M"
+    assert decoder.layout_menu.value == "ept-7.2"
+
+
+def test_the_layout_is_guessed_anew_with_each_value_and_why_is_said(decoder):
+    decoder.show(layout=GUESS, entry=0x0600_0003_2260_0BF3)
+    assert decoder.state.entry.layout.name == "ept-5.13"
+    assert decoder.state.note.startswith("Layout guessed: the value fits: ")
+    decoder.entry_text.value = "5a0"
+    assert decoder.state.entry.layout.name == "ept-5.13"
+    assert decoder.state.note.splitlines()[1] == "The value fits npt-5.13 as well."
+    decoder.entry_text.value = f"{LEAF_2M:x}"
+    assert decoder.state.entry.layout.name == "ept-7.2"
+
+
+def test_guard_bits_are_found_and_said(decoder):
+    decoder.show(example="guarded")
+    assert "guest frame 0xfee00 is a device's." in decoder.words.answer
+    assert decoder.state.note.startswith(
+        "Bits 45:41 are guard bits, no part of the frame, on a host with 46 "
+    )
+
+
+def test_another_layout_leaves_the_machine_whose_entries_are_of_7_2(picker):
+    picker.show(example="npt")
+    picker.show(machine="mixed", at="1G+2M", level=1)
+    assert picker.layout_menu.value == "ept-7.2"
+    picked = picker.state.entry
+    picker.layout_menu.value = "ept-tdx"
+    assert picker.state.entry[:2] == picked[:2]
+    assert (picker.state.note, picker.machine_menu.value) == ("", "")
 
 
 # ---- on the picture ------------------------------------------------------------------------------------
@@ -253,7 +320,7 @@ def test_each_machine_opens_at_an_address_where_there_is_something(picker):
         picker.machine_menu.value = name
         assert picker.state.entry.kind in ("leaf", "table")
         assert picker.at_text.value == MACHINES[name].at
-        assert set(MACHINES) <= set(LAYOUTS)
+        assert set(MACHINES) <= set(layouts.LAYOUTS)
 
 
 def test_what_is_typed_or_chosen_after_a_pick_is_no_longer_of_the_machine(picker):
@@ -327,6 +394,7 @@ def test_picture_text_and_table_are_of_the_state(name):
 
 
 def test_menus_offer_what_there_is(decoder):
+    assert [value for _, value in decoder.layout_menu.options] == [*LAYOUTS, GUESS]
     assert [value for _, value in decoder.example_menu.options] == ["", *EXAMPLES]
     assert [value for _, value in decoder.machine_menu.options] == ["", *MACHINES]
     assert list(decoder.level_menu.options) == [

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tdpkit.engine.gfn import X86_4LEVEL, X86_5LEVEL, Geometry, InvalidTypeError, InvalidValueError
 from tdpkit.lab.entries import read_entry
+from tdpkit.lab.spte_layouts import LAYOUTS, guard_bits
 from tdpkit.show.entry import EntryDecoder, take_apart
 from tdpkit.show.entry.live import EXAMPLES, MACHINES
 from tdpkit.show.entry.picture import entry_svg, entry_table, entry_text
@@ -40,7 +41,7 @@ def states():
     for name, example in EXAMPLES.items():
         for level in {1, example.level, 4}:
             for index, nx, execute in ((0, False, True), (511, True, True), (300, True, False)):
-                entry = read_entry(example.spte, level)
+                entry = read_entry(example.spte, level, layout=LAYOUTS[example.layout])
                 state = entry_state(entry, index, nx_huge_pages=nx, exec_allowed=execute)
                 found[name, level, index, nx, execute] = state
     for name in MACHINES:
@@ -48,6 +49,16 @@ def states():
         for level in range(1, 5):
             decoder.show(machine=name, level=level)
             found[name, level] = decoder.state
+    for name, layout in LAYOUTS.items():
+        for level in (1, 2, 4):
+            found["other", name, level] = entry_state(
+                read_entry(0xFFFF_FFFF_FFFF_F7F9 ^ 1 << 63, level, layout=layout)
+            )
+    for layout in ("ept-5.12", "npt-5.12"):
+        guarded = read_entry(
+            0x3B_BE00_FEE0_0057 ^ (layout[0] == "e"), 1, layout=LAYOUTS[layout], guard=guard_bits(46)
+        )
+        found["guarded", layout] = entry_state(guarded, note="Guard bits.\nTwo lines.")
     for level in range(1, 6):
         found["worst", level] = entry_state(read_entry(WORST, level))
         found["ones", level] = entry_state(read_entry(2**64 - 1, level))
@@ -313,7 +324,7 @@ def test_every_word_of_the_state_is_written_out():
             said.title,
             said.answer,
             said.caption,
-            *[state.note] * bool(state.note),
+            *state.note.splitlines(),
             *[said.rule] * bool(said.rule),
             *(f"✗ {flaw}" for flaw in state.entry.flaws),
         ):
@@ -486,7 +497,7 @@ def test_the_table_says_what_the_picture_says():
         table = ElementTree.fromstring(entry_table(state))
         caption = table.find("caption").text
         assert caption.startswith(f"{said.title}. {said.answer}")
-        for words in (*state.entry.flaws, state.note, said.caption, said.rule):
+        for words in (*state.entry.flaws, *state.note.splitlines(), said.caption, said.rule):
             assert words.rstrip(".") in caption
         heads = [head.text for head in table.find("thead").iter("th")]
         assert heads == ["bits", "name", "value", "meaning", *(["in the child"] if state.child else [])]
