@@ -33,6 +33,7 @@ SHOWN: dict[tuple[str, str], Draw] = {
     ("tdpkit.lab.guest", "Guest"): memory,
     ("tdpkit.lab.guest", "GuestOutcome"): memory,
     ("tdpkit.lab.guest", "Touch"): memory,
+    ("tdpkit.lab.lost_pages", "LostPages"): memory,
     ("tdpkit.lab.td", "Td"): memory,
     ("tdpkit.show.boundary.picture", "BoundaryPicture"): explorer,
 }

@@ -36,8 +36,8 @@ DOOR = {
     "tdp_mmu": ("KvmBug", "iter_cross_boundary", "tdp_mmu_split_huge_pages_root", "tdp_mmu_zap_leafs"),
     "kvm": (
         "KVM_ALL_ROOTS", "KVM_DIRECT_ROOTS", "KVM_FILTER_PRIVATE", "KVM_FILTER_SHARED", "KVM_INVALID_ROOTS",
-        "KVM_MIRROR_ROOTS", "KVM_VALID_ROOTS", "KVM_X86_DEFAULT_VM", "KVM_X86_TDX_VM", "VM_TYPE_NAMES", "Kvm",
-        "KvmGfnRange", "KvmMemorySlot",
+        "KVM_MIRROR_ROOTS", "KVM_VALID_ROOTS", "KVM_X86_DEFAULT_VM", "KVM_X86_SW_PROTECTED_VM",
+        "KVM_X86_TDX_VM", "VM_TYPE_NAMES", "Kvm", "KvmGfnRange", "KvmMemorySlot",
     ),
     "roots": (
         "each_tdp_mmu_root", "kvm_gfn_range_filter_to_root_types", "kvm_mmu_reload",

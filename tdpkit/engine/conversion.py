@@ -1,4 +1,4 @@
-"""Conversion, per VM: a range of a TD changes between private and shared (KVM_SET_MEMORY_ATTRIBUTES).
+"""Conversion, per VM: a range changes between private and shared (KVM_SET_MEMORY_ATTRIBUTES).
 
 A call that fails leaves the attributes as they were. Its splits stay, and in slots before the failing one the
 old half is already zapped (S108). Another call completes the conversion. The ioctl on the file,
@@ -66,7 +66,7 @@ def _set_mem_attributes(
     kvm: Kvm, span: GfnRange, attributes: int, split: RangeSplit, as_posted: bool
 ) -> Coroutine[int]:
     private = attributes == KVM_MEMORY_ATTRIBUTE_PRIVATE
-    supported = KVM_MEMORY_ATTRIBUTE_PRIVATE if kvm.has_mirrored_tdp else 0
+    supported = KVM_MEMORY_ATTRIBUTE_PRIVATE if kvm.has_private_mem else 0
     if attributes & ~supported or not span.pages:
         return -EINVAL
     with kvm.slots_lock:
@@ -119,4 +119,4 @@ def _zap_half(kvm: Kvm, span: GfnRange, attr_filter: int, split: RangeSplit) -> 
         flush = flush or ret > 0
     if flush:
         yield Flush()
-    return min(ret, 0)
+    return min(0, ret)

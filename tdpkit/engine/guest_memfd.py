@@ -94,8 +94,8 @@ class GuestMemfd:
 
         Raises InvalidValueError for a plain VM, a slot beyond the file, or a page that is already bound.
         """
-        if not kvm.has_mirrored_tdp:
-            raise InvalidValueError("only a TD's slot has a guest_memfd here; this is a plain VM")
+        if not kvm.has_private_mem:
+            raise InvalidValueError("guest_memfd backs private frames here; a plain VM has none")
         taken = [(slot.gmem_pgoff, slot.gmem_pgoff + slot.npages) for _, slot in self.bindings]
         slots = [slot for slot in kvm.memslots if slot.gmem is self]
         for slot in slots:

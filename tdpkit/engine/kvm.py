@@ -27,8 +27,14 @@ from .pool import PageTablePool
 from .tree import TdpMmuRoot
 
 KVM_X86_DEFAULT_VM = 0
+KVM_X86_SW_PROTECTED_VM = 1
 KVM_X86_TDX_VM = 5
-VM_TYPE_NAMES = {KVM_X86_DEFAULT_VM: "plain VM", KVM_X86_TDX_VM: "TD"}
+VM_TYPE_NAMES = {
+    KVM_X86_DEFAULT_VM: "plain VM",
+    KVM_X86_SW_PROTECTED_VM: "software-protected VM",
+    KVM_X86_TDX_VM: "TD",
+}
+"""A software-protected VM has private frames, and no hardware that protects them (S265)."""
 
 KVM_INVALID_ROOTS = 1 << 0
 KVM_DIRECT_ROOTS = 1 << 1
@@ -126,12 +132,12 @@ class Held:
 class Kvm:
     """struct kvm, as far as its page tables are concerned.
 
-    vm_type: KVM_X86_DEFAULT_VM or KVM_X86_TDX_VM; gfn_direct_bits: the shared bit as a frame mask (by default
+    vm_type: of VM_TYPE_NAMES; gfn_direct_bits: the shared bit as a frame mask (by default
     bit 47 or 51 of the address, by the TD's root level; for a toy the topmost index bit of the root).
     memslots: one over all frames if None. tdp_mmu_enabled: False for a VM under the shadow MMU, for which the
     model does nothing. td_leaf_level: the level of a TD's largest leaf; the series stops at 2M, and a TD with
-    larger ones is a what-if (S3). series: of TDX_SERIES. All roots have their rows in `pool`. All frames of a
-    TD start shared, as in KVM. Raises InvalidValueError for an unknown kind, a pool of another geometry, a
+    larger ones is a what-if (S3). series: of TDX_SERIES. All roots have their rows in `pool`. All frames
+    start shared, as in KVM. Raises InvalidValueError for an unknown kind, a pool of another geometry, a
     shared bit that is no bit of the root's index, a level below 1, an unknown series, and slots that overlap
     or reach beyond the VM's frames.
     """
@@ -149,8 +155,8 @@ class Kvm:
         series: str = "v3",
     ) -> None:
         if vm_type not in VM_TYPE_NAMES:
-            known = " or ".join(f"{number} ({name})" for number, name in VM_TYPE_NAMES.items())
-            raise InvalidValueError(f"a VM is of type {known}; {vm_type!r} is neither")
+            *known, last = (f"{number} ({name})" for number, name in VM_TYPE_NAMES.items())
+            raise InvalidValueError(f"a VM is of type {', '.join(known)} or {last}; {vm_type!r} is none")
         self.vm_type = vm_type
         self.geometry = geometry
         self.tdp_mmu_enabled = tdp_mmu_enabled
@@ -169,7 +175,9 @@ class Kvm:
         if self.has_mirrored_tdp:
             self.gfn_direct_bits = geometry.shared_bit(gfn_direct_bits)
         elif gfn_direct_bits:
-            raise InvalidValueError(f"only a TD has a shared bit; {gfn_direct_bits:#x} is set in a plain VM")
+            raise InvalidValueError(
+                f"only a TD has a shared bit; {gfn_direct_bits:#x} is set in a {self.kind}"
+            )
         self.memslots = self._checked_slots(memslots)
         self.mem_attributes = FrameSet()
         """The private frames (kvm->mem_attr_array; PRIVATE is its only attribute)."""
@@ -209,6 +217,21 @@ class Kvm:
         return self.vm_type == KVM_X86_TDX_VM
 
     @property
+    def has_private_mem(self) -> bool:
+        """kvm_arch_has_private_mem: a frame can be private or shared."""
+        return self.vm_type != KVM_X86_DEFAULT_VM
+
+    @property
+    def private_root(self) -> TdpMmuRoot | None:
+        """The root that maps private frames: a TD's mirror; a software-protected VM has one root for both."""
+        return self.direct_root if self.vm_type == KVM_X86_SW_PROTECTED_VM else self.mirror_root
+
+    @property
+    def kind(self) -> str:
+        """``plain VM``, ``software-protected VM``, ``TD``."""
+        return VM_TYPE_NAMES[self.vm_type]
+
+    @property
     def max_gfn_exclusive(self) -> int:
         """The first frame beyond this VM: the shared bit of a TD, else the root's end."""
         return self.gfn_direct_bits or self.geometry.root_pages
@@ -240,7 +263,7 @@ def kvm_tdp_mmu_alloc_root(kvm: Kvm, *, is_mirror: bool) -> TdpMmuRoot:
     Source: tdp_mmu.c; S45.
     """
     if is_mirror and not kvm.has_mirrored_tdp:
-        raise InvalidValueError("only a TD has a mirror root; this is a plain VM")
+        raise InvalidValueError("only a TD has a mirror root; this is a " + kvm.kind)
     for root in kvm.tdp_mmu_roots:
         if root.is_mirror == is_mirror and not root.invalid:
             root.tdp_mmu_root_count += 1

@@ -4,17 +4,21 @@ KVM maps the largest page that the memory slot, the attributes, the host's memor
 guest's own accept level allow. Source: Linux 7.2's mmu.c and tdp_mmu.c (kvm_tdp_mmu_page_fault,
 kvm_tdp_mmu_map); S9, S82, S162, S212.
 
+Where a table is, the fault maps below it, unless the caller lets it put a huge leaf in the table's place, as
+the kernel does in a direct root. A mirror root keeps its table, as in the series: the module merges 512 pages
+only if all are in one state and blocked before, which KVM does not do under the read lock (S264).
+
 Left out: MMIO, permissions and their faults (every access here is a write to memory), NX huge pages,
-prefetching, and merging small pages into a huge one: where a table is, the fault maps below it. For a mirror
-root the series does the same; for a plain VM the kernel may replace the table by a huge leaf.
+prefetching.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import SupportsIndex
 
-from .events import EFAULT, ENOMEM, AllocTable, Coroutine, FreeTable, Lock, Unlock
+from .events import EFAULT, ENOMEM, AllocTable, Coroutine, Flush, FreeTable, Lock, Unlock
 from .gfn import PG_LEVEL_4K, InvalidValueError, check_gfn
 from .kvm import Kvm, KvmMemorySlot, mmu_invalidate_retry_gfn
 from .mmu import kvm_max_mapping_level
@@ -22,6 +26,9 @@ from .spte import FROZEN_SPTE, is_last_spte, is_shadow_present_pte, make_leaf_sp
 from .tdp_iter import TdpIter
 from .tdp_mmu import tdp_mmu_link_sp, tdp_mmu_set_spte_atomic, tdp_mmu_split_huge_page
 from .tree import TdpMmuRoot, check_inside
+
+LevelRule = Callable[[Kvm, KvmMemorySlot, int, int], int]
+"""Choose the level of a mapping, up to a maximum: (kvm, slot, gfn, max_level)."""
 
 
 class RetPf(IntEnum):
@@ -35,35 +42,46 @@ class RetPf(IntEnum):
 
 
 def kvm_tdp_mmu_page_fault(
-    kvm: Kvm, gfn: SupportsIndex, *, is_private: bool, max_level: int | None = None
+    kvm: Kvm,
+    gfn: SupportsIndex,
+    *,
+    is_private: bool,
+    max_level: int | None = None,
+    replace_tables: bool = False,
+    level_rule: LevelRule = kvm_max_mapping_level,
 ) -> Coroutine[int]:
     """Map frame `gfn` (without the shared bit) in the tree of its half.
 
-    is_private: the guest's address has no shared bit; max_level: the largest level allowed (a TD's accept
-    level). Takes the read lock. Returns a RetPf, -EFAULT to ask userspace (the frame belongs to the other
-    half, or nothing backs it), -EHWPOISON or -ENOMEM. Raises InvalidValueError, before anything changes, for
+    is_private: in a TD, the guest's address has no shared bit; in a software-protected VM, the frame's
+    attribute says so. max_level: the largest level allowed (a TD's accept level). replace_tables: where the
+    chosen level meets a table of a direct root, a huge leaf takes its place, and the table goes with all
+    below it. level_rule: another rule than KVM's own for the level, as a what-if. Takes the read lock.
+    Returns a RetPf, -EFAULT to ask userspace (the frame belongs to the other half, or nothing backs it),
+    -EHWPOISON or -ENOMEM. Raises InvalidValueError, before anything changes, for
     a frame beyond the VM's, a level it does not have, or a root without references.
     """
     frame = check_inside(kvm.direct_root, check_gfn(gfn))
-    root = kvm.mirror_root if is_private else kvm.direct_root
+    root = kvm.private_root if is_private else kvm.direct_root
     if root and not root.tdp_mmu_root_count:
         raise InvalidValueError(f"a root is used while somebody has a reference on it; {root} has none left")
     largest = kvm.max_leaf_level
     if max_level is not None:
         largest = min(largest, kvm.geometry.level(max_level).number)
-    return _page_fault(kvm, frame, is_private, largest)
+    return _page_fault(kvm, frame, is_private, largest, replace_tables, level_rule)
 
 
-def _page_fault(kvm: Kvm, gfn: int, is_private: bool, largest: int) -> Coroutine[int]:
-    root = kvm.mirror_root if is_private else kvm.direct_root
+def _page_fault(
+    kvm: Kvm, gfn: int, is_private: bool, largest: int, replace_tables: bool, level_rule: LevelRule
+) -> Coroutine[int]:
+    root = kvm.private_root if is_private else kvm.direct_root
     slot = kvm.slot_of(gfn)
     if slot is None or root is None:
         return -EFAULT
-    spare = kvm.page_caches[is_private]
+    spare = kvm.page_caches[root.is_mirror]
     cache: list[int] = []  # this vCPU's own, since another vCPU's fault may run at the same time
     try:
         while len(cache) < kvm.geometry.root_level - 1:  # before taking the lock: allocating can sleep
-            row = spare.pop() if spare else (yield AllocTable(kvm.pool, is_private))
+            row = spare.pop() if spare else (yield AllocTable(kvm.pool, root.is_mirror))
             if row is None:
                 return -ENOMEM
             cache.append(row)
@@ -78,10 +96,11 @@ def _page_fault(kvm: Kvm, gfn: int, is_private: bool, largest: int) -> Coroutine
         if not root.tdp_mmu_root_count or root.invalid or mmu_invalidate_retry_gfn(kvm, seq, gfn):
             ret = RetPf.RET_PF_RETRY
         else:
-            level = kvm_max_mapping_level(kvm, slot, gfn, min(largest, host_level))
+            level = level_rule(kvm, slot, gfn, min(largest, host_level))
             while (gfn ^ pfn) & kvm.geometry.pages(level) - 1:  # not at the same offset in the huge page
                 level -= 1
-            ret = yield from _kvm_tdp_mmu_map(root, gfn, pfn, level, cache)
+            replaces = replace_tables and not root.is_mirror
+            ret = yield from _kvm_tdp_mmu_map(root, gfn, pfn, level, cache, replaces)
         yield Unlock(True, "done")
         return ret
     finally:
@@ -103,7 +122,7 @@ def kvm_faultin_pfn(slot: KvmMemorySlot, gfn: int, is_private: bool) -> tuple[in
 
 
 def _kvm_tdp_mmu_map(
-    root: TdpMmuRoot, gfn: int, pfn: int, goal_level: int, cache: list[int]
+    root: TdpMmuRoot, gfn: int, pfn: int, goal_level: int, cache: list[int], replaces: bool
 ) -> Coroutine[RetPf]:
     """kvm_tdp_mmu_map: link tables on the way, split a huge leaf above the goal, then write the leaf.
 
@@ -117,8 +136,9 @@ def _kvm_tdp_mmu_map(
             spte = it.old_spte
             if spte == FROZEN_SPTE:
                 return RetPf.RET_PF_RETRY
-            if is_shadow_present_pte(spte) and not is_last_spte(spte, it.level):
-                pass  # a table: step down into it, even below the goal
+            is_table = is_shadow_present_pte(spte) and not is_last_spte(spte, it.level)
+            if is_table and not (replaces and it.level == goal_level):
+                pass  # step down into it, even below the goal
             elif it.level <= goal_level:
                 return (yield from _map_handle_target_level(root, it, pfn))
             else:
@@ -142,9 +162,12 @@ def _kvm_tdp_mmu_map(
 
 
 def _map_handle_target_level(root: TdpMmuRoot, it: TdpIter, pfn: int) -> Coroutine[RetPf]:
-    if is_shadow_present_pte(it.old_spte):
+    was_present = is_shadow_present_pte(it.old_spte)
+    if was_present and is_last_spte(it.old_spte, it.level):
         return RetPf.RET_PF_SPURIOUS
     first = root.geometry.gfn_round_for_level(pfn, it.level)
     if (yield from tdp_mmu_set_spte_atomic(root, it, make_leaf_spte(first, it.level))):
         return RetPf.RET_PF_RETRY
+    if was_present:
+        yield Flush()  # a TLB may hold what the table mapped
     return RetPf.RET_PF_FIXED

@@ -100,6 +100,10 @@ class PageTablePool:
     def free(self, row: int) -> None:
         """Poison `row`; :meth:`alloc` may hand it out again once no RCU reader is left."""
         self._fill(row, POISON)
+        self.free_rcu(row)
+
+    def free_rcu(self, row: int) -> None:
+        """Free `row` as call_rcu() does: its entries stay as they are until no RCU reader is left."""
         self.role[row] = 0
         self._waiting.append(row)
         if not self.rcu_readers:

@@ -40,6 +40,7 @@ from .spte import (
     is_shadow_present_pte,
     make_nonleaf_spte,
     make_small_spte,
+    spte_to_pfn,
 )
 from .tdp_iter import TdpIter
 from .tree import TdpMmuRoot, check_inside
@@ -61,7 +62,8 @@ def tdp_mmu_set_spte_atomic(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Cor
     On a mirror entry that is present RFC v5 06 has a KVM_BUG_ON before anything is written (S140). Else, on a
     mirror entry: freeze it, call the TDX side, then write the new value. If the TDX side fails, write
     the old value back and return its errno (S162). A lost freeze refreshes `it.old_spte` too, as RFC v5 02
-    has it; before that patch the snapshot stays stale, and a retry compares with it again (S85).
+    has it; before that patch the snapshot stays stale, and a retry compares with it again (S85). In
+    a direct root the new value may be a leaf in the place of a table, which goes with all below it.
     """
     old_spte = it.old_spte
     if root.bug_on_present and is_shadow_present_pte(old_spte):
@@ -82,7 +84,7 @@ def tdp_mmu_set_spte_atomic(root: TdpMmuRoot, it: TdpIter, new_spte: int) -> Cor
         it.table[it.index] = value
         if errno:
             return errno
-    yield _changed(root, it, old_spte, new_spte)
+    yield from _handle_changed_spte(root, it, old_spte, new_spte)
     return 0
 
 
@@ -117,6 +119,49 @@ def _external_of(it: TdpIter, old_spte: int, new_spte: int, *, shared: bool) -> 
 
 def _changed(root: TdpMmuRoot, it: TdpIter, old_spte: int, new_spte: int) -> Trace:
     return Trace("kvm_tdp_mmu_spte_changed", it.gfn, it.level, old_spte, new_spte, as_id=root.as_id)
+
+
+def _handle_changed_spte(root: TdpMmuRoot, it: TdpIter, old_spte: int, new_spte: int) -> Coroutine[None]:
+    """Trace a change under the shared lock. If it took a table out of the tree, remove what hangs below it.
+
+    The tables are freed as call_rcu() does, so that another thread inside them meets frozen entries. Left
+    out: kvm_mmu_prepare_zap_page, the trace event of each table.
+    """
+    pool = root.pool
+    removed = [spte_to_pfn(old_spte)] if _is_table(old_spte, it.level) else []
+    try:
+        yield _changed(root, it, old_spte, new_spte)
+        if removed:
+            yield from _handle_removed_pt(root, removed[0], removed)
+    finally:
+        for row in removed:  # grows by what an abandoned call has not met yet
+            level = pool.level(row)
+            removed += [spte_to_pfn(spte) for spte in pool.table(row) if _is_table(spte, level)]
+            pool.free_rcu(row)
+
+
+def _handle_removed_pt(root: TdpMmuRoot, row: int, removed: list[int]) -> Coroutine[None]:
+    """Freeze every entry of the table in `row`, empty ones too, so that no other thread stores into it.
+
+    A table below comes right after the entry that linked it, and goes into `removed`. An entry that another
+    thread has frozen is tried until that thread has given it another value. Source: handle_removed_pt,
+    tdp_mmu.c; S263.
+    """
+    table, level, first = root.pool.table(row), root.pool.level(row), root.pool.gfn[row]
+    for index in range(root.geometry.entries):
+        gfn, old_spte = first + index * root.geometry.pages(level), FROZEN_SPTE
+        while old_spte == FROZEN_SPTE:
+            yield SetSpte(row, index, gfn, level, table[index], FROZEN_SPTE)
+            old_spte, table[index] = table[index], FROZEN_SPTE
+        below = spte_to_pfn(old_spte) if _is_table(old_spte, level) else None
+        removed += [below] if below is not None else []
+        yield Trace("kvm_tdp_mmu_spte_changed", gfn, level, old_spte, FROZEN_SPTE, as_id=root.as_id)
+        if below is not None:
+            yield from _handle_removed_pt(root, below, removed)
+
+
+def _is_table(spte: int, level: int) -> bool:
+    return is_shadow_present_pte(spte) and not is_last_spte(spte, level)
 
 
 def _resched(it: TdpIter, shared: bool, flush: bool) -> Coroutine[None]:

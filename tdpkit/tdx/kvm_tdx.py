@@ -119,7 +119,7 @@ class KvmTdx:
     """struct kvm_tdx: keeps a TD's `kvm` and the `module` behind it in step.
 
     pages: allocates S-EPT and PAMT pages, by default frames above any guest memory; pamt: of PAMT_DESIGNS.
-    Raises InvalidValueError for a plain VM, a module of another shape, or an unknown design.
+    Raises InvalidValueError for another VM than a TD, a module of another shape, or an unknown design.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class KvmTdx:
         pamt: str = "v3",
     ) -> None:
         if not kvm.has_mirrored_tdp:
-            raise InvalidValueError("the TDX side serves a TD; this is a plain VM")
+            raise InvalidValueError(f"the TDX side serves a TD; this is a {kvm.kind}")
         if (module.geometry, module.gfn_direct_bits) != (kvm.geometry, kvm.gfn_direct_bits):
             raise InvalidValueError(
                 f"a TD's module has its geometry and shared bit, {kvm.geometry} and "

@@ -74,9 +74,9 @@ def test_a_range_of_a_slot_given_in_numpy_integers_is_kept_in_python_integers():
     assert type(gfn_range.start) is type(gfn_range.end) is int
 
 
-@pytest.mark.parametrize("vm_type", [1, 4, -5, "TD", None])
+@pytest.mark.parametrize("vm_type", [2, 4, -5, "TD", None])
 def test_an_unknown_kind_of_vm_is_refused_and_the_known_ones_named(vm_type):
-    with pytest.raises(InvalidValueError, match=r"0 \(plain VM\) or 5 \(TD\)") as refusal:
+    with pytest.raises(InvalidValueError, match=r"0 \(plain VM\), 1 \(.*\) or 5 \(TD\)") as refusal:
         Kvm(vm_type, TOY)
     assert repr(vm_type) in str(refusal.value)
 

@@ -27,7 +27,8 @@ def memory_svg(state: MemoryState, palette: Palette, ids: str = "") -> str:
     """`state` as an SVG string in the colours of `palette`; `ids` prefixes every id in it."""
     drawing = Drawing(WIDTH, _NUMBERS + 8, palette, ids, "gm")
     drawing.height = _head(drawing, state)
-    strip = Strip("", "", 0, state.frames, state.cells, (0, state.frames))
+    ends = (state.first, state.first + state.frames)
+    strip = Strip("", "", *ends, state.cells, ends)
     if state.bytes:
         _frames(drawing, state, strip)
     else:

@@ -1,7 +1,7 @@
 """What the strip of a guest's memory shows: leaves, what became of each frame, and the byte in it.
 
-:func:`memory_state` reads it out of a guest, of what one of a guest's methods returned, or of a TD with all
-that stands behind it.
+:func:`memory_state` reads it out of a guest, of what one of a guest's methods returned, of a TD with all that
+stands behind it, or of a report of lost pages.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from tdpkit.engine.gfn import Geometry, GfnRange, format_gfn
+from tdpkit.engine.gfn import X86_4LEVEL, Geometry, GfnRange, format_gfn
 from tdpkit.engine.tree import leaves
 from tdpkit.lab.guest import Guest, GuestOutcome, Sight, Touch
+from tdpkit.lab.lost_pages import CONVERTED, PRIVATE, LostPages
 from tdpkit.lab.td import Td
 from tdpkit.lab.words import count_of
 from tdpkit.tdx.module import sept_state
@@ -45,7 +46,7 @@ class MemoryState(NamedTuple):
     geometry: Geometry
     frames: int
     cells: tuple[Cell, ...]
-    """All frames in order, in runs of one kind: within one leaf, if bytes are shown.
+    """All frames from `first` on, in order, in runs of one kind: within one leaf, if bytes are shown.
 
     kind: one of tdpkit.show.strips.Cell's, or of the S-EPT's in tdpkit.show.drawing.HATCHED.
     """
@@ -57,12 +58,15 @@ class MemoryState(NamedTuple):
     touched: int | None = None
     shared: tuple[GfnRange, ...] = ()
     """What the attributes of a TD call shared."""
+    first: int = 0
 
 
-def memory_state(shown: Guest | GuestOutcome | Touch | Td) -> MemoryState | None:
+def memory_state(shown: Guest | GuestOutcome | Touch | Td | LostPages) -> MemoryState | None:
     """The memory of a guest, or as it was after what `shown` tells; None if there is nothing to draw."""
     if isinstance(shown, Td):
         return _of_td(shown) if shown.frames <= _MOST_BYTES else None
+    if isinstance(shown, LostPages):
+        return _of_report(shown)
     sight = shown.sight() if isinstance(shown, Guest) else shown.sight
     if sight is None:
         return None
@@ -208,4 +212,26 @@ def _counts(kinds: Sequence[str], is_shared: Sequence[bool]) -> str:
     (number, name), *others = counted
     return ", ".join(
         [f"{count_of(number, 'frame')} {name}", *(f"{number} {name}" for number, name in others)]
+    )
+
+
+# ---- a public report -----------------------------------------------------------------------------------
+
+
+def _of_report(report: LostPages) -> MemoryState:
+    """The block that was private at first; the bracket is the range that was converted."""
+
+    def kind(fate: str, level: int) -> str:
+        return "lost" if fate.startswith("lost") else f"leaf{level}" if level else "hole"
+
+    cells = (Cell(run.span.start, run.span.end, kind(run.fate, run.level)) for run in report.runs)
+    return MemoryState(
+        caption=report.title,
+        said=repr(report),
+        bad=bool(report.lost.edges),
+        geometry=X86_4LEVEL,
+        frames=PRIVATE.pages,
+        cells=tuple(cells),
+        span=CONVERTED,
+        first=PRIVATE.start,
     )

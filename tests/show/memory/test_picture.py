@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tdpkit.lab.guest import VM_KINDS, Guest
+from tdpkit.lab.lost_pages import lost_pages
 from tdpkit.lab.td import Td
 from tdpkit.show.memory import memory_state, memory_svg
 from tdpkit.show.theme import DARK, LIGHT, contrast
@@ -40,7 +41,7 @@ def shown() -> list:
     young.accept(11)
     old = Td(frames=32)
     old.module.mem_range_block(0, 2)
-    return [*found, young, old]
+    return [*found, young, old, lost_pages("host page"), lost_pages(vm="TD")]
 
 
 STRIPS = shown()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tdpkit.engine.gfn import GfnRange
 from tdpkit.lab.guest import Guest
 from tdpkit.lab.layouts import TD_4LEVEL
+from tdpkit.lab.lost_pages import lost_pages
 from tdpkit.lab.td import Td
 from tdpkit.show.memory import MemoryState, memory_state
 from tests.oracles import byframe
@@ -219,3 +220,19 @@ def test_a_page_that_its_owner_gave_away_is_not_lost():
     td.memory_failure(3)
     assert kinds(seen(td))[:9] == ["lost"] * 3 + ["hole"] + ["lost"] * 4 + ["leaf2"]
     assert memory_state(Td(TD_4LEVEL, frames=512)) is None, "no room for its bytes"
+
+
+# ---- a public report -----------------------------------------------------------------------------------
+
+
+def test_the_lost_pages_lie_on_both_sides_of_what_was_converted():
+    state = seen(lost_pages("host page"))
+    assert [(cell.first, cell.last, cell.kind) for cell in state.cells] == [
+        (0x800, 0x84D, "lost"),
+        (0x84D, 0x86E, "leaf2"),
+        (0x86E, 0xA00, "lost"),
+    ]
+    assert (state.first, state.frames, state.span, state.bad) == (0x800, 512, GfnRange(0x84D, 0x86E), True)
+    kept = seen(lost_pages())
+    assert [cell.kind for cell in kept.cells] == ["leaf1", "leaf1", "hole", "leaf1"]
+    assert not kept.bad
