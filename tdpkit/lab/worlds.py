@@ -166,6 +166,8 @@ class FaultWorld(CountingWorld):
         self.fired: tuple[bool, int, int] = (False, 0, 0)
         self.page: int | None = None
         """Row of the page that the call last asked for and has not used yet."""
+        self.other: World | None = None
+        """Where the other thread runs; a kind world if None."""
 
     def visit(self, event: Visit) -> bool:
         """A reschedule is due where the faults say so."""
@@ -218,7 +220,8 @@ class FaultWorld(CountingWorld):
         if self.faults.race == "cas_dirty_clear":
             it.table[it.index] &= ~VMX_EPT_DIRTY_BIT
         elif self.faults.race.endswith("zap"):
-            run(tdp_mmu_zap_leafs(self.root, it.gfn, it.gfn + 1))
+            run(tdp_mmu_zap_leafs(self.root, it.gfn, it.gfn + 1), self.other)
         else:
             last = it.gfn + self.root.geometry.pages(it.level)
-            run(tdp_mmu_split_huge_pages_root(self.root, it.gfn, last, it.level - 1, shared=True))
+            split = tdp_mmu_split_huge_pages_root(self.root, it.gfn, last, it.level - 1, shared=True)
+            run(split, self.other)

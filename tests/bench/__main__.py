@@ -21,6 +21,7 @@ from .problems import problem_figures
 from .proofs import proof_figures
 from .schedules import schedule_figures
 from .strategies import strategy_figures
+from .traces import trace_figures
 from .trial import trial_figures
 
 PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -31,6 +32,7 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "schedules": schedule_figures,
     "claims": claim_figures,
     "trial": trial_figures,
+    "traces": trace_figures,
     "problems": problem_figures,
     "browser": latency_figures,
 }
