@@ -31,6 +31,7 @@ HATCHED = {
     "zapped": ("M0 0 H6 V1 H0 Z M0 0 H1 V6 H0 Z", 45),  # crossed out
     "lost": ("M0 0 H2 V6 H0 Z", -45),  # stripes the other way: crossing before, lost after
     "refaulted": ("M1 1 H4 V4 H1 Z", 0),  # dots: single frames come back
+    "unknown": ("M0 0 H1 V6 H0 Z", 45),  # thin lines aslant: no data, as on a map
     "pending": ("M2 2 H4 V4 H2 Z", 45),  # small dots: not quite there
     "blocked": ("M0 0 H6 V2 H0 Z", 0),  # bars across
     "pending-blocked": ("M0 0 H6 V2 H0 Z M2 3 H4 V5 H2 Z", 0),  # bars, and dots between them

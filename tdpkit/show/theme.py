@@ -26,6 +26,8 @@ _ROLES = {
     "leaf1": ("#cfe6f7", "#223b52"),
     "table": ("#ffffff", "#14171a"),  # as paper: what it holds is drawn below it
     "hole": ("#eef1f4", "#23282e"),  # all but paper: nothing is there
+    "unknown": ("#ffffff", "#14171a"),  # paper, and grey lines as on a map: nobody has told
+    "unknown-mark": ("#6b7682", "#8793a0"),
     # What an operation is asked for, and what becomes of frames: a pale fill, and marks of the same hue.
     "range": ("#14694a", "#4cc79a"),  # green, as what is right: the range is what one asked for
     "crossing": ("#f0b429", "#8a5d00"),  # amber, the strongest fill: nothing is wrong yet, and will be

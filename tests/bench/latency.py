@@ -78,6 +78,7 @@ EXHIBITS = {
     "strategy race, 16 TiB of 1G": ('race.StrategyRace("16T-1G")', "unit_level=1"),
     "strategy race, 16 TiB of 2M": ('race.StrategyRace("16T-2M")', "unit_level=1"),
     "strategy race, mixed guest": ('race.StrategyRace("mixed")', "unit_level=1"),
+    "trace, a guest that loses pages": ("trace.TraceViewer()", "start=0x84D, end=0x86E"),
     "two trees": ("two_roots.TwoTrees()", ""),
     "walk, mixed guest": ('walk.WalkStepper("mixed")', "step=600"),
     "walk, toy of 64 frames": ('walk.WalkStepper("large")', "start=0, end=64, only_cross_boundary=False"),

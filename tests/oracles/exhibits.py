@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -20,9 +22,12 @@ from tdpkit.show.page_life import PageLifeStepper
 from tdpkit.show.race import StrategyRace
 from tdpkit.show.schedule_player import SchedulePlayer
 from tdpkit.show.split_budget import SplitBudget
+from tdpkit.show.trace import TraceViewer
+from tdpkit.show.trace.state import TraceText
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.walk import WalkStepper
 from tests.oracles.ledgers import SMALL
+from tests.oracles.told import told_guest
 
 # ---- reading an exhibit ------------------------------------------------------------------------------------
 
@@ -204,6 +209,16 @@ def _stale() -> dict[str, Any]:
     return {"shown": "no stale TLB", "schedule": str(found.witness["no stale TLB"])}
 
 
+_TRACES = Path(__file__).parents[2] / "notebooks/traces"
+_TOLD = TraceText("told.txt", "\n".join(told_guest(4, 3).lines).encode())
+
+
+def _opened(text: TraceText) -> tuple[dict[str, Any], ...]:
+    """A file as the browser hands it over."""
+    kind = {"type": "text/plain", "size": len(text.content), "last_modified": datetime.now(UTC)}
+    return ({"name": text.name, "content": memoryview(text.content), **kind},)
+
+
 SAMPLES = {
     "boundary": Sample(
         lambda: BoundaryExplorer("toy"),
@@ -325,6 +340,32 @@ SAMPLES = {
             Move("step_slider", 32, {"step": 32}),
             Move("play", 2, {"step": 2}),
             Move("drag.step", 41, {"step": 41}),
+        ],
+    ),
+    "trace": Sample(
+        lambda: TraceViewer("one-split"),
+        [
+            Move("example_menu", "lost-pages", {"trace": "lost-pages", "step": 20}),
+            Move(
+                "path_text",
+                f"{_TRACES / 'lost-pages.txt'}",
+                {"trace": f"{_TRACES / 'lost-pages.txt'}", "step": 20},
+                returns=False,
+            ),
+            Move("upload", _opened(_TOLD), {"trace": _TOLD, "step": 1}, returns=False),
+            Move("layout_menu", "ept-7.2", {"layout": "ept-7.2"}),
+            Move("press.step", 3, {"step": 3}, returns=False),
+            Move("step_slider", 4, {"step": 4}),
+            Move("play", 1, {"step": 1}),
+            Move("drag.step", 0, {"step": 0}),
+        ],
+    ),
+    "trace, a range": Sample(
+        lambda: TraceViewer("lost-pages", start=0x84D, end=0x86E),
+        [
+            Move("start_text", "850", {"start": 0x850}),
+            Move("end_text", "8M+512K", {"end": 0x880}),
+            Move("view_buttons", "whole", {"view": "whole"}),
         ],
     ),
     "lost_errno": Sample(

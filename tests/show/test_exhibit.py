@@ -28,6 +28,7 @@ from tdpkit.show.page_life import PageLifeStepper
 from tdpkit.show.schedule_player import SchedulePlayer
 from tdpkit.show.split_budget import SplitBudget
 from tdpkit.show.theme import LIGHT, LIVE, LIVE_BOX, LIVE_STYLE
+from tdpkit.show.trace import TraceViewer
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.walk import WalkStepper
 from tests.oracles.exhibits import (
@@ -44,7 +45,7 @@ from tests.oracles.exhibits import (
 )
 from tests.oracles.ledgers import SMALL
 
-SPEAKING = "last good (range|entry|question|call|story|case|schedule|choice)"
+SPEAKING = "last good (range|entry|question|call|story|case|schedule|choice|trace)"
 
 MADE = {name: sample.make() for name, sample in SAMPLES.items()}
 """One of each, to look at: a test changes one of its own."""
@@ -335,7 +336,23 @@ LEDGER = [
     ({"by": "M1", "kind": "experiment"}, InvalidValueError, "passes: by M1 and decided by experiment"),
     ({"find": 7}, InvalidTypeError, "the words to find are text; 7 is none"),
 ]
+TRACE = [
+    ({"trace": "no/such"}, InvalidValueError, "'no/such' cannot be read: No such file or directory"),
+    ({"trace": "  "}, InvalidValueError, "the path is empty"),
+    ({"trace": "/"}, InvalidValueError, "'/' is no file"),
+    ({"trace": 7}, InvalidTypeError, "a trace is a path, the name of an example, or text; 7 is none"),
+    ({"trace": "<b>no\ntrace"}, InvalidValueError, "'text' is no trace: of 2 lines none is an event"),
+    ({"trace": b"\x1f\x8b\x08"}, InvalidValueError, "'text' is no text but compressed with gzip"),
+    ({"start": "banana"}, InvalidValueError, "no frame number"),
+    ({"start": -2}, InvalidValueError, "a frame is at least 0"),
+    ({"start": 0x850, "end": 0x84F}, InvalidValueError, "ends at or after its start"),
+    ({"layout": "nope"}, InvalidValueError, "'nope' is none"),
+    ({"view": "near"}, InvalidValueError, "a view is one of step, whole; 'near' is none"),
+    ({"step": -1}, InvalidValueError, "this trace has steps 0 to 4; -1 is none"),
+    ({"step": 5}, InvalidValueError, "5 is none"),
+]
 REFUSED = {
+    "trace": TRACE,
     "claim_ledger": LEDGER,
     "schedule_player": PLAYER,
     "boundary": TOY_BOUNDARY,
@@ -398,6 +415,7 @@ def test_what_breaks_a_rule_is_refused_in_words_and_nothing_half_happens(name, c
         *((WalkStepper, change) for change, _, _ in WALK),
         *((PageLifeStepper, {"start": 5, "end": 12} | change) for change, _, _ in LIFE),
         *((SchedulePlayer, change) for change, _, _ in PLAYER),
+        *((TraceViewer, {"trace": "one-split"} | change) for change, _, _ in TRACE),
         (EntryDecoder, {"entry": "banana"}),
         (EntryDecoder, {"entry": 1.5}),
         (EntryDecoder, {"entry": "2M", "level": 6}),
@@ -430,12 +448,21 @@ BAD_TEXTS = [
 ]
 
 
+GOOD_TEXTS = {
+    "entry_text": ["1e9"],
+    "find_text": ["", "   "],
+    "start_text": ["", "   ", "1e9"],
+    "end_text": ["", "   ", "1e9"],
+}
+"""Those of them that some fields take."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("sample", "move"), TEXTS)
 def test_a_bad_text_is_answered_in_words_and_stays_in_its_field_to_be_mended(sample, move):
     exhibit = sample.make()
     field, before = part(exhibit, move.control), seen(exhibit, typed=False)
-    good = {"entry_text": ["1e9"], "find_text": ["", "   "]}.get(move.control, [])
+    good = GOOD_TEXTS.get(move.control, [])
     for text, quoted in [("x", "x"), *(bad for bad in BAD_TEXTS if bad[0] not in good)]:
         field.value = text
         assert field.value == text

@@ -46,6 +46,8 @@ from tdpkit.show.schedule_player.picture import player_svg
 from tdpkit.show.split_budget import SplitBudget
 from tdpkit.show.split_budget.picture import budget_svg
 from tdpkit.show.theme import DARK, LIGHT, LIVE, Palette, still
+from tdpkit.show.trace import TraceViewer
+from tdpkit.show.trace.picture import trace_svg
 from tdpkit.show.two_roots import TwoTrees
 from tdpkit.show.two_roots.picture import two_trees_svg
 from tdpkit.show.walk import WalkStepper
@@ -71,6 +73,7 @@ from tests.show.race.test_picture import SPANS as RACE_SPANS
 from tests.show.schedule_player.test_picture import states as schedules
 from tests.show.split_budget.test_picture import BUDGETS, DESIGNS
 from tests.show.test_theme import TEXT_ROLES
+from tests.show.trace.test_picture import states as traces
 from tests.show.two_roots.test_picture import QUESTIONS
 from tests.show.walk.test_picture import calls
 
@@ -159,6 +162,10 @@ def memory() -> Iterator[Draw]:
         yield partial(memory_svg, memory_state(shown))
 
 
+def trace() -> Iterator[Draw]:
+    yield from (partial(trace_svg, state) for state in traces())
+
+
 SAMPLES = {
     "boundary": boundary,
     "case": case,
@@ -170,6 +177,7 @@ SAMPLES = {
     "race": race,
     "schedule_player": schedule_player,
     "split_budget": split_budget,
+    "trace": trace,
     "two_roots": two_roots,
     "walk": walk,
 }
@@ -182,6 +190,7 @@ EXHIBITS: dict[str, Callable[[], Exhibit]] = {
     "race": partial(StrategyRace, "toy", rows=STRATEGIES, order="by visits"),
     "schedule_player": SchedulePlayer,
     "split_budget": partial(SplitBudget, "x86", size="large", kind="TD with Dynamic PAMT"),
+    "trace": TraceViewer,
     "two_roots": TwoTrees,
     "walk": WalkStepper,
 }

@@ -16,6 +16,8 @@ KINDS = ("leaf1", "leaf2", "leaf3", "table", "hole", "crossing", "split", "zappe
 """The kinds of show.boundary.Cell, as its docstring names them."""
 SEPT_KINDS = ("pending", "blocked", "pending-blocked")
 """States of the S-EPT that the conversion stepper draws; PRESENT is a leaf, FREE a hole."""
+TRACE_KINDS = ("unknown",)
+"""What the trace viewer draws besides."""
 UNHATCHED = ("leaf1", "leaf2", "leaf3", "table", "hole")
 TEXT_ROLES = (
     *("ink", "muted", "bad", "good", "range", "shared", "private"),
@@ -98,7 +100,7 @@ def test_every_colour_is_written_rrggbb(theme):
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_every_kind_of_cell_has_a_fill(theme):
-    assert [kind for kind in KINDS + SEPT_KINDS if kind not in theme] == []
+    assert [kind for kind in KINDS + SEPT_KINDS + TRACE_KINDS if kind not in theme] == []
     drawing = Drawing(10, 10, theme, "x")
     assert [drawing.fill(kind) for kind in UNHATCHED] == [theme[kind] for kind in UNHATCHED]
 
@@ -119,7 +121,7 @@ def test_the_kinds_listed_here_are_all_that_occur():
 
 
 def test_every_kind_but_plain_leaves_tables_and_holes_has_a_hatch_and_its_marks_a_colour():
-    assert set(HATCHED) == set(KINDS + SEPT_KINDS) - set(UNHATCHED)
+    assert set(HATCHED) == set(KINDS + SEPT_KINDS + TRACE_KINDS) - set(UNHATCHED)
     assert [kind for kind in HATCHED if f"{kind}-mark" not in LIGHT] == []
 
 
