@@ -16,6 +16,7 @@ from tdpkit.engine.splits import kvm_tdp_mmu_mirrors_split_huge_pages
 from tdpkit.exercises import (
     convert_zap_accept,
     frames_levels_leaves,
+    from_a_real_host,
     head_and_tail,
     lock_resched_flush,
     memory_for_a_split,
@@ -220,6 +221,25 @@ def planted(kvm: Any, gfn_range: Any) -> Any:
     return kvm_split_cross_boundary_leafs(kvm, both, shared=False)
 
 
+# ---- notebook 09 ---------------------------------------------------------------------------------------
+
+HAND = {"crossed": {0x200, 0x600}, "split": {0x200}, "frames": 509}
+"""[0x3fe, 0x603) begins in the leaf [0x200, 0x400) and ends in [0x600, 0x800), three frames in; 512 - 3."""
+UNMAP = {"start": 0x9FE, "end": 0xC02, "split": {0x800, 0xC00}}
+"""Page 0x7f3c3f807 is frame 0x207: 0x7f3c3fffe - 0x7f3c3f807 is 0x7f7, and 0x207 + 0x7f7 is 0x9fe."""
+
+
+def taken_outside(changes: Any, start: int, end: int) -> int:
+    """Leaf by leaf, whole sets of frames: those of the range taken off, if there are any."""
+    outside = 0
+    for change in changes:
+        if change.what == "zap":
+            frames = range(change.gfn, change.gfn + 512 ** (change.level - 1))
+            within = len(range(max(frames.start, start), min(frames.stop, end)))
+            outside += len(frames) - within if within else 0
+    return outside
+
+
 # ---- all of them ---------------------------------------------------------------------------------------
 
 
@@ -295,6 +315,17 @@ PROBLEMS = [
     Problem(
         the_review_run.check_planted, (planted,), says="11 questions passed, and “roots” failed: TD, private"
     ),
+    # 31 and 14 leaves; 512 - 45 - 2 entries are empty. Of six ranges, by leaves of 2M: [0x201, 0x202) loses
+    # with no split; [0x200, 0x400) never; [0x3fe, 0x603) and [0x1, 0x7ff) unless both edges are split; the
+    # two with one edge aligned unless the other is split: 1 + 0 + 3 + 2 + 2 + 3. By one leaf of 1G each loses
+    # with no split, and after a split at one edge as above: 1 + 1 + 3 + 2 + 2 + 3.
+    Problem(from_a_real_host.check_known, ("512",), says="512 leaves of 4K map what the 2M leaf mapped"),
+    Problem(from_a_real_host.check_layout, ("ept-tdx",), says="bit 63 is set in present entries"),
+    Problem(from_a_real_host.check_losses, ("the first and the third",)),
+    Problem(from_a_real_host.check_by_hand, (HAND,), says="509 frames outside with it"),
+    Problem(from_a_real_host.check_removed, (45,), says="45 mappings ended; 465 entries were empty, and 2"),
+    Problem(from_a_real_host.check_unmap, (UNMAP,), says="frames 0x9fe to 0xc01; the leaves at 0x800"),
+    Problem(from_a_real_host.check_taken, (taken_outside,), says="49 traces, of which 23 lost frames"),
 ]
 
 # ---- reading a verdict ---------------------------------------------------------------------------------

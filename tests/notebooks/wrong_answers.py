@@ -735,4 +735,122 @@ WRONG: dict[tuple[str, str], tuple[Typical, ...]] = {
             ("it fails “",),
         ),
     ),
+    # ---- 09 --------------------------------------------------------------------------------------------
+    ("09", "guess-known"): (
+        Typical(
+            "the leaves that are zapped later", "3", ("you said 3", "512 leaves of 4K", "none has a line")
+        ),
+        Typical("no line, no leaf", "0", ("you said 0", "512 leaves of 4K")),
+    ),
+    ("09", "guess-value"): (
+        Typical("bit 63 is of 7.2", "ept-7.2", ("is of ept-tdx", "X comes without bit 10")),
+        Typical("57 and 58 are of 5.13", "ept-5.13", ("is of ept-tdx", "bit 63 is set in present entries")),
+    ),
+    ("09", "guess-losses"): (
+        Typical("a split is enough", "the first", ("you said the first", "in the first and the third")),
+        Typical("every conversion loses", "all three", ("in the first and the third",)),
+    ),
+    ("09", "ex-hand"): (
+        # [0x400, 0x600) is inside [0x3fe, 0x603).
+        Typical(
+            "every 2M leaf of the range crosses",
+            'said = {"crossed": {0x200, 0x400, 0x600}, "split": {0x200}, "frames": 509}',
+            ("“crossed”: the leaf at 0x400 is too much", "lie inside [0x3fe, 0x603)"),
+        ),
+        Typical(
+            "a leaf that crosses was split",
+            'said = {"crossed": {0x200, 0x600}, "split": {0x200, 0x600}, "frames": 509}',
+            ("“split”: the leaf at 0x600 is too much: its line says that it went whole",),
+        ),
+        Typical(
+            "the whole leaf is outside",
+            'said = {"crossed": {0x200, 0x600}, "split": {0x200}, "frames": 512}',
+            ("“frames”: you said 512", "take off the frames inside [0x3fe, 0x603)"),
+        ),
+    ),
+    ("09", "ex-removed"): (
+        Typical(
+            "every line is a lost mapping",
+            "lost_mappings = len(removal)",
+            ("you said 513", "there are 513 lines, and the first is of the table itself"),
+        ),
+        Typical(
+            "every entry of the table maps",
+            "lost_mappings = len(removal) - 1",
+            ("you said 512", "also one that held nothing"),
+        ),
+        # 45 leaves, 2 devices, and the table's own line.
+        Typical(
+            "what was not zero was a mapping",
+            'lost_mappings = sum("old_spte 0 " not in row for row in removal[1:])',
+            ("you said 47", "W and X without R stands for a device"),
+        ),
+    ),
+    ("09", "ex-unmap"): (
+        Typical(
+            "host pages are guest frames",
+            'unmapped = {"start": 0x7F3C3FFFE, "end": 0x7F3C40202, "split": {0x800, 0xC00}}',
+            ("“start”: you said 0x7f3c3fffe, which is a frame of the VMM's memory",),
+        ),
+        Typical(
+            "the end is its last frame",
+            'unmapped = {"start": 0x9FE, "end": 0xC01, "split": {0x800, 0xC00}}',
+            ("“end”: you said 0xc01, the last frame",),
+        ),
+        Typical(
+            "each leaf that went had to be split",
+            'unmapped = {"start": 0x9FE, "end": 0xC02, "split": {0x800, 0xA00, 0xC00}}',
+            ("“split”: the leaf at 0xa00 is too much", "lie inside [0x9fe, 0xc02)"),
+        ),
+        # 0x7f3c40000000 would be a plausible place of frame 0: 0x7f3c3fffe is two pages before it.
+        Typical(
+            "the low bits of the address are the frame",
+            'unmapped = {"start": 0x7FFE, "end": 0xC02, "split": {0x800, 0xC00}}',
+            ("“start”: you said 0x7ffe", "frame 0x207 went"),
+        ),
+    ),
+    ("09", "ex-taken"): (
+        Typical(
+            "no line is read",
+            "def taken_outside(changes, start, end):\n    return 0",
+            ("[0x201, 0x202)", "said 0; 511 frames outside went", "gfn 200 level 2"),
+        ),
+        Typical(
+            "another range's zap counts as well",
+            "def taken_outside(changes, start, end):\n"
+            "    outside = 0\n"
+            "    for change in changes:\n"
+            '        if change.what == "zap":\n'
+            "            frames = range(change.gfn, change.gfn + 512 ** (change.level - 1))\n"
+            "            outside += sum(not start <= taken < end for taken in frames)\n"
+            "    return outside",
+            # The leaf at 0x800, zapped for another range: 511 of the leaf at 0x200, and 512.
+            ("[0x201, 0x202)", "said 1023; 511 frames outside went"),
+        ),
+        Typical(
+            "a split takes its leaf",
+            "def taken_outside(changes, start, end):\n"
+            "    outside = 0\n"
+            "    for change in changes:\n"
+            "        pages = 512 ** (change.level - 1)\n"
+            "        inside = min(change.gfn + pages, end) - max(change.gfn, start)\n"
+            '        if change.what in ("zap", "split") and 0 < inside < pages:\n'
+            "            outside += pages - inside\n"
+            "    return outside",
+            ("[0x201, 0x202)", "said 511; 0 frames outside went"),
+        ),
+        # [0x200, 0x400) in the leaf of 1G: 262 144 - 512 go. By one's count all leaves have 512 frames.
+        Typical(
+            "a leaf has 512 frames",
+            "def taken_outside(changes, start, end):\n"
+            "    outside = 0\n"
+            "    for change in changes:\n"
+            "        pages = 512 if change.level > 1 else 1\n"
+            "        inside = min(change.gfn + pages, end) - max(change.gfn, start)\n"
+            '        if change.what == "zap" and 0 < inside < pages:\n'
+            "            outside += pages - inside\n"
+            "    return outside",
+            ("[0x201, 0x202)", "said 0; 262 143 frames outside went", "gfn 0 level 3"),
+        ),
+    ),
 }
