@@ -197,6 +197,11 @@ def _by_hand() -> _ByHand:
     return _ByHand(host.lines, [*crossed], [*{*crossed} - {*left}], outside)
 
 
+def _asking(asked: dict[str, str]) -> Callable[[str], str]:
+    """How to ask for what is missing of an answer with these parts."""
+    return lambda name: f"“{name}”: {asked[name]}?"
+
+
 def lines_by_hand() -> str:
     """The lines of the first exercise."""
     return "\n".join(_by_hand().lines)
@@ -209,15 +214,11 @@ _ASKED_BY_HAND = {
 }
 
 
-def _ask_by_hand(name: str) -> str:
-    return f"“{name}”: {_ASKED_BY_HAND[name]}?"
-
-
 @check()
 def check_by_hand(said: Any) -> str:
     """Compare with the tree: said is a dict with "crossed" and "split", sets of frames, and "frames"."""
     truth = _by_hand()
-    for name, value in answered(said, _ASKED_BY_HAND, "crossed, split and frames", _ask_by_hand):
+    for name, value in answered(said, _ASKED_BY_HAND, "crossed, split and frames", _asking(_ASKED_BY_HAND)):
         with about(f"“{name}”"):
             if name == "frames":
                 _count_of_frames(value, truth.outside, _HAND)
@@ -357,14 +358,10 @@ _ASKED_OF_UNMAP = {
 }
 
 
-def _ask_of_unmap(name: str) -> str:
-    return f"“{name}”: {_ASKED_OF_UNMAP[name]}?"
-
-
 @check()
 def check_unmap(said: Any) -> str:
     """Compare with where the frames are: said is a dict with "start", "end", and "split", a set of frames."""
-    for name, value in answered(said, _ASKED_OF_UNMAP, "start, end and split", _ask_of_unmap):
+    for name, value in answered(said, _ASKED_OF_UNMAP, "start, end and split", _asking(_ASKED_OF_UNMAP)):
         with about(f"“{name}”"):
             if name == "split":
                 _same_leaves(value, _unmap().crossed, _UNMAPPED)

@@ -41,6 +41,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def printable(text: str) -> str:
+    """`text` without what a terminal would take for a command, or a picture could not hold."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def known_name(name: str, names: Iterable[str], what: str) -> str:
     """`name`, if it is one of `names`; `what` is its kind with an article, such as "a layout".
 

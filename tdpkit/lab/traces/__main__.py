@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import stat
 import sys
 import time
@@ -27,7 +26,7 @@ from tdpkit.engine.gfn import GfnRange, InvalidValueError
 from ..terminal import exit_status, progress
 from ..words import count_of, group_digits
 from .lines import binary_kind, lines_of
-from .ranges import Slot, read_frame
+from .ranges import Slot, as_printed, read_frame
 from .reader import Story, TraceReader
 from .words import event_in_words, report
 
@@ -149,14 +148,11 @@ def _range_of(start: str, end: str) -> GfnRange:
     return GfnRange(read_frame(start), read_frame(end))
 
 
-_HOST_ADDRESS = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]{1,16})\s*")
-
-
 def _host_frame(text: str) -> int:
-    found = _HOST_ADDRESS.fullmatch(text)
-    if not found or int(found[1], 16) & 0xFFF:
+    address = as_printed(text)
+    if address is None or address & 0xFFF:
         raise InvalidValueError(f"a host address is hexadecimal and a multiple of 0x1000; '{text}' is not")
-    return int(found[1], 16) >> 12
+    return address >> 12
 
 
 if __name__ == "__main__":

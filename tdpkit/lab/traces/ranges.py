@@ -168,13 +168,19 @@ class Judged:
 _AS_PRINTED = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]{1,16})\s*")
 
 
+def as_printed(text: str) -> int | None:
+    """The number that is typed as a trace prints it, hexadecimal with 0x or without; None for other text."""
+    found = _AS_PRINTED.fullmatch(text)
+    return int(found[1], 16) if found else None
+
+
 def read_frame(text: str) -> int:
     """The frame that is typed as a trace prints it (``84d``, 0x or not), or as an address (``2M+4K``).
 
     Raises InvalidValueError for anything else.
     """
-    found = _AS_PRINTED.fullmatch(text)
-    return check_gfn(int(found[1], 16)) if found else parse_gfn(text)
+    printed = as_printed(text)
+    return parse_gfn(text) if printed is None else check_gfn(printed)
 
 
 def frames_in(frames: FrameSet) -> int:

@@ -51,10 +51,6 @@ class TracedTable:
         """An entry that no line named is a child of this leaf."""
         self.below: dict[int, TracedTable] = {}
 
-    def is_whole(self) -> bool:
-        """Whether every entry is known."""
-        return (self.is_empty or self.leaf is not None) and None not in self.entries.values()
-
     def known(self, gfn: int) -> int | None:
         """The entry that covers frames from `gfn` on, or None."""
         if gfn in self.entries:
@@ -182,10 +178,6 @@ class TracedTree:
         for gfn, spte in table.entries.items():
             if spte is not None and kind(spte, level) == "leaf":
                 yield gfn, spte
-
-    def tables(self) -> Iterator[TracedTable]:
-        """Every table of which something is known, in no order."""
-        yield from self._tables.values()
 
     def leaf_runs(self) -> list[KnownLeaves]:
         """The known leaves in the order of their frames, those in a row together."""

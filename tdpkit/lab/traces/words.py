@@ -9,7 +9,7 @@ from tdpkit.engine.spte import PT_PAGE_SIZE_MASK, SPTE_BASE_ADDR_MASK
 
 from ..spte_guess import guess_guard
 from ..spte_layouts import EPT_7_2, SpteLayout, mmio_gfn
-from ..words import count_of, group_digits, listed, noun_for, text_table
+from ..words import count_of, group_digits, listed, noun_for, printable, text_table
 from .changes import WHAT
 from .events import (
     Announced,
@@ -388,7 +388,7 @@ def answer(story: Story) -> str:
 
 def _what_was_read(story: Story) -> str:
     guess = story.guess
-    tasks = [f"{_printable(name)} ({pid})" for pid, name in sorted(story.tasks.items())][:4]
+    tasks = [f"{printable(name)} ({pid})" for pid, name in sorted(story.tasks.items())][:4]
     more = f" and {len(story.tasks) - 4} more" if len(story.tasks) > 4 else ""
     by = f", {count_of(len(story.tasks), 'task')}: {', '.join(tasks)}{more}" if tasks else ""
     said = [
@@ -410,11 +410,6 @@ def _what_was_read(story: Story) -> str:
         shown = [f"  line {line.where.line}: {line.why}: {line.text[:70]!r}" for line in story.damaged[:5]]
         said += [f"damaged: {count_of(story.counts['damaged'], 'line')}", *shown]
     return "\n".join(said)
-
-
-def _printable(text: str) -> str:
-    """`text` without what a terminal would take for a command."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 _COUNTED = {

@@ -20,7 +20,7 @@ from tdpkit.lab.traces.ranges import Judged, read_frame
 from tdpkit.lab.traces.reader import read_trace
 from tdpkit.lab.traces.shipped import SHIPPED
 from tdpkit.lab.traces.tree import pages_of
-from tdpkit.lab.words import group_digits
+from tdpkit.lab.words import group_digits, printable
 
 from ..strips import Cell
 from .moments import BACK, HOLE, LOST, Canvas, Moment, Root, level_of, moments_of, paint_all
@@ -81,7 +81,7 @@ def text_of(trace: str | TraceText) -> TraceText:
         return trace
     if trace in EXAMPLES:
         return _example(EXAMPLES[trace])
-    name = printable(trace, 60)
+    name = shortened(trace, 60)
     if not trace.strip():
         raise InvalidValueError("the path is empty; give that of a file with a trace's text")
     try:
@@ -104,10 +104,9 @@ def _no_file(name: str) -> BytesIO:
     raise InvalidValueError(f"'{name}' is no file")
 
 
-def printable(text: str, most: int = 400) -> str:
+def shortened(text: str, most: int = 400) -> str:
     """`text` as a picture can hold it: no control characters, and not more than `most` letters."""
-    shown = text[: most + 1].expandtabs(8)
-    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown)
+    shown = printable(text[: most + 1].expandtabs(8))
     return shown if len(text) <= most else f"{shown[:most]}…"
 
 
@@ -134,7 +133,7 @@ class Reading:
 
     def __init__(self, text: TraceText, span: GfnRange | None, layout: str) -> None:
         self.text = text
-        self.name = printable(text.name, 60)
+        self.name = shortened(text.name, 60)
         self.span = span
         self.lines = _lines(text, self.name)
         """Its lines as they are."""

@@ -14,7 +14,7 @@ from tdpkit.lab.traces.words import bits_that_changed, frames, frames_of, judged
 from tdpkit.lab.words import capital, count_of, group_digits, html_table, noun_for
 
 from .moments import Moment
-from .state import Row, TraceState, printable
+from .state import Row, TraceState, shortened
 
 LINES = 5
 """Lines of the trace that are shown of a step."""
@@ -163,7 +163,7 @@ def _by(state: TraceState, where: Where) -> str:
 
 def task_of(state: TraceState, where: Where) -> str:
     """The name of the task that an event belongs to; nothing if the text has none."""
-    return printable(state.reading.story.tasks.get(where.pid, ""), 20) if where.pid else ""
+    return shortened(state.reading.story.tasks.get(where.pid, ""), 20) if where.pid else ""
 
 
 def _what(state: TraceState, moment: Moment) -> str:
@@ -271,7 +271,7 @@ def lines_of(state: TraceState) -> tuple[list[ShownLine], int]:
 def _line(state: TraceState, where: Where) -> ShownLine:
     line = state.reading.lines[where.line - 1]
     text = line.partition(f"{where.time}: ")[2] if where.time else ""
-    return ShownLine(f"{where.line}", where.time, task_of(state, where), printable((text or line).strip()))
+    return ShownLine(f"{where.line}", where.time, task_of(state, where), shortened((text or line).strip()))
 
 
 def known(state: TraceState) -> str:

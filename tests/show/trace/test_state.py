@@ -17,8 +17,8 @@ from tdpkit.show.trace.state import (
     Reading,
     TraceText,
     as_trace,
-    printable,
     read_edge,
+    shortened,
     stretches_of,
     text_of,
     trace_state,
@@ -261,5 +261,5 @@ def test_what_is_no_edge_is_refused(text):
 
 
 def test_no_control_character_gets_into_a_picture():
-    assert printable("a\tb\x1b[31m\x00\u202e\ud800é") == "a       b\ufffd[31m\ufffd\ufffd\ufffdé"
-    assert printable("x" * 500) == "x" * 400 + "…"
+    assert shortened("a\tb\x1b[31m\x00\u202e\ud800é") == "a       b\ufffd[31m\ufffd\ufffd\ufffdé"
+    assert shortened("x" * 500) == "x" * 400 + "…"
