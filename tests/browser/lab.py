@@ -207,6 +207,26 @@ class Unrun(NamedTuple):
     text: str
 
 
+_LISTEN = """() => {
+    const unanswered = new Set();
+    window.unanswered = unanswered;
+    const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    kernel.anyMessage.connect((_, {msg, direction}) => {
+        if (direction === 'send' && msg.channel === 'shell')
+            unanswered.add(msg.header.msg_id);
+        else if (msg.header.msg_type === 'status' && msg.content.execution_state === 'idle')
+            unanswered.delete(msg.parent_header.msg_id);
+    });
+}"""
+"""Keep a list of the requests that the kernel is not done with: it says so of each, whatever its threads."""
+
+_AT_REST = """async () => {
+    for (let frames = 0; frames < 5; frames = window.unanswered.size ? 0 : frames + 1)
+        await new Promise(done => requestAnimationFrame(done));
+    return true;
+}"""
+
+
 class Notebook:
     """A notebook open in JupyterLab, and all that its page said and asked for.
 
@@ -245,6 +265,7 @@ class Notebook:
             arg=path,
             timeout=START_SECONDS * 1000,
         )
+        self.page.evaluate(_LISTEN)
 
     def command(self, name: str, **arguments: object) -> object:
         """Run a command of JupyterLab, to its end."""
@@ -278,14 +299,11 @@ class Notebook:
         )
 
     def settle(self) -> None:
-        """Wait until the kernel has nothing left to answer: what was going to change has changed.
+        """Wait until the kernel has answered all it was asked: what was going to change has changed.
 
-        What was just used has not been heard of yet: the kernel is busy a moment after the click.
+        An answer may lead to the next request, so there must be none open for some frames.
         """
-        self.page.wait_for_timeout(100)
-        self.page.wait_for_function(
-            "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
-        )
+        self.page.wait_for_function(_AT_REST)
 
     def outputs(self, kind: str) -> list[dict]:
         """The outputs of this type ("error", "stream", ...) of all cells, as the file would have them."""
@@ -375,12 +393,48 @@ def nth(controls: Locator, number: int) -> list[Locator]:
     return [controls.nth(at) for at in range(number)]
 
 
-class ShownExhibit:
-    """One exhibit on the page, found as a reader finds it: by roles and words."""
+class Controls:
+    """What one box on the page holds, used as a reader does: once all is at rest.
+
+    Of two quick messages the kernel may take the second first; and what it still has to say takes the place
+    of what is typed, and moves the options of a menu.
+    """
 
     def __init__(self, notebook: Notebook, box: Locator) -> None:
         self.notebook = notebook
         self.box = box
+
+    def press(self, name: str) -> None:
+        """Click the button of this name."""
+        self.click(self.box.get_by_role("button", name=name, exact=True))
+
+    def click(self, spot: Locator) -> None:
+        """Click what can be clicked."""
+        self.notebook.settle()
+        spot.click()
+
+    def tick(self, box: Locator, ticked: bool = True) -> None:
+        """Tick a box, or choose a radio button; or take the tick away."""
+        self.notebook.settle()
+        box.set_checked(ticked)
+
+    def choose(self, menu: Locator, option: str | int) -> None:
+        """Choose an option of a menu, by its words or its place from 0 on."""
+        self.notebook.settle()
+        menu.select_option(**{"label" if isinstance(option, str) else "index": option})
+
+    def type(self, field: Locator, text: str, key: str = "Enter") -> None:
+        """Type into a field, and press the key that submits it."""
+        self.notebook.settle()
+        field.fill(text)
+        field.press(key)
+
+
+class ShownExhibit(Controls):
+    """One exhibit on the page, found as a reader finds it: by roles and words."""
+
+    def __init__(self, notebook: Notebook, box: Locator) -> None:
+        super().__init__(notebook, box)
         self.picture = box.locator(".tdpkit-stage svg[role=img]")
         self.title = box.locator(".tdpkit-title")
         self.answer = box.locator(".tdpkit-answer")
@@ -394,6 +448,7 @@ class ShownExhibit:
 
     def drag(self, slider: Locator, by: int) -> None:
         """Drag a handle sideways, by so many pixels."""
+        self.notebook.settle()
         slider.scroll_into_view_if_needed()
         box = slider.locator(".hit").bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -404,16 +459,20 @@ class ShownExhibit:
             mouse.move(x + by * part / 8, y)
         mouse.up()
 
-    def press(self, name: str) -> None:
-        """Click the button of this name, once all is at rest: two quick messages may change places."""
-        self.notebook.settle()
-        self.box.get_by_role("button", name=name, exact=True).click()
+    def as_table(self, shown: bool = True) -> None:
+        """Show the state as a table too; or fold it away."""
+        self.tick(self.box.get_by_label("the same as a table"), shown)
 
-    def type(self, field: Locator, text: str) -> None:
-        """Type into a field, and press Enter.
 
-        Not before all is at rest: what the kernel still has to say would take the place of what is typed.
-        """
-        self.notebook.settle()
-        field.fill(text)
-        field.press("Enter")
+class Question(Controls):
+    """A question to guess at, found by words of it."""
+
+    def __init__(self, notebook: Notebook, asks: str) -> None:
+        super().__init__(notebook, notebook.page.locator(LIVE).filter(has_text=asks))
+        self.said = self.box.get_by_role("status")
+
+    def guess(self, answer: str) -> None:
+        """Choose an answer, and have it compared."""
+        self.tick(self.box.get_by_label(answer, exact=True))
+        expect(self.said).to_be_empty()
+        self.press("compare")

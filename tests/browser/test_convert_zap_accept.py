@@ -41,7 +41,7 @@ class Stepper(ShownExhibit):
     def unfold(self) -> None:
         """Show what makes it fail."""
         if self.fail.get_attribute("aria-pressed") != "true":
-            self.fail.click()
+            self.click(self.fail)
         expect(self.refuse).to_be_visible()
 
 
@@ -51,16 +51,16 @@ def stepper(notebook):
     box = notebook.page.locator(EXHIBIT).filter(has_text="guest_memfd").first
     box.scroll_into_view_if_needed()
     found = Stepper(notebook, box)
-    found.machine.select_option("x86, four leaves of 2M")
-    found.machine.select_option("toy of 32 frames, leaves of eight")
-    found.folios.select_option("2M folios: no mapping is larger")
-    found.then.select_option("converted to shared, and back")
-    found.split.select_option("v3: split what crosses the edges")
+    found.choose(found.machine, "x86, four leaves of 2M")
+    found.choose(found.machine, "toy of 32 frames, leaves of eight")
+    found.choose(found.folios, "2M folios: no mapping is larger")
+    found.choose(found.then, "converted to shared, and back")
+    found.choose(found.split, "v3: split what crosses the edges")
     expect(found.title).to_contain_text("The life of [5, 12), split by v3")
     found.unfold()
     found.type(found.refuse, "0")
     expect(found.title).to_have_text("The life of [5, 12), split by v3")
-    found.fail.click()
+    found.click(found.fail)
     expect(found.refuse).to_be_hidden()
     notebook.settle()
     found.step.press("Home")
@@ -130,12 +130,12 @@ def test_without_the_split_frames_are_lost_and_the_last_headline_says_so(stepper
     stepper.press("last »")
     stepper.at(85, "Nothing outside [5, 12) is lost in the end.")
     # Wait for it, or the kernel may take the other story first, and the step for its last one.
-    stepper.split.select_option("none: zap whole what crosses")
+    stepper.choose(stepper.split, "none: zap whole what crosses")
     expect(stepper.title).to_have_text("The life of [5, 12), no split")
     expect(stepper.picture).to_contain_text("so far; 9 in the end")
     stepper.press("last »")
     expect(stepper.answer).to_contain_text("9 frames outside [5, 12) are lost in the end.")
-    stepper.split.select_option("head and tail, what followed")
+    stepper.choose(stepper.split, "head and tail, what followed")
     expect(stepper.picture).to_contain_text("so far; 0 in the end")
 
 
@@ -175,13 +175,13 @@ def test_on_a_laptop_the_step_row_and_the_whole_picture_are_in_one_view(stepper)
 
 
 def test_a_hole_of_one_folio_under_a_mapping_that_spans_it(stepper):
-    stepper.then.select_option("punched out of the file")
+    stepper.choose(stepper.then, "punched out of the file")
     stepper.press("go to: punch a hole")
     expect(stepper.answer).to_contain_text("Userspace punches pages")
     stepper.press("next ›")
     expect(stepper.answer).to_contain_text("returns -22 (-EINVAL)")
-    stepper.folios.select_option("4K folios that a mapping spans")
-    stepper.split.select_option("none: zap whole what crosses")
+    stepper.choose(stepper.folios, "4K folios that a mapping spans")
+    stepper.choose(stepper.split, "none: zap whole what crosses")
     expect(stepper.picture).to_contain_text("so far; 9 in the end")
 
 
@@ -197,7 +197,7 @@ def test_a_page_is_refused(stepper):
 
 
 def test_another_machine(stepper):
-    stepper.machine.select_option("x86, four leaves of 2M")
+    stepper.choose(stepper.machine, "x86, four leaves of 2M")
     expect(stepper.title).to_contain_text("[1M+20K, 5M)")
     stepper.press("last »")
     expect(stepper.picture).to_contain_text("517")
@@ -221,12 +221,12 @@ def test_tab_reaches_every_control_in_reading_order(stepper):
 
 
 def test_the_table_says_what_the_picture_says(stepper):
-    stepper.box.get_by_label("the same as a table").check()
+    stepper.as_table()
     row = stepper.box.get_by_role("table").locator("tr[aria-current=step]")
     expect(row).to_contain_text("EPT violation")
     stepper.press("next ›")
     expect(row).to_contain_text("pages in hand")
-    stepper.box.get_by_label("the same as a table").uncheck()
+    stepper.as_table(False)
     expect(stepper.box.get_by_role("table")).to_have_count(0)
 
 
@@ -265,7 +265,7 @@ def lost(notebook):
     page = notebook.page
     found = LostErrno(notebook, page.locator(EXHIBIT).filter(has_text=TITLE).first)
     for box in (found.lasting, found.pamt, found.again, found.error_path):
-        box.uncheck()
+        found.tick(box, False)
     found.press("bool ret, as posted")
     found.press("refuse no request")
     expect(found.answer).to_contain_text("No request for memory is refused")
@@ -342,10 +342,10 @@ def test_on_a_laptop_all_of_the_lost_but_the_fields_is_in_one_view(lost):
 
 
 def test_the_guest_faults_for_ever_as_long_as_there_is_no_memory(lost):
-    lost.lasting.check()
+    lost.tick(lost.lasting)
     expect(lost.answer).to_contain_text(f"Failed, said nothing: {RANGED}, ACCEPT.")
     expect(lost.picture).to_contain_text("1 ×8")
-    lost.again.check()
+    lost.tick(lost.again)
     expect(lost.answer).to_contain_text("All done: conversion by file, punch hole, ACCEPT.")
     expect(lost.answer).to_contain_text("Failed, said nothing: conversion per VM.")
     expect(lost.picture).to_contain_text("the attributes say shared already: nothing to do")
@@ -355,20 +355,20 @@ def test_the_guest_faults_for_ever_as_long_as_there_is_no_memory(lost):
 
 def test_one_type_does_not_mend_the_conversion_per_vm(lost):
     """S196: the invalidation stays open, and a second call that succeeds does not end it."""
-    lost.error_path.check()
+    lost.tick(lost.error_path)
     lost.press("int ret, repaired")
     expect(lost.answer).to_contain_text("Invalidation open: conversion per VM.")
     expect(lost.picture).to_contain_text("in progress: 1")
-    lost.again.check()
+    lost.tick(lost.again)
     expect(lost.answer).to_contain_text("Invalidation open: conversion per VM. All done")
     expect(lost.picture).to_contain_text("in progress: 1")
     expect(lost.picture).to_contain_text("frame 6: shared faults retry, for ever")
-    lost.error_path.uncheck()
+    lost.tick(lost.error_path, False)
     expect(lost.answer).to_contain_text(f"All done: {RANGED}, ACCEPT.")
 
 
 def test_dynamic_pamt_adds_a_request_that_fails_likewise(lost):
-    lost.pamt.check()
+    lost.tick(lost.pamt)
     lost.refuse("3: PAMT pages")
     expect(lost.picture).to_contain_text("3: PAMT pages refused")
     expect(lost.answer).to_have_text(AS_POSTED)
@@ -377,14 +377,14 @@ def test_dynamic_pamt_adds_a_request_that_fails_likewise(lost):
 
 
 def test_the_lost_table_says_what_the_picture_says(lost):
-    lost.box.get_by_text("the same as a table").click()
+    lost.as_table()
     table = lost.box.get_by_role("table")
     expect(table).to_be_visible()
     expect(table.locator("caption")).to_have_text(AS_POSTED)
     expect(table.get_by_role("row", name="punch hole").last).to_contain_text("fallocate: 1, 1 is no errno")
     lost.press("int ret, repaired")
     expect(table.locator("caption")).to_have_text(REPAIRED)
-    lost.box.get_by_text("the same as a table").click()
+    lost.as_table(False)
     expect(table).to_have_count(0)
 
 
@@ -398,7 +398,7 @@ def test_tab_reaches_every_control_of_the_lost_in_reading_order(lost):
 
 def test_the_picture_keeps_its_height(lost):
     before = lost.picture.bounding_box()["height"]
-    lost.again.check()
+    lost.tick(lost.again)
     expect(lost.picture).to_contain_text("again: wrapper")
     assert lost.picture.bounding_box()["height"] == before
 

@@ -46,11 +46,11 @@ def decoder(notebook):
     """The exhibit on the 2M leaf's first child, the NX rule off."""
     found = Decoder(notebook, notebook.page.locator(EXHIBIT).first)
     found.box.scroll_into_view_if_needed()
-    found.nx.uncheck()
-    found.access.check()
-    found.example.select_option("empty")
+    found.tick(found.nx, False)
+    found.tick(found.access)
+    found.choose(found.example, "empty")
     expect(found.title).to_contain_text("0x8000000000000000")
-    found.example.select_option("2M leaf")
+    found.choose(found.example, "2M leaf")
     expect(found.title).to_have_text(TITLE)
     found.child.press("Home")
     expect(found.picture).to_contain_text("Child 0 of 512 is 0x80a00001c8a00f37, a 4K leaf")
@@ -76,7 +76,7 @@ def test_a_bit_is_flipped_and_flipped_back_where_it_stands(decoder, press):
         ("0x80a00001c8a007b7", "Not present, as KVM sees it", "false"),
         (LEAF, "A leaf of 2M", "true"),
     ):
-        present.click() if press == "click" else present.press(press)
+        decoder.click(present) if press == "click" else present.press(press)
         expect(decoder.title).to_have_text(f"{title} at level 2 (2M per entry)")
         expect(decoder.answer).to_contain_text(answer)
         expect(decoder.entry).to_have_value(title)
@@ -140,7 +140,7 @@ def test_keys_on_the_strip_choose_the_child(decoder):
     ],
 )
 def test_each_kind_of_entry_is_recognised(decoder, example, words):
-    decoder.example.select_option(example)
+    decoder.choose(decoder.example, example)
     expect(decoder.box.locator(".tdpkit-title, .tdpkit-answer").filter(has_text=words)).to_have_count(1)
     expect(decoder.title).not_to_have_text(TITLE)
 
@@ -148,7 +148,7 @@ def test_each_kind_of_entry_is_recognised(decoder, example, words):
 def test_an_entry_is_typed_in_hexadecimal_and_all_its_64_bits_are_kept(decoder):
     """A number field of a browser would lose the lowest of them."""
     decoder.type(decoder.entry, "80a0_0000_0012_3f37")
-    decoder.level.select_option("1: 4K per entry")
+    decoder.choose(decoder.level, "1: 4K per entry")
     expect(decoder.title).to_have_text("0x80a0000000123f37 at level 1 (4K per entry)")
     decoder.type(decoder.entry, "0x80a0000000123f36")
     expect(decoder.title).to_have_text("0x80a0000000123f36 at level 1 (4K per entry)")
@@ -168,46 +168,46 @@ def test_a_bad_entry_is_answered_in_words_until_a_good_one_comes(decoder):
 def test_an_entry_is_picked_from_a_machine(decoder):
     """The mixed guest has a 1G leaf at 1G, on the host frames of the same numbers."""
     if not decoder.machine.is_visible():
-        decoder.picks.click()
-    decoder.machine.select_option("4 GiB of mixed leaves")
+        decoder.click(decoder.picks)
+    decoder.choose(decoder.machine, "4 GiB of mixed leaves")
     expect(decoder.at).to_have_value("2G+512M")  # the kernel's answer, or it would replace what is typed
     decoder.type(decoder.at, "1G+2M")
-    decoder.level.select_option("3: 1G per entry")
+    decoder.choose(decoder.level, "3: 1G per entry")
     expect(decoder.title).to_have_text("0x80a0000040000fb7 at level 3 (1G per entry)")
 
 
 def test_the_layout_reads_the_same_bits_as_another_kernel(decoder):
     """Of 5.13 (S260): bit 63 is set, and so are others that it has no use for."""
-    decoder.layout.select_option("EPT, Linux 5.13 to the TDX era")
+    decoder.choose(decoder.layout, "EPT, Linux 5.13 to the TDX era")
     expect(decoder.title).to_have_text(f"{TITLE}, EPT, Linux 5.13 to the TDX era")
-    decoder.layout.select_option("guess it from the value")
+    decoder.choose(decoder.layout, "guess it from the value")
     expect(decoder.title).to_have_text(TITLE)
     expect(decoder.picture).to_contain_text("Layout guessed")
-    decoder.layout.select_option("EPT, Linux 7.2")
+    decoder.choose(decoder.layout, "EPT, Linux 7.2")
 
 
 def test_the_nx_rule_gives_execution_back_at_4k(decoder):
-    decoder.example.select_option("2M leaf, not executable (NX)")
+    decoder.choose(decoder.example, "2M leaf, not executable (NX)")
     expect(decoder.picture).to_contain_text("NX huge pages off")
-    decoder.nx.check()
+    decoder.tick(decoder.nx)
     expect(decoder.picture).to_contain_text("bits 10, 7 and 2 differ from its parent")
-    decoder.access.uncheck()
+    decoder.tick(decoder.access, False)
     expect(decoder.picture).to_contain_text("bit 7 (page size) differs from its parent")
 
 
 def test_the_table_says_what_the_picture_says(decoder):
-    decoder.box.get_by_label("the same as a table").check()
+    decoder.as_table()
     table = decoder.box.get_by_role("table")
     expect(table).to_contain_text("VMX_EPT_SUPPRESS_VE_BIT")
     expect(table).to_contain_text("SPTE_BASE_ADDR_MASK")
-    decoder.box.get_by_label("the same as a table").uncheck()
+    decoder.as_table(False)
     expect(table).to_have_count(0)
 
 
 def test_tab_reaches_every_control_in_reading_order(decoder):
     """The bits are one stop, and the machines are folded away."""
     if decoder.machine.is_visible():
-        decoder.picks.click()
+        decoder.click(decoder.picks)
     decoder.machine.wait_for(state="hidden")
     reached = decoder.notebook.tab_from(decoder.entry, 11)
     assert reached == [

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.course import AtTheEnd, OnOpening
-from tests.browser.lab import EXHIBIT, LIVE, Notebook, ShownExhibit
+from tests.browser.lab import EXHIBIT, Notebook, Question, ShownExhibit
 
 NUMBER = "09"
 """Of the notebook that the fixture `notebook` opens."""
@@ -34,7 +34,7 @@ class Viewer(ShownExhibit):
         if not self.layout.is_visible():
             self.press("another layout")
         expect(self.layout).to_be_visible()
-        self.layout.select_option(label=layout)
+        self.choose(self.layout, layout)
 
     def says(self, words: str) -> None:
         expect(self.answer).to_contain_text(words)
@@ -52,8 +52,7 @@ def viewer(notebook):
     if found.layout.is_visible():
         found.read_as("as guessed")
     for example in ("one split", "lost pages"):  # what is chosen anew opens at its first loss
-        notebook.settle()
-        found.trace.select_option(label=example)
+        found.choose(found.trace, example)
     found.says("479 frames outside the range taken: 0x800 to 0x84c and 0x86e to 0x9ff.")
     notebook.settle()
     return found
@@ -77,11 +76,10 @@ class TestOnOpening(OnOpening):
     ],
 )
 def test_a_guess_is_compared(notebook, asks, wrong, words, right):
-    box = notebook.page.locator(LIVE).filter(has_text=asks)
+    question = Question(notebook, asks)
     for answer, said in ((wrong, words), (right, "Right: ")):
-        box.get_by_label(answer, exact=True).check()
-        box.get_by_role("button").first.click()
-        expect(box.get_by_role("status")).to_contain_text(said)
+        question.guess(answer)
+        expect(question.said).to_contain_text(said)
 
 
 def test_it_opens_at_the_first_loss_and_goes_on_to_the_second(viewer):
@@ -104,9 +102,8 @@ def test_a_range_is_typed_as_a_trace_prints_it(viewer):
 
 
 def test_a_file_of_ones_own_is_opened(viewer):
-    viewer.notebook.settle()
     with viewer.notebook.page.expect_file_chooser() as chooser:
-        viewer.box.get_by_role("button", name="open a file").click()
+        viewer.click(viewer.box.get_by_role("button", name="open a file"))  # and how many are
     chooser.value.set_files(
         [{"name": "<b>mine</b>.txt", "mimeType": "text/plain", "buffer": ZAPPED.encode()}]
     )
@@ -137,9 +134,9 @@ def test_all_that_was_touched_can_be_seen(viewer):
 
 
 def test_the_table_says_what_the_picture_says(viewer):
-    viewer.box.get_by_label("the same as a table").check()
+    viewer.as_table()
     expect(viewer.box.get_by_role("table").first).to_contain_text("139")
-    viewer.box.get_by_label("the same as a table").uncheck()
+    viewer.as_table(False)
 
 
 class TestAtTheEnd(AtTheEnd):

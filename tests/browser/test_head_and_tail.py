@@ -59,9 +59,9 @@ class Race(ShownExhibit):
     def open(self, guest: str, span: str) -> None:
         """Choose a guest, from the toy: each opens with its own range."""
         self.press("as argued")
-        self.guest.select_option("toy: 64 frames in four leaves")
+        self.choose(self.guest, "toy: 64 frames in four leaves")
         expect(self.title).to_have_text(title("[5, 34)"))
-        self.guest.select_option(guest)
+        self.choose(self.guest, guest)
         expect(self.title).to_have_text(title(span))
         self.notebook.settle()  # the controls follow the picture
 
@@ -88,7 +88,7 @@ def race(notebook):
     """The first exhibit, in its opening state."""
     race = Race(notebook, notebook.page.locator(EXHIBIT).first)
     race.open(HUGE, "[2T+4K, 14T+4K)")
-    race.row_button("v3 walk").click()
+    race.click(race.row_button("v3 walk"))
     expect(race.picture).to_contain_text("v3 walk: 1 call")
     return race
 
@@ -165,12 +165,12 @@ def test_all_of_the_range_is_dragged_and_an_edge_pushes_the_other(race):
 
 def test_on_the_toy_an_edge_is_dragged_on_the_guest_itself(race):
     """64 frames are 364 units wide."""
-    race.guest.select_option("toy: 64 frames in four leaves")
+    race.choose(race.guest, "toy: 64 frames in four leaves")
     expect(race.title).to_have_text(title("[5, 34)"))
     race.notebook.settle()
     race.drag_by("end", 14 * 364 // 64)
     expect(race.title).to_have_text(title("[5, 48)"))
-    race.guest.select_option(HUGE)  # from which the next test leaves for the toy
+    race.choose(race.guest, HUGE)  # from which the next test leaves for the toy
 
 
 def test_edges_that_no_leaf_crosses_cost_the_arithmetic_nothing(race):
@@ -231,7 +231,7 @@ def test_rows_are_sorted_by_a_button_and_stay_while_the_range_moves(race):
 
 
 def test_the_calls_of_the_row_that_is_pressed_are_written_out(race):
-    race.row_button("head and tail").click()
+    race.click(race.row_button("head and tail"))
     expect(race.row_button("head and tail")).to_have_attribute("aria-pressed", "true")
     expect(race.picture).to_contain_text("head and tail: 4 calls")
     texts = race.texts()
@@ -262,14 +262,14 @@ def test_an_order_is_chosen_by_key(race, key):
 
 
 def test_the_table_says_what_the_picture_says(race):
-    race.box.get_by_text("the same as a table").click()
+    race.as_table()
     table = race.box.get_by_role("table")
     expect(table).to_be_visible()
     expect(table.locator("thead")).to_contain_text("frames outside")
     expect(table.get_by_role("row", name="plain split")).to_contain_text("25 178 142, by formula")
     race.type(race.fields["end"], "2T+8K")
     expect(table.get_by_role("row", name="plain split")).not_to_contain_text("by formula")  # it follows
-    race.box.get_by_text("the same as a table").click()
+    race.as_table(False)
     expect(table).to_have_count(0)
 
 
@@ -290,7 +290,7 @@ def test_a_ratio_is_guessed_by_key_and_compared(notebook):
         slider.press("ArrowLeft")
     expect(guess).to_have_text("the split visits as many entries as the zap")
     expect(verdict).to_be_empty()
-    box.get_by_role("button", name="compare").click()
+    box.get_by_role("button", name="compare").press("Enter")
     expect(verdict).to_contain_text("Right: the split visits 6 303 777 entries, the zap after it 6 304 283")
 
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.course import AtTheEnd, OnOpening
-from tests.browser.lab import EXHIBIT, Notebook, ShownExhibit
+from tests.browser.lab import EXHIBIT, Notebook, Question, ShownExhibit
 
 NUMBER = "06"
 """Of the notebook that the fixture `notebook` opens."""
@@ -49,11 +49,11 @@ class Player(ShownExhibit):
 def player(notebook):
     """The first one, as it opens: at the end of the shortest lie."""
     found = Player(notebook, notebook.page.locator(EXHIBIT).filter(has_text="what is judged").first)
-    found.scenario.select_option(label="Exclusive, in hand")
+    found.choose(found.scenario, "Exclusive, in hand")
     expect(found.title).to_contain_text("mmu_lock exclusive, pages in hand, flush if I split")
-    found.scenario.select_option(label="Shared, in hand")
+    found.choose(found.scenario, "Shared, in hand")
     expect(found.title).to_contain_text("mmu_lock shared")
-    found.shown.select_option(label="what breaks first")
+    found.choose(found.shown, "what breaks first")
     expect(found.text).to_have_value(LIE)
     found.says("Step 8 of 8: B returns 0: nothing split, no flush needed.")
     notebook.settle()
@@ -104,7 +104,7 @@ def test_under_the_exclusive_lock_with_pages_in_hand_only_the_flush_comes_late(p
     expect(player.title).to_contain_text("mmu_lock exclusive, pages in hand")
     player.says("✗ no stale TLB: step 3: A took the leaf [0, 4) out of the tree")
     expect(player.picture).not_to_contain_text("The API allows it")
-    player.flush.select_option(label="Flush if I split, under the lock")
+    player.choose(player.flush, "Flush if I split, under the lock")
     player.says("✓ Nothing breaks")
 
 
@@ -113,7 +113,7 @@ def test_on_demand_the_lock_is_dropped_and_the_report_is_false_again(player):
     player.says("no stale TLB")
     player.press("on demand")
     expect(player.title).to_contain_text("mmu_lock exclusive, pages on demand")
-    player.box.get_by_role("button", name="show how “no misreport” breaks soonest", exact=True).click()
+    player.press("show how “no misreport” breaks soonest")
     player.says("Step 16 of 16: B returns 0: nothing split", "✗ no misreport: step 9")
 
 
@@ -126,29 +126,29 @@ def test_what_breaks_is_chosen_by_key(player):
 
 
 def test_flush_always_survives_and_shows_samples(player):
-    player.flush.select_option(label="Flush always")
+    player.choose(player.flush, "Flush always")
     player.says("✓ Nothing breaks")
     expect(player.picture).not_to_contain_text("breaks in")
-    player.shown.select_option(index=1)
+    player.choose(player.shown, 1)
     player.says("✓ Nothing breaks")
 
 
 def test_a_scenario_sets_all_at_once(player):
-    player.scenario.select_option(label="Dirty tracking, flush if I changed")
+    player.choose(player.scenario, "Dirty tracking, flush if I changed")
     expect(player.title).to_contain_text("dirty tracking")
-    player.box.get_by_role("button", name="show how “no lost dirty bit” breaks soonest", exact=True).click()
+    player.press("show how “no lost dirty bit” breaks soonest")
     player.says("G writes to frame 2", "nothing was logged")
-    player.scenario.select_option(label="ACCEPT, neither")
+    player.choose(player.scenario, "ACCEPT, neither")
     player.says("✗ no stale TLB")
     expect(player.flush).to_be_hidden()
 
 
 def test_a_zap_and_other_ranges_run_beside_a(player):
     player.press("exclusive")
-    player.other.select_option(label="B zaps the whole leaf")
+    player.choose(player.other, "B zaps the whole leaf")
     player.says("✓ Nothing breaks")
-    player.other.select_option(label="B splits the same range")
-    player.ranges.select_option(label="two edges")
+    player.choose(player.other, "B splits the same range")
+    player.choose(player.ranges, "two edges")
     expect(player.picture).to_contain_text("splits [2, 6)")
 
 
@@ -212,10 +212,10 @@ def test_tab_reaches_every_control_in_reading_order(player):
 
 
 def test_the_table_says_what_the_picture_says(player):
-    player.box.get_by_label("the same as a table").check()
+    player.as_table()
     table = player.box.get_by_role("table").first
     expect(table).to_contain_text("leaf → table")
-    player.box.get_by_label("the same as a table").uncheck()
+    player.as_table(False)
     expect(player.box.get_by_role("table")).to_have_count(0)
 
 
@@ -223,14 +223,11 @@ def test_the_table_says_what_the_picture_says(player):
 
 
 def test_the_guess_is_compared(notebook):
-    question = notebook.page.locator(".tdpkit-live").filter(has_text="Was a leaf split during its").first
-    status, compare = question.get_by_role("status"), question.get_by_role("button", name="compare")
-    question.get_by_label("in some schedule").check()
-    compare.click()
-    expect(status).to_contain_text("Right: the search went through all 1 512 schedules")
-    question.get_by_label("never").check()
-    compare.click()
-    expect(status).to_contain_text("Not yet: you said never")
+    question = Question(notebook, "Was a leaf split during its")
+    question.guess("in some schedule")
+    expect(question.said).to_contain_text("Right: the search went through all 1 512 schedules")
+    question.guess("never")
+    expect(question.said).to_contain_text("Not yet: you said never")
 
 
 class TestAtTheEnd(AtTheEnd):

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.course import AtTheEnd, OnOpening
-from tests.browser.lab import EXHIBIT, LIVE, Notebook, ShownExhibit, nth
+from tests.browser.lab import EXHIBIT, Notebook, Question, ShownExhibit, nth
 
 NUMBER = "07"
 """Of the notebook that the fixture `notebook` opens."""
@@ -36,10 +36,10 @@ class Budget(ShownExhibit):
 def budget(notebook):
     """The exhibit, as it opens."""
     found = Budget(notebook, notebook.page.locator(EXHIBIT).first)
-    found.guest.select_option(label="toy: 64 frames")
+    found.choose(found.guest, "toy: 64 frames")
     found.press("plain VM")
     found.press("the two edges")
-    found.leaves.select_option(label="of 4 frames")
+    found.choose(found.leaves, "of 4 frames")
     found.type(found.start_text, "5")
     found.type(found.end_text, "58")
     found.says("The two edges take 2 pages; 2 would do for any range.")
@@ -53,20 +53,15 @@ class TestOnOpening(OnOpening):
 
 
 def test_a_guess_is_compared_with_the_engine(notebook):
-    box = notebook.page.locator(LIVE).filter(has_text="A TD is mapped by 2M leaves")
-    box.get_by_label("8 192", exact=True).check()
-    box.get_by_role("button").first.click()
-    expect(box.get_by_role("status")).to_contain_text("the split takes 2 page tables")
-    box.get_by_label("2", exact=True).check()
-    expect(box.get_by_role("status")).to_be_empty()
-    box.get_by_role("button").first.click()
-    expect(box.get_by_role("status")).to_contain_text(
-        "Right: the split takes 2 page tables, one at each edge."
-    )
+    question = Question(notebook, "A TD is mapped by 2M leaves")
+    question.guess("8 192")
+    expect(question.said).to_contain_text("the split takes 2 page tables")
+    question.guess("2")
+    expect(question.said).to_contain_text("Right: the split takes 2 page tables, one at each edge.")
 
 
 def test_larger_leaves_take_two_tables_at_each_edge(budget):
-    budget.leaves.select_option(label="of 16 frames")
+    budget.choose(budget.leaves, "of 16 frames")
     budget.says("The two edges take 4 pages; 4 would do for any range.")
     budget.says("would hold 18 pages, 14 of them idle")
     budget.shows("inside [0, 16): 1", "inside [48, 64): 1", "inside [4, 8): 1", "inside [56, 60): 1")
@@ -107,14 +102,14 @@ def test_an_edge_goes_by_key_to_a_multiple_and_takes_nothing(budget):
 
 def test_sixteen_gibibytes(budget):
     """S133: 8192 tables from 2M leaves, 16 more from leaves of 1G, for whole leaves."""
-    budget.guest.select_option(index=1)
+    budget.choose(budget.guest, 1)
     budget.says("The two edges take 2 pages; 2 would do for any range.")
     budget.says("8 190 of them idle: predictable is not the same as worth it.")
     budget.type(budget.start_text, "4G")
     budget.type(budget.end_text, "20G")
     budget.press("everything to 4K")
     budget.says("takes 8 192 pages (32 MiB)")
-    budget.leaves.select_option(label="of 1G")
+    budget.choose(budget.leaves, "of 1G")
     budget.says("takes 8 208 pages (32.1 MiB)")
 
 
@@ -137,10 +132,10 @@ def test_what_is_no_range_is_answered_in_words(budget):
 
 
 def test_the_table_says_what_the_picture_says(budget):
-    budget.box.get_by_label("the same as a table").check()
+    budget.as_table()
     row = budget.box.get_by_role("table").locator("tr", has_text="page tables")
     expect(row.first).to_contain_text("14")
-    budget.box.get_by_label("the same as a table").uncheck()
+    budget.as_table(False)
     expect(budget.box.get_by_role("table")).to_have_count(0)
 
 

@@ -59,11 +59,11 @@ def stepper(notebook):
     box.scroll_into_view_if_needed()
     found = Stepper(notebook, box)
     if found.predict.is_checked():
-        found.predict.uncheck()
+        found.tick(found.predict, False)
     if found.refuse.is_visible():
         found.press("make it fail")
     for layout, range_ in (("toy of 32 frames, two levels", "[5, 12)"), (TOY, "[6, 34)")):
-        found.layout.select_option(layout)
+        found.choose(found.layout, layout)
         expect(found.title).to_contain_text(range_)
     notebook.settle()
     found.at(1, 29)
@@ -112,7 +112,7 @@ def test_a_button_is_pressed_by_key(stepper, key):
 def test_another_form_another_lock_another_range(stepper):
     stepper.press("every huge leaf")
     expect(stepper.title).to_have_text("Split every huge leaf: [6, 34), mmu_lock shared")
-    stepper.box.get_by_label("down to", exact=True).select_option("4 frames")
+    stepper.choose(stepper.box.get_by_label("down to", exact=True), "4 frames")
     stepper.press("last »")
     expect(stepper.answer).to_contain_text("returns 0")
     stepper.press("exclusive")
@@ -139,7 +139,7 @@ def test_the_range_is_dragged_on_the_axis(stepper):
 
 
 def test_keys_on_the_handles_move_by_the_unit(stepper):
-    stepper.box.get_by_label("moves by", exact=True).select_option("4 frames")
+    stepper.choose(stepper.box.get_by_label("moves by", exact=True), "4 frames")
     expect(stepper.start).to_have_attribute("data-step", "4")
     stepper.start.press("ArrowRight")
     expect(stepper.title).to_contain_text("[10, 34)")
@@ -187,7 +187,7 @@ def test_a_page_is_refused_and_a_reschedule_comes(stepper):
 
 def test_another_thread_gets_in_between(stepper):
     stepper.make_it_fail()
-    stepper.race.select_option("zaps the leaf while the lock is dropped, at page")
+    stepper.choose(stepper.race, "zaps the leaf while the lock is dropped, at page")
     stepper.at(1, 24)  # one thing after the other: the kernel may take two messages in either order
     stepper.press("split or drop ›")
     stepper.at(4, 24)
@@ -195,7 +195,7 @@ def test_another_thread_gets_in_between(stepper):
     stepper.at(5, 24)
     stepper.press("next ›")
     expect(stepper.answer).to_contain_text("Another thread zaps this leaf, while mmu_lock is dropped.")
-    stepper.race.select_option("clears Dirty just before exchange")
+    stepper.choose(stepper.race, "clears Dirty just before exchange")
     stepper.at(1, 29 + 4)  # the other thread, the lost exchange, and the leaf once more
     stepper.press("exclusive")
     expect(stepper.remark).to_contain_text("can be lost only under the shared lock")
@@ -212,7 +212,7 @@ def test_a_bad_address_is_answered_in_words(stepper):
 
 
 def test_predicting_hides_asks_and_explains(stepper):
-    stepper.predict.check()
+    stepper.tick(stepper.predict)
     expect(stepper.answer).to_contain_text("Step 1: ")
     expect(stepper.picture).not_to_contain_text("whole call")
     stepper.press("none: the call is over")
@@ -223,7 +223,7 @@ def test_predicting_hides_asks_and_explains(stepper):
     spot, box = root.bounding_box(), stepper.picture.bounding_box()
     assert abs(spot["x"] - box["x"] - stepper.units(24)) < 2
     assert abs(spot["width"] - stepper.units(160)) < 3
-    root.click()
+    stepper.click(root)
     expect(stepper.remark).to_contain_text("✓ Right: level 3 entry at 0")
     expect(stepper.answer).to_contain_text("Step 2: ")
     stepper.press("show me")
@@ -233,7 +233,7 @@ def test_predicting_hides_asks_and_explains(stepper):
     expect(stepper.answer).to_contain_text("Step 1: ")
     stepper.rail.press("End")
     expect(stepper.answer).to_contain_text("Step 3: ")  # what was seen, and no more
-    stepper.predict.uncheck()
+    stepper.tick(stepper.predict, False)
     stepper.at(3, 29)
     expect(stepper.box.get_by_role("button", name="show me")).to_be_hidden()
 
@@ -241,7 +241,7 @@ def test_predicting_hides_asks_and_explains(stepper):
 def test_answers_are_given_by_key(stepper):
     """One stop of Tab, arrows among the answers, Enter."""
     page = stepper.notebook.page
-    stepper.predict.check()
+    stepper.tick(stepper.predict)
     expect(stepper.answer).to_contain_text("Step 1: ")
     page.keyboard.press("Tab")
     expect(stepper.box.get_by_role("button", name="level 3 entry at 0", exact=True)).to_be_focused()
@@ -276,7 +276,7 @@ def test_tab_reaches_every_control_in_reading_order(stepper):
 def test_what_steps_and_what_they_change_are_on_one_screen_of_a_laptop(stepper, predict):
     """Of 768 px JupyterLab leaves 647: from the row of the steps to the end of the rail."""
     if predict:
-        stepper.predict.check()
+        stepper.tick(stepper.predict)
         stepper.press("none: the call is over")
         expect(stepper.remark).to_be_visible()
     with stepper.notebook.sized(1366, 768):
@@ -286,12 +286,12 @@ def test_what_steps_and_what_they_change_are_on_one_screen_of_a_laptop(stepper, 
 
 
 def test_the_table_says_what_the_picture_says(stepper):
-    stepper.box.get_by_label("the same as a table").check()
+    stepper.as_table()
     row = stepper.box.get_by_role("table").locator("tr[aria-current=step]")
     expect(row).to_contain_text("call on [6, 34)")
     stepper.press("next ›")
     expect(row).to_contain_text("visit L3 0: table")
-    stepper.box.get_by_label("the same as a table").uncheck()
+    stepper.as_table(False)
     expect(stepper.box.get_by_role("table")).to_have_count(0)
 
 

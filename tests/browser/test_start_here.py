@@ -37,9 +37,9 @@ class Explorer(ShownExhibit):
         other = self.guest.locator("option").evaluate_all(
             "(options, preset) => options.find(option => option.value !== preset).value", preset
         )
-        self.guest.select_option(other)
+        self.choose(self.guest, other)
         expect(self.title).not_to_have_text(title)
-        self.guest.select_option(preset)
+        self.choose(self.guest, preset)
         expect(self.title).to_have_text(title)
         self.notebook.settle()  # the controls follow the picture
 
@@ -109,7 +109,7 @@ def test_a_key_on_an_edge_moves_the_range_and_the_answer(toy, which, key, title,
 
 
 def test_an_edge_moves_in_the_chosen_unit(toy):
-    toy.unit.select_option("8 frames")
+    toy.choose(toy.unit, "8 frames")
     expect(toy.edges["start"]).to_have_attribute("data-step", "8")
     toy.edges["start"].press("ArrowRight")
     expect(toy.title).to_have_text("Look at [13, 14) of a TD of 32 frames")  # and takes the end along
@@ -152,8 +152,7 @@ def test_typed_from_left_to_right_a_range_is_taken(toy):
     toy.type(toy.fields["start"], "20")
     expect(toy.remark).to_contain_text("start 0x14 (80K) is above end 0xc (48K)")
     expect(toy.fields["start"]).to_have_value("20")
-    toy.fields["end"].fill("25")
-    toy.fields["end"].press("Tab")  # to leave a field submits it as Enter does
+    toy.type(toy.fields["end"], "25", "Tab")  # to leave a field submits it as Enter does
     expect(toy.title).to_have_text("Look at [20, 25) of a TD of 32 frames")
     expect(toy.remark).to_have_count(0)
 
@@ -275,13 +274,13 @@ def test_an_action_is_taken_by_key(toy, key):
 
 
 def test_the_table_says_what_the_picture_says(toy):
-    toy.box.get_by_text("the same as a table").click()
+    toy.as_table()
     table = toy.box.get_by_role("table")
     expect(table).to_be_visible()
     expect(table).to_contain_text(AT_STAKE)
     toy.press("zap without split")
     expect(table).to_contain_text("are lost")  # it stays open, and follows
-    toy.box.get_by_text("the same as a table").click()
+    toy.as_table(False)
     expect(table).to_have_count(0)
 
 

@@ -34,7 +34,7 @@ class Trees(ShownExhibit):
         """Press what stands the other way."""
         said = str(chosen).lower()
         if spot.get_attribute("aria-pressed") != said:
-            spot.click()
+            self.click(spot)
         expect(spot).to_have_attribute("aria-pressed", said)
         self.notebook.settle()
 
@@ -61,7 +61,7 @@ def trees(notebook):
     ):
         found.set(spot, chosen)
     found.type(found.gfn, "200G+680M+308K")
-    found.operation.select_option(label="split what crosses the edges (v3)")
+    found.choose(found.operation, "split what crosses the edges (v3)")
     found.says("Filter private → root types 4 (MIRROR): the split reaches the mirror tree; the direct")
     found.shows("path(g | S) = [256, 200, 340, 77]", "path(g) = [0, 200, 340, 77]", "0x322a84d")
     notebook.settle()
@@ -82,7 +82,7 @@ def test_each_bit_of_the_filter_is_pressed_and_lights_its_tree(trees):
         ("SHARED", "WARN, root types 0 (none): no root matches"),
         ("PRIVATE", "root types 4 (MIRROR): the split reaches the mirror tree"),
     ):
-        trees.bits[half].click()
+        trees.click(trees.bits[half])
         trees.says(words)
 
 
@@ -102,7 +102,7 @@ def test_a_filter_is_set_by_key(trees):
 
 
 def test_the_mirror_root_is_the_kind_of_vm(trees):
-    trees.mirror.click()
+    trees.click(trees.mirror)
     trees.says("A VM without a mirror gets root types 2 (DIRECT) whatever the filter")
     expect(trees.box.get_by_role("button", name="plain VM")).to_have_attribute("aria-pressed", "true")
     trees.mirror.press("Enter")
@@ -150,17 +150,17 @@ def test_each_operation_asks_for_its_own_root_types(trees):
             "kvm_tdp_mmu_split_huge_pages",
         ),
     ):
-        trees.operation.select_option(label=operation)
+        trees.choose(trees.operation, operation)
         trees.says(words)
         trees.shows(function)
 
 
 def test_the_wrong_root_splits_a_shared_leaf_for_nothing(trees):
-    trees.operation.select_option(label="split at root.hpa (RFC v5 41)")
+    trees.choose(trees.operation, "split at root.hpa (RFC v5 41)")
     trees.says("which maps nothing at g")
     trees.set(trees.shared, True)
     trees.says("splits a shared leaf for nothing; the mirror tree is not touched")
-    trees.operation.select_option(label="split in mirror roots")
+    trees.choose(trees.operation, "split in mirror roots")
     trees.says("the split reaches the mirror tree; the direct tree is not touched")
 
 
@@ -170,7 +170,7 @@ def test_an_invalid_root_is_reached_by_a_zap_only(trees):
     trees.set(trees.bits["PRIVATE"], False)
     trees.says("the invalid direct tree and the mirror tree are not touched")
     trees.shows("needs INVALID")
-    trees.operation.select_option(label="zap (unmap the range)")
+    trees.choose(trees.operation, "zap (unmap the range)")
     trees.says("the zap reaches the invalid direct tree, and the direct tree, which maps nothing at g")
 
 
@@ -199,9 +199,9 @@ def test_the_picture_keeps_its_height_whatever_is_asked(trees):
     """What stands below does not jump."""
     height = trees.picture.bounding_box()["height"]
     for change in (
-        lambda: trees.invalid.click(),
+        lambda: trees.click(trees.invalid),
         lambda: trees.press("5"),
-        lambda: trees.bits["PRIVATE"].click(),
+        lambda: trees.click(trees.bits["PRIVATE"]),
         lambda: trees.press("plain VM"),
     ):
         before = trees.picture.inner_html()
@@ -228,14 +228,14 @@ def test_all_of_it_is_seen_at_once_on_a_laptop(trees):
 
 
 def test_the_table_says_what_the_picture_says(trees):
-    trees.box.get_by_label("the same as a table").check()
+    trees.as_table()
     rows = trees.box.get_by_role("table").locator("tbody tr")
     expect(rows).to_have_count(2)
     expect(rows.last).to_contain_text("[0, 200, 340, 77]")
     expect(rows.last).to_contain_text("reached: its 2M leaf is split")
-    trees.invalid.click()
+    trees.click(trees.invalid)
     expect(rows).to_have_count(3)
-    trees.box.get_by_label("the same as a table").uncheck()
+    trees.as_table(False)
     expect(trees.box.get_by_role("table")).to_have_count(0)
 
 
