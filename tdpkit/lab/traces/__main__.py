@@ -24,11 +24,11 @@ from typing import BinaryIO
 from tdpkit.engine.gfn import GfnRange, InvalidValueError
 
 from ..terminal import exit_status, progress
-from ..words import count_of, group_digits
+from ..words import group_digits
 from .lines import binary_kind, lines_of
 from .ranges import Slot, as_printed, read_frame
 from .reader import Story, TraceReader
-from .words import event_in_words, report
+from .words import event_in_words, no_trace, report
 
 _EACH = 40
 """Events up to which each gets a sentence without being asked for."""
@@ -70,16 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(asked: argparse.Namespace) -> int:
     spans = [_range_of(*pair) for pair in asked.range]
     slots = [Slot(_host_frame(host), read_frame(gfn)) for host, gfn in asked.slot]
+    name = "standard input" if asked.file == "-" else f"'{asked.file}'"
     with _opened(asked.file) as stream:
         size = _size_of(stream)
         start = stream.peek(16) if hasattr(stream, "peek") else b""
         if kind := binary_kind(start):
-            raise InvalidValueError(f"'{asked.file}' is no text but {kind}")
+            raise InvalidValueError(f"{name} is no text but {kind}")
         reader = TraceReader(layout=asked.layout, ranges=spans, slots=slots, keep=asked.each)
         is_whole = _read(reader, _told(lines_of(stream, size), size))
     story = reader.story
     if not story.is_trace:
-        print(_no_trace(asked.file, story), file=sys.stderr)
+        print(no_trace(name, story), file=sys.stderr)
         return 2
     if asked.each or len(story.first_events) < _EACH:
         print(*_sentences(story), sep="\n", end="\n\n")
@@ -127,15 +128,6 @@ def _told(lines: Iterable[str], size: int | None) -> Iterator[str]:
             progress(f"{group_digits(number)} lines{share}")
         yield line
     progress("")
-
-
-def _no_trace(name: str, story: Story) -> str:
-    what = "standard input" if name == "-" else f"'{name}'"
-    read = count_of(story.lines, "line")
-    if story.foreign:
-        names = ", ".join(name for name, _ in story.foreign.most_common(3))
-        return f"{what} has events, but none of KVM's MMU ({names}); enable kvmmmu:* and kvm:kvm_page_fault"
-    return f"{what} is no trace: of {read} none is an event of KVM's MMU"
 
 
 def _sentences(story: Story) -> Iterator[str]:

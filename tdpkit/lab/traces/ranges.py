@@ -98,6 +98,8 @@ class Judged:
         self.pid = where.pid if where else 0
         self.is_made = False
         """The task that wrote the marker split or zapped something itself."""
+        self.is_told = False
+        """The story has it: in its list, or in its number of losses if the list is full."""
         self.crossings: dict[tuple[int, int, int, int], Crossing] = {}
         """By address space, root, level and frame."""
         self.inside = FrameSet()

@@ -173,12 +173,17 @@ class Story:
     @property
     def is_trace(self) -> bool:
         """Whether any line was an event that is read."""
-        return any(name not in ("damaged", "foreign", "lost", "entries") for name in self.counts)
+        return any(name not in ("damaged", "foreign", "lost", "entries", "ranges") for name in self.counts)
+
+    @property
+    def losses(self) -> int:
+        """The number of ranges that lost frames outside, also of those that `judged` has no room for."""
+        return sum(not judged.is_safe for judged in self.judged) + self.counts["losses not listed"]
 
     @property
     def is_safe(self) -> bool:
         """No range that was judged lost frames outside."""
-        return all(judged.is_safe for judged in self.judged)
+        return not self.losses
 
     def leaf_runs(self, as_id: int = 0) -> list[tuple[int, int, int, int]]:
         """The known leaves of the newest tree of an address space: (gfn, level, count, pfn)."""
@@ -221,6 +226,7 @@ class TraceReader:
         self._asked = [Judged(span) for span in ranges]
         self.story = Story(guess_layout((), self._among))
         self.story.judged.extend(self._asked)
+        self.story.counts["ranges"] = len(self._asked)
         self._current: dict[tuple[int, int], int] = {}
         self._removed: dict[int, _Removed] = {}
         self._open: dict[int, Unmap] = {}
@@ -608,8 +614,10 @@ class TraceReader:
             if offset not in self._offsets:
                 self._offsets.append(offset)
             self._done(judged)
-        elif unmap.taken and len(self.story.unplaced) < _LISTED:
-            self.story.unplaced.append(unmap)
+        elif unmap.taken:
+            self.story.counts["unmaps without a place"] += 1
+            if len(self.story.unplaced) < _LISTED:
+                self.story.unplaced.append(unmap)
 
     def _end_marks(self, pid: int, *, announces: bool = False) -> None:
         """The calls are over that task `pid` announced and made; announces: it begins another.
@@ -629,19 +637,25 @@ class TraceReader:
             self._done(judged)
 
     def _done(self, judged: Judged) -> None:
+        self.story.counts["ranges"] += 1
         if len(self.story.judged) < _LISTED:
-            self.story.judged.append(judged)
-        else:
-            self.story.counts["ranges not listed"] += 1
+            self._tell(judged)
         self._closed.append(judged)
         self._find_hurt()
 
     def _find_hurt(self) -> None:
         self._hurt = [judged for judged in self._closed if not judged.is_safe]
-        listed = self.story.judged
         for judged in self._hurt:
-            if judged not in listed and len(listed) < 2 * _LISTED:
-                listed.append(judged)
+            if not judged.is_told:
+                self._tell(judged)
+
+    def _tell(self, judged: Judged) -> None:
+        """List a range: for those that lost frames outside there is room for as many again."""
+        judged.is_told = True
+        if len(self.story.judged) < 2 * _LISTED:
+            self.story.judged.append(judged)
+        else:
+            self.story.counts["losses not listed"] += 1
 
     def _judge(self, change: Change, taken: list[Mapped], *, made_way: bool = False) -> None:
         """Show a change to the ranges that it concerns. made_way: a fault put a leaf in the table's place."""

@@ -351,7 +351,12 @@ def report(story: Story, most: int = _SHOWN) -> str:
     parts += [_over_time(story), _lock_step(story, most)]
     parts += _answers(story, most)
     parts += [
-        _some("unmaps without a place", map(unplaced_in_words, story.unplaced), len(story.unplaced), most)
+        _some(
+            "unmaps without a place",
+            map(unplaced_in_words, story.unplaced),
+            story.counts["unmaps without a place"],
+            most,
+        )
     ]
     parts += [answer(story)]
     return "\n\n".join(part for part in parts if part)
@@ -364,11 +369,11 @@ def _answers(story: Story, most: int) -> Iterator[str]:
     safe = [found for found in judged if found.is_safe]
     for found in hurt[:most]:
         yield "\n".join(judged_in_words(found))
-    if len(hurt) > most:
-        yield f"and {count_of(len(hurt) - most, 'more range')} with frames taken outside"
+    if story.losses > most:
+        yield f"and {count_of(story.losses - most, 'more range')} with frames taken outside"
     told = [found for found in safe if found.inside.edges or found.crossings or not found.verb]
     yield "\n\n".join("\n".join(judged_in_words(found)) for found in told[:most])
-    rest = len(safe) - len(told[:most])
+    rest = story.counts["ranges"] - story.losses - len(told[:most])
     if rest:
         yield f"and {count_of(rest, 'more range')} with nothing taken outside"
 
@@ -377,13 +382,20 @@ def answer(story: Story) -> str:
     """The last line: whether anything outside a range was taken."""
     if not story.judged:
         return "No range to judge: the trace announces none; give one with --range START END."
-    hurt = [judged for judged in story.judged if not judged.is_safe]
-    if not hurt:
-        ranges = count_of(len(story.judged), "range")
+    ranges = count_of(story.counts["ranges"], "range")
+    if story.is_safe:
         return f"Nothing outside was taken ({ranges} judged)."
-    count = sum(frames_in(judged.outside) for judged in hurt)
-    which = f"{len(hurt)} of {count_of(len(story.judged), 'range')}"
-    return f"Frames outside were taken: {group_digits(count)} (by {which})."
+    count = group_digits(sum(frames_in(judged.outside) for judged in story.judged))
+    more = "at least " if story.counts["losses not listed"] else ""
+    return f"Frames outside were taken: {more}{count} (by {group_digits(story.losses)} of {ranges})."
+
+
+def no_trace(what: str, story: Story) -> str:
+    """Why `what`, whose story has no event that is read, cannot be told."""
+    if story.foreign:
+        names = ", ".join(printable(name) for name, _ in story.foreign.most_common(3))
+        return f"{what} has events, but none of KVM's MMU ({names}); enable kvmmmu:* and kvm:kvm_page_fault"
+    return f"{what} is no trace: of {count_of(story.lines, 'line')} none is an event of KVM's MMU"
 
 
 def _what_was_read(story: Story) -> str:

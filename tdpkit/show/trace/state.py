@@ -20,6 +20,7 @@ from tdpkit.lab.traces.ranges import Judged, read_frame
 from tdpkit.lab.traces.reader import read_trace
 from tdpkit.lab.traces.shipped import SHIPPED
 from tdpkit.lab.traces.tree import pages_of
+from tdpkit.lab.traces.words import no_trace
 from tdpkit.lab.words import group_digits, printable
 
 from ..strips import Cell
@@ -140,8 +141,7 @@ class Reading:
         ranges = () if span is None else (span,)
         self.story = story = read_trace(self.lines, layout=layout, ranges=ranges, keep=True)
         if not story.is_trace:
-            what = f"of {group_digits(len(self.lines))} lines none is an event of KVM's MMU"
-            raise InvalidValueError(f"'{self.name}' is no trace: {what}")
+            raise InvalidValueError(no_trace(f"'{self.name}'", story))
         self.moments = moments_of(story)
         if not self.moments:
             raise InvalidValueError(f"'{self.name}' has no change of an entry to step through")

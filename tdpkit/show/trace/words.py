@@ -44,11 +44,10 @@ def title(state: TraceState) -> str:
     reading = state.reading
     steps, lines = count_of(len(reading.moments), "step"), count_of(len(reading.lines), "line")
     said = f"{reading.name}: {steps} in {lines}"
-    judged = reading.story.judged
-    if len(judged) < 2:
+    ranges, losses = reading.story.counts["ranges"], reading.story.losses
+    if ranges < 2:
         return said
-    hurt = group_digits(sum(not one.is_safe for one in judged))
-    return f"{said}; {group_digits(len(judged))} ranges, of which {hurt} lost frames outside"
+    return f"{said}; {group_digits(ranges)} ranges, of which {group_digits(losses)} lost frames outside"
 
 
 def answer(state: TraceState) -> str:

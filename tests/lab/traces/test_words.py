@@ -134,6 +134,31 @@ def test_a_leaf_zapped_whole():
     assert answer(story) == "Frames outside were taken: 479 (by 1 of 1 range)."
 
 
+def _announced(gfn, *, level):
+    """A marker for one frame, and what goes after it: the entry over it, of which nothing was known."""
+    marker = f"tracing_mark_write: tdpkit: zap gfn {gfn:x}-{gfn + 1:x}"
+    return [marker, _changed(gfn, level, {1: CHILD, 2: LEAF}[level] + (gfn << 12), 0)]
+
+
+@pytest.mark.parametrize(
+    ("safe", "hurt", "said"),
+    [
+        (1500, 0, "Nothing outside was taken (1 500 ranges judged)."),
+        (1500, 3, "Frames outside were taken: 1 533 (by 3 of 1 503 ranges)."),  # 511 each
+        (0, 2300, "Frames outside were taken: at least 1 022 000 (by 2 300 of 2 300 ranges)."),
+    ],
+)
+def test_ranges_are_counted_beyond_those_that_are_kept(safe, hurt, said):
+    lines = [line for n in range(safe) for line in _announced(n, level=1)]
+    lines += [line for n in range(8, 8 + hurt) for line in _announced(512 * n, level=2)]
+    story = read_trace(lines)
+    assert answer(story) == said
+    assert len(story.judged) == min(safe, 1000) + min(hurt, 2000)
+    told = report(story, most=2)
+    assert ("and 1 498 more ranges with nothing taken outside" in told) == bool(safe)
+    assert (f"and {'1' if hurt == 3 else '2 298'} more range" in told) == bool(hurt)
+
+
 def test_a_leaf_split_first():
     """The same range, with the split before the zap of its 33 frames."""
     zaps = [_changed(gfn, 1, CHILD + (gfn - 0x800 << 12), 0) for gfn in range(0x84D, 0x86E)]
