@@ -332,7 +332,10 @@ def events_of(
                 yield from held.give_up()
             name, text = found.groups()
             where = new_tuple(Where, (number, pid, time))
-            if event := held.take([(number, line)], new_tuple(_Cut, (where, name, text, "", ""))):
+            known = _FORMATS.get(name)
+            if known and not known.more and (whole := known.whole.match(text)):
+                yield known.make(where, whole)  # nothing to hold
+            elif event := held.take([(number, line)], new_tuple(_Cut, (where, name, text, "", ""))):
                 yield event
         else:
             yield from held.feed(number, line)

@@ -269,9 +269,9 @@ class TraceReader:
         events = events_of(lines, story.tasks, self._numbers)
         waiting = self._begin(events)
         self._has_changes = any(type(event) is Changed for event in waiting)
-        changed, handlers = self._changed, self._handlers
+        changed, handlers, keep = self._changed, self._handlers, self._keep
         for event in chain(_drained(waiting), events):
-            if self._keep:
+            if keep:
                 story.events.append(event)
             if type(event) is Changed:
                 changed(event)
