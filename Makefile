@@ -33,8 +33,10 @@ ifneq ($(shell .venv/bin/python -I -c 'from importlib.util import find_spec as f
 endif
 
 STOP = stop() { echo "tdpkit: $$1" >&2; exit 1; }
-# However the set-up ends early (an error, Ctrl-C), no half-made folder stays.
-ALL_OR_NOTHING = trap '[ -e .venv/ready ] || rm -rf .venv' EXIT; trap 'exit 130' HUP INT TERM
+# However the set-up ends early (an error, Ctrl-C), no half-made folder stays. A second signal must not end the cleaning:
+# GNU make sends its own SIGTERM after the first.
+CLEAN_UP = trap "" HUP INT TERM; [ -e .venv/ready ] || rm -rf .venv
+ALL_OR_NOTHING = trap '$(CLEAN_UP)' EXIT; trap '$(CLEAN_UP); exit 130' HUP INT TERM
 
 .PHONY: help lab check test soak bench outputs lock clean
 

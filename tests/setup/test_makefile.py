@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -156,16 +157,22 @@ def test_a_failed_install_of_the_package_leaves_no_folder(kit):
     kit.fails_saying(r"tdpkit itself could not be installed")
 
 
+@pytest.mark.parametrize("times", [1, 5])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_an_interrupted_set_up_leaves_no_folder(kit, name):
+def test_an_interrupted_set_up_leaves_no_folder(kit, name, times):
+    """Also if whoever waits presses Ctrl-C again while it cleans up; there is something to clean."""
     kit.python(venv_change="exec sleep 30")
     process = kit.start("test")
     deadline = time.monotonic() + 30
     while "require-hashes" not in kit.log.read_text(encoding="utf-8"):
         assert time.monotonic() < deadline, "the download never started"
         time.sleep(0.01)
-    assert kit.venv.exists()
-    os.killpg(process.pid, getattr(signal, name))
+    for number in range(300):
+        (kit.venv / f"file {number}").touch()
+    for _ in range(times):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, getattr(signal, name))
+        time.sleep(0.003)
     process.communicate(timeout=30)
     assert process.returncode != 0
     assert not kit.venv.exists()
