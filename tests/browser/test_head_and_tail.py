@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, expect
 
 from tdpkit.engine.gfn import parse_gfn
 from tests.browser.course import AtTheEnd, OnOpening
-from tests.browser.lab import EXHIBIT, Notebook, ShownExhibit, nth, wait_for
+from tests.browser.lab import EXHIBIT, Controls, Notebook, ShownExhibit, nth, wait_for
 
 NUMBER = "03"
 """Of the notebook that the fixture `notebook` opens."""
@@ -290,7 +290,7 @@ def test_a_ratio_is_guessed_by_key_and_compared(notebook):
         slider.press("ArrowLeft")
     expect(guess).to_have_text("the split visits as many entries as the zap")
     expect(verdict).to_be_empty()
-    box.get_by_role("button", name="compare").press("Enter")
+    Controls(notebook, box).press("compare")
     expect(verdict).to_contain_text("Right: the split visits 6 303 777 entries, the zap after it 6 304 283")
 
 

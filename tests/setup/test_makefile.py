@@ -167,6 +167,7 @@ def test_an_interrupted_set_up_leaves_no_folder(kit, name, times):
     while "require-hashes" not in kit.log.read_text(encoding="utf-8"):
         assert time.monotonic() < deadline, "the download never started"
         time.sleep(0.01)
+    assert kit.venv.exists()
     for number in range(300):
         (kit.venv / f"file {number}").touch()
     for _ in range(times):
