@@ -10,7 +10,14 @@ from tdpkit.lab.traces.events import Lost, SplitHugePage, Where
 from tdpkit.lab.traces.reader import Story
 from tdpkit.lab.traces.tree import pages_of
 from tdpkit.lab.traces.words import answer as summary
-from tdpkit.lab.traces.words import bits_that_changed, frames, frames_of, judged_in_words, size_of
+from tdpkit.lab.traces.words import (
+    bits_that_changed,
+    event_in_words,
+    frames,
+    frames_of,
+    judged_in_words,
+    size_of,
+)
 from tdpkit.lab.words import capital, count_of, group_digits, html_table, noun_for
 
 from .moments import Moment
@@ -167,7 +174,7 @@ def task_of(state: TraceState, where: Where) -> str:
 
 def _what(state: TraceState, moment: Moment) -> str:
     if isinstance(moment.event, Lost):
-        return f"the tracer lost {count_of(moment.event.events, 'event')}: from here on all is unknown again"
+        return event_in_words(moment.event, None)
     if isinstance(moment.event, SplitHugePage):
         event = moment.event
         return f"the {size_of(event.level)} leaf at {event.gfn:#x} was not split ({event.errno})"
